@@ -1,0 +1,60 @@
+# What one does with this project. `make` alone lists it.
+# A new verb is a target with a `##` sentence behind it; `dev` is what it needs to be installed.
+
+# The first Python that is new enough and whole; a version manager's stub that leads nowhere is not.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { command -v "$$p"; break; }; done)
+BIN := .venv/bin
+# The first that works: a docker client without its daemon does not.
+ENGINE ?= $(shell for e in docker podman buildah; do \
+	$$e info >/dev/null 2>&1 && { echo $$e; break; }; done)
+PYTHON_VERSION ?= 3.13
+IMAGE ?= flowith-openai-proxy
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev run test check fmt image clean
+
+help: ## list these verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed ## make .venv with what the service needs
+
+dev: .venv/installed-dev
+
+run: .venv/installed ## start the service on http://localhost:8099 (without a token: a demo)
+	@$(BIN)/python run.py
+
+test: dev ## run all tests
+	$(BIN)/python -m pytest -q
+
+check: dev ## format, lint and types, without changing a file
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy .
+
+fmt: dev ## format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+image: ## build the container image with docker, podman or buildah
+	@test -n "$(ENGINE)" || { echo "Neither docker nor podman nor buildah works here."; exit 1; }
+	BUILDAH_FORMAT=docker $(ENGINE) build $(BUILD_OPTIONS) --build-arg PYTHON_VERSION=$(PYTHON_VERSION) -t $(IMAGE) .
+
+clean: ## remove .venv and the tools' caches; .env stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its venv module is needed; found:" \
+		"$$(python3 --version 2>/dev/null || echo none). On Debian and Ubuntu: apt install" \
+		"python3-venv. With a Python in another place: make PYTHON=/path/to/python3 run"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+
+.venv/installed: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

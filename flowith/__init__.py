@@ -1,0 +1,1 @@
+"""Everything that knows Flowith, and nothing that knows OpenAI or Flask."""

@@ -1,0 +1,116 @@
+"""What Flowith's no means: status and error body to one of our errors.
+
+The status is a fact and decides; words are looked at only where no status tells (a context that
+is too long, an error inside a 200). Flowith's words go to the caller who caused them, never to
+the log, and not at all when they may hold a token or quote the prompt.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Any
+
+import errors
+from errors import UpstreamError
+
+WORDS = 300  # characters of Flowith's own message that a caller gets to see
+QUOTE = 16  # characters in a row that count as a quotation of the prompt
+BY_STATUS: dict[int, type[UpstreamError]] = {
+    400: errors.UpstreamRejected,
+    401: errors.UpstreamAuth,
+    402: errors.OutOfCredits,
+    403: errors.UpstreamAuth,
+    404: errors.UpstreamNotFound,
+    408: errors.UpstreamTimeout,
+    413: errors.ContextTooLong,
+    422: errors.UpstreamRejected,
+    429: errors.RateLimited,
+    504: errors.UpstreamTimeout,
+}
+MEANING: dict[type[UpstreamError], str] = {
+    errors.UpstreamRejected: "Flowith rejected the request.",
+    errors.ContextTooLong: "The conversation is too long: this model's maximum context length is"
+    " exceeded. Shorten the messages.",
+    errors.UpstreamAuth: "Flowith refused the proxy's token: it is wrong or has expired."
+    " The operator should run `flask doctor`.",
+    errors.OutOfCredits: "The proxy's Flowith account is out of credits.",
+    errors.RateLimited: "Flowith's rate limit is reached; try again later.",
+    errors.UpstreamNotFound: "Flowith does not know this model, or its address has moved."
+    " The operator should run `flask doctor`.",
+    errors.UpstreamTimeout: "Flowith took too long.",
+    UpstreamError: "Flowith failed to answer.",
+}
+CONTEXT = re.compile(r"(maximum )?context (length|window|size)|too many tokens|prompt is too long"
+                     r"|context_length_exceeded", re.I)  # fmt: skip
+
+
+def to_refusal(
+    status: int | None, body: Any, headers: Mapping[str, str] | None = None
+) -> UpstreamError:
+    """The error for an HTTP status and its body (bytes), or for an `error` member (status None)."""
+    if isinstance(body, bytes):
+        body = _from_bytes(body)
+    words = _words(body)
+    kind = BY_STATUS.get(status or 0, UpstreamError)
+    if CONTEXT.search(words) and (status is None or status in (400, 413, 422)):
+        kind = errors.ContextTooLong
+    elif status is None and isinstance(body, dict):
+        kind = BY_STATUS.get(_number(body.get("code") or body.get("status")), UpstreamError)
+    elif status is not None and 300 <= status < 400:
+        kind = errors.UpstreamNotFound
+    refusal = kind(MEANING[kind], param="messages" if kind is errors.ContextTooLong else None)
+    refusal.said = words
+    refusal.upstream_status = status
+    refusal.retry_after = _retry_after((headers or {}).get("Retry-After", ""))
+    return refusal
+
+
+def quote(refusal: UpstreamError, secrets: Iterable[str], prompt: Iterable[str]) -> None:
+    """Add Flowith's words to the message, unless they hold a secret, HTML or part of the prompt."""
+    words, refusal.said = " ".join(refusal.said.split())[:WORDS], ""
+    words = "".join(c for c in words if c.isprintable())
+    if not words or "<" in words or any(secret in words for secret in secrets):
+        return
+    if re.search(r"flo_\w{8}|eyJ\w{8}|sk-\w{8}|Bearer ", words):
+        return
+    pieces = [words[i : i + QUOTE] for i in range(max(1, len(words) - QUOTE + 1))]
+    for text in prompt:
+        flat = " ".join(text.split())
+        if any(piece in flat for piece in pieces) or (len(flat) > 3 and flat in words):
+            return
+    refusal.message = f"{refusal.message} Flowith said: {words}"
+
+
+def _from_bytes(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        text = body[:4096].decode("utf-8", "replace")
+        return "" if "<" in text else text
+
+
+def _words(body: Any) -> str:
+    for _ in range(4):
+        if isinstance(body, str):
+            return body[:4096]
+        if not isinstance(body, dict):
+            return ""
+        body = next((body[k] for k in ("error", "message", "detail") if body.get(k)), None)
+    return ""
+
+
+def _number(value: Any) -> int:
+    return int(value) if isinstance(value, (int, str)) and str(value).isdecimal() else 0
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds, from either form that HTTP allows (RFC 9110, 10.2.3); at most an hour."""
+    try:
+        seconds = (
+            float(value) if value.isdecimal() else parsedate_to_datetime(value).timestamp() - time()
+        )
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(seconds, 1.0), 3600.0)

@@ -1,0 +1,187 @@
+"""The reader thread and its bounded queue: bytes come in here, whatever the caller does there.
+
+A thread per upstream call (a greenlet under gunicorn's gevent worker) reads; the caller's own
+thread waits on a `Channel`, so that silence, deadlines and a caller who leaves are noticed at
+once. Knows nothing of what the bytes mean.
+"""
+
+import _thread
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from flowith.transport import BLOCK, FOREIGN, Exchange, to_error
+
+ROOM = 262_144  # bytes a slow caller may leave unread before the reader stops reading
+TICK = 0.05  # seconds between two looks at the clock, for all calls together
+LINGER = 2.0  # seconds the reader may look for the end of the HTTP body after the answer's end
+CROWD = 40  # calls at once, up to which every token travels alone
+PAUSE_PER_CALL = 0.0001  # seconds
+LONGEST_PAUSE = 0.04  # seconds
+
+
+class Channel:
+    """Blocks of bytes from one reader to one consumer, bounded in bytes.
+
+    Two bare locks serve as signals: a third of the cost of queue.Queue, which takes three
+    conditions and a timer for each wait (docs/performance.md). Time-outs come from the `Clock`.
+    """
+
+    __slots__ = ("_blocks", "_given", "_ready", "_room", "_taken", "closed", "wake_at")
+
+    def __init__(self) -> None:
+        self._blocks: deque[Any] = deque()
+        self._ready, self._room = threading.Lock(), threading.Lock()
+        self._ready.acquire()
+        self._room.acquire()
+        self._given = self._taken = 0  # each written by one side only
+        self.closed = False
+        self.wake_at = float("inf")
+
+    def put(self, block: bytes) -> bool:
+        """Hand over a block, waiting for room. False when nobody will take it."""
+        while self._given - self._taken > ROOM and not self.closed:
+            self._room.acquire()
+        self._given += len(block)
+        self.tell(block)
+        return not self.closed
+
+    def tell(self, item: Any) -> None:
+        """Hand over what is not a block of bytes: an error, or None for the end."""
+        self._blocks.append(item)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the consumer look up from its wait. Never blocks; may be called from anywhere."""
+        if self._ready.locked():
+            with suppress(RuntimeError):  # somebody else was quicker
+                self._ready.release()
+
+    def take(self, until: float) -> list[Any]:
+        """All that waits; [] when `until` (monotonic seconds) came first, or after a `wake`."""
+        if not self._blocks:
+            self.wake_at = until
+            self._ready.acquire()
+            self.wake_at = float("inf")
+        items = []
+        while self._blocks:
+            items.append(self._blocks.popleft())
+        self._taken += sum([len(item) for item in items if type(item) is bytes])
+        if self._room.locked():
+            with suppress(RuntimeError):
+                self._room.release()
+        return items
+
+    def close(self) -> None:
+        """Nobody takes any more: frees the reader and what it left."""
+        self.closed = True
+        self._blocks.clear()
+        if self._room.locked():
+            with suppress(RuntimeError):
+                self._room.release()
+
+
+class Ticking(Protocol):
+    """What the clock looks after."""
+
+    def tick(self, now: float) -> None: ...
+
+
+class Clock:
+    """One thread per process that watches the deadlines of all calls under way.
+
+    It spares every read and every wait a timer of its own; started with the first call, because a
+    thread does not survive gunicorn's fork.
+    """
+
+    def __init__(self) -> None:
+        self._calls: set[Ticking] = set()
+        self._lock = threading.Lock()
+        self._runs = False
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def add(self, call: Ticking) -> None:
+        with self._lock:
+            self._calls.add(call)
+            if not self._runs:
+                self._runs = True
+                threading.Thread(target=self._run, name="clock", daemon=True).start()
+
+    def drop(self, call: Ticking) -> None:
+        with self._lock:
+            self._calls.discard(call)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(TICK)
+            with self._lock:
+                if not self._calls:
+                    self._runs = False
+                    return
+                calls = list(self._calls)
+            now = time.monotonic()
+            for call in calls:
+                call.tick(now)
+
+
+class Reader:
+    """Reads one answer into a channel: blocks of bytes, then None or an error."""
+
+    def __init__(self, send: Callable[[Exchange], Any], url: str, clock: Clock) -> None:
+        self.channel = Channel()
+        self.exchange = Exchange()
+        self._send, self._url, self._clock = send, url, clock
+        self._lingers_until = 0.0
+        self._running = True
+        _thread.start_new_thread(self._run, ())
+
+    def tick(self, now: float) -> None:
+        """Called by the clock while the end of a body is awaited."""
+        if now >= self._lingers_until or not self._running:
+            self._clock.drop(self)
+            self.exchange.cancel()
+
+    def close(self, finished: bool) -> None:
+        """Stop reading. An answer that has `finished` may bring its HTTP body to an end, so that
+        the connection can be used again; a body left unread costs the connection."""
+        if finished and self._running:
+            self._lingers_until = time.monotonic() + LINGER
+            self._clock.add(self)
+        self.channel.close()
+        if not finished:
+            self.exchange.cancel()
+
+    def _run(self) -> None:
+        channel, response = self.channel, None
+        try:
+            response = self._send(self.exchange)
+            read1 = response.raw.read1
+            while block := read1(BLOCK, decode_content=True):
+                if not channel.put(block) and not self._lingers_until:
+                    break
+                if pause := self._pause():
+                    time.sleep(pause)
+            channel.tell(None)
+        except FOREIGN as wrong:
+            channel.tell(to_error(wrong, self._url))
+        except Exception as wrong:  # noqa: BLE001 - raised again by the consumer, whose it is
+            channel.tell(wrong)
+        finally:
+            self._running = False
+            if response is not None:
+                response.raw.close()
+            self.exchange.release()
+
+    def _pause(self) -> float:
+        """How long to let tokens gather: nothing for a few calls, one token's time for hundreds.
+
+        Each token that travels alone costs two wake-ups; under a crowd that is what fills the core
+        and makes everybody late (docs/performance.md).
+        """
+        crowd = len(self._clock)
+        return min(crowd * PAUSE_PER_CALL, LONGEST_PAUSE) if crowd > CROWD else 0.0

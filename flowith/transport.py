@@ -1,0 +1,265 @@
+"""One POST over requests, and the three things requests leaves out.
+
+An `Exchange` can be cancelled in every phase, a kept connection that turned out dead is replaced
+once, and one read takes all that has arrived. Knows nothing of what the bytes mean.
+
+The adapter is used without a Session: no cookies, netrc entries or redirects, and a third of the
+cost per call (docs/performance.md).
+"""
+
+import http.client
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from errors import UpstreamCut, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+
+FOREIGN = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+    http.client.HTTPException,
+)
+BLOCK = 65_536  # bytes
+KEPT = 20.0  # seconds a kept connection may idle; older ones are often dropped in silence
+_NEXT_CHUNK = re.compile(rb"\r\n([0-9a-fA-F]{1,6})\r\n")
+_current = threading.local()
+
+
+class Exchange:
+    """One POST under way. `cancel` may be called from anywhere, at any time, more than once."""
+
+    __slots__ = ("cancelled", "connection", "fresh", "reused", "socket")
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.fresh = False  # whether kept connections are to be passed over
+        self.reused = False
+        self.connection: Any = None
+        self.socket: Any = None
+
+    def cancel(self) -> None:
+        """Shut the socket down, so that whoever reads it stops at once, before headers too."""
+        self.cancelled = True
+        connection, sock = self.connection, self.socket
+        if connection is not None and connection.exchange is self and sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Let go of the connection, which may serve someone else from now on."""
+        if self.connection is not None and self.connection.exchange is self:
+            self.connection.exchange = None
+        self.connection = self.socket = None
+
+
+class _GreedyResponse(http.client.HTTPResponse):
+    """Reads all whole HTTP chunks that have arrived at once, where http.client reads only one.
+
+    Only whole chunks that stand in the buffer between two chunks are taken, so http.client's own
+    state stays true whatever follows. Without it a burst costs 3 us per token (measured).
+    """
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._socket = sock
+
+    def read1(self, n: int = -1) -> bytes:
+        block = super().read1(n)
+        if not block or not self.chunked or self.chunk_left:
+            return block
+        waiting, position, blocks = self._waiting(), 0, [block]
+        while found := _NEXT_CHUNK.match(waiting, position):
+            start, size = found.end(), int(found[1], 16)
+            if not size or start + size > len(waiting):
+                break
+            blocks.append(waiting[start : start + size])
+            position = start + size
+        if position:
+            self.fp.read(position)
+        return b"".join(blocks) if position else block
+
+    def _waiting(self) -> bytes:
+        kept = self._socket.gettimeout()
+        self._socket.settimeout(0)
+        try:
+            return self.fp.peek()
+        except OSError:  # a TLS socket says "want read" by raising
+            return b""
+        finally:
+            self._socket.settimeout(kept)
+
+
+class _Recorded:
+    """Mixin for urllib3's connections: tells the exchange which connection it runs on."""
+
+    response_class: Any = _GreedyResponse
+    exchange: Exchange | None = None
+    calls = 0
+    used = 0.0
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        exchange: Exchange | None = getattr(_current, "exchange", None)
+        if exchange is not None:
+            # http.client forgets the socket of a `Connection: close` answer that is still read
+            exchange.socket = self.sock  # type: ignore[attr-defined]
+            if exchange.cancelled:
+                self.close()
+                raise OSError("cancelled")
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        exchange: Exchange | None = getattr(_current, "exchange", None)
+        self.exchange = exchange
+        if exchange is not None:
+            exchange.connection, exchange.reused = self, self.calls > 0
+            exchange.socket = self.sock  # type: ignore[attr-defined]
+        self.calls += 1
+        self.used = time.monotonic()
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+    def close(self) -> None:
+        self.calls = 0
+        super().close()  # type: ignore[misc]
+
+    @property
+    def is_connected(self) -> bool:
+        exchange: Exchange | None = getattr(_current, "exchange", None)
+        if time.monotonic() - self.used > KEPT or (exchange is not None and exchange.fresh):
+            return False
+        return super().is_connected  # type: ignore[misc, no-any-return]
+
+
+class _HTTP(_Recorded, HTTPConnection):
+    pass
+
+
+class _HTTPS(_Recorded, HTTPSConnection):
+    pass
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTP
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPS
+
+
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+class Transport(HTTPAdapter):
+    """Sends POSTs; safe for all threads and greenlets of one process.
+
+    Only connects are retried by urllib3 itself (`max_retries`), which is safe for a POST.
+    """
+
+    def __init__(self, connect_timeout: float, pool_size: int) -> None:
+        retries = urllib3.Retry(total=None, connect=1, read=0, redirect=0, status=0, other=0)
+        super().__init__(pool_connections=16, pool_maxsize=pool_size, max_retries=retries)
+        self._timeout = (connect_timeout, None)
+        self._proxies: dict[str, dict[str, str]] = {}
+        self._prepared: dict[tuple[str, tuple[tuple[str, str], ...]], requests.PreparedRequest] = {}
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+    def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, exchange: Exchange
+    ) -> requests.Response:
+        """POST and return the response, body unread.
+
+        A POST is sent again only if it went out on a kept connection that died without a byte of
+        an answer: the server had closed it before our request arrived. Raises UpstreamError.
+        """
+        request = self._prepare(url, headers, body)
+        try:
+            return self._send(request, exchange)
+        except FOREIGN as wrong:
+            if exchange.cancelled or not (exchange.reused and _was_dropped(wrong)):
+                raise to_error(wrong, url) from wrong
+        exchange.fresh = True
+        try:
+            return self._send(request, exchange)
+        except FOREIGN as wrong:
+            raise to_error(wrong, url) from wrong
+
+    def _send(self, request: requests.PreparedRequest, exchange: Exchange) -> requests.Response:
+        _current.exchange = exchange
+        try:
+            if exchange.cancelled:
+                raise OSError("cancelled")
+            proxies = self._proxies_for(request.url or "")
+            return self.send(request, stream=True, timeout=self._timeout, proxies=proxies)
+        finally:
+            _current.exchange = None
+
+    def _prepare(
+        self, url: str, headers: Mapping[str, str], body: bytes
+    ) -> requests.PreparedRequest:
+        key = (url, tuple(headers.items()))
+        prepared = self._prepared.get(key)
+        if prepared is None:
+            if len(self._prepared) > 256:
+                self._prepared.clear()
+            prepared = requests.Request("POST", url, headers=dict(headers)).prepare()
+            self._prepared[key] = prepared
+        request = prepared.copy()
+        request.body = body
+        request.headers["Content-Length"] = str(len(body))
+        return request
+
+    def _proxies_for(self, url: str) -> dict[str, str]:
+        if url not in self._proxies:
+            self._proxies[url] = get_environ_proxies(url)
+        return self._proxies[url]
+
+
+def _was_dropped(wrong: BaseException | None) -> bool:
+    """Whether the root cause is a connection that the other side had closed."""
+    for _ in range(10):
+        if isinstance(wrong, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)):
+            return True  # http.client.RemoteDisconnected is a ConnectionResetError
+        if wrong is None:
+            break
+        inner = [arg for arg in wrong.args if isinstance(arg, BaseException)]
+        wrong = wrong.__cause__ or wrong.__context__ or (inner[0] if inner else None)
+    return False
+
+
+def to_error(wrong: Exception, url: str) -> UpstreamError:
+    """Map what requests, urllib3 and the socket raise, in one place, sending and reading alike."""
+    host = urllib3.util.parse_url(url).host
+    if isinstance(wrong, requests.exceptions.SSLError):
+        return UpstreamUnreachable(f"No secure connection to Flowith ({host}): TLS failed.")
+    if isinstance(wrong, requests.exceptions.ProxyError):
+        return UpstreamUnreachable(f"The HTTP proxy on the way to Flowith ({host}) refused.")
+    if isinstance(wrong, requests.ConnectTimeout):
+        return UpstreamTimeout(f"Flowith ({host}) did not accept a connection in time.")
+    if isinstance(wrong, requests.ConnectionError) and _never_connected(wrong):
+        return UpstreamUnreachable(f"Flowith ({host}) cannot be reached; run `flask doctor`.")
+    return UpstreamCut(f"Flowith ({host}) broke off the connection before the answer was complete.")
+
+
+def _never_connected(wrong: requests.ConnectionError) -> bool:
+    reason = getattr(wrong.args[0] if wrong.args else None, "reason", None)
+    return isinstance(reason, urllib3.exceptions.NewConnectionError)

@@ -1,0 +1,52 @@
+"""How gunicorn runs the service; read by `gunicorn wsgi:app` by itself.
+
+Every value has been measured with long streams; the reasons stand beside them.
+"""
+
+import os
+import sys
+
+worker_class = os.environ.get("WORKER_CLASS", "gevent")
+if worker_class == "gevent":
+    # before any other import, or every HTTPS call ends in a RecursionError
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import logging  # noqa: E402
+
+from settings import SettingsError, load  # noqa: E402
+
+try:
+    settings = load()
+except SettingsError as wrong:
+    sys.exit(f"The service cannot start: {wrong}")
+
+wsgi_app = "wsgi:app"
+bind = f"{settings.host}:{settings.port}"
+workers = settings.web_concurrency
+# one connection is one greenlet; above the limit of streams there is room for those who get a 503
+worker_connections = settings.max_streams + 500
+threads = 64  # for WORKER_CLASS=gthread only, which holds one caller per thread
+timeout = 60  # seconds the event loop may stand still, no limit for requests
+graceful_timeout = settings.graceful_timeout  # must stay below Docker's stop_grace_period
+keepalive = 10  # also the deadline for a request's headers; 0 would mean none at all
+# no max_requests: with one worker it would shut everybody out while the last stream ends
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108
+control_socket_disable = True  # needs a writable home, and nothing here uses it
+accesslog = None  # the service writes its own line, which knows how a stream ended
+loglevel = "warning" if settings.log_level == "info" else settings.log_level
+forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+
+
+def on_starting(server):  # type: ignore[no-untyped-def]
+    """Say once what runs here, before the workers start."""
+    from record import log_settings
+
+    logging.getLogger("gunicorn.error").propagate = False
+    log_settings(settings, server.address)
+
+
+def post_worker_init(worker):  # type: ignore[no-untyped-def]
+    """Let the app see when this worker is told to stop, so that streams end with a word."""
+    worker.wsgi.extensions["drain"].worker = worker

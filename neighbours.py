@@ -1,0 +1,39 @@
+"""OpenAI paths, and those of other servers, that clients ask for and that do not live here.
+
+The answer is a quick 404 whose message says what to use instead.
+"""
+
+CHAT = "use POST /v1/chat/completions"
+NEIGHBOURS: dict[str, str] = {
+    "responses": f"The Responses API is not available: {CHAT}"
+    " (in the AI SDK: provider.chat(model); in Open WebUI: the Chat Completions API type)",
+    "embeddings": "Embeddings are not available: choose another provider or a local model for them",
+    "images": f"Image generation is not available: {CHAT}; images as input work there",
+    "audio": "Speech and transcription are not available: choose another provider for them",
+    "moderations": f"Moderation is not available: {CHAT}",
+    "files": "Files cannot be stored: send images and text files inside the chat messages",
+    "uploads": "Files cannot be stored: send images and text files inside the chat messages",
+    "vector_stores": "Vector stores are not available: give a model a kb_list in models.json",
+    "assistants": f"Assistants are not available: {CHAT}",
+    "threads": f"Threads are not available: {CHAT}",
+    "batches": f"Batches are not available: {CHAT}",
+    "fine_tuning": "Fine-tuning is not available",
+    "realtime": f"The Realtime API is not available: {CHAT}",
+    "messages": f"Anthropic's Messages API is not available: {CHAT}",
+    "dashboard": "Billing pages are not available: Flowith shows credits on its own site",
+    "organization": "Billing pages are not available: Flowith shows credits on its own site",
+    "tags": "This is not Ollama: choose 'OpenAI compatible' and the base URL ending in /v1",
+    "show": "This is not Ollama: choose 'OpenAI compatible' and the base URL ending in /v1",
+    "generate": "This is not Ollama: choose 'OpenAI compatible' and the base URL ending in /v1",
+    "chat": "This is not Ollama: choose 'OpenAI compatible' and the base URL ending in /v1",
+    "version": "This is not Ollama: choose 'OpenAI compatible' and the base URL ending in /v1",
+    "v0": "This is not LM Studio: choose 'OpenAI compatible' and the base URL ending in /v1",
+    "props": "This is not llama.cpp: choose 'OpenAI compatible' and the base URL ending in /v1",
+    "model": "This is not LiteLLM: ask GET /v1/models",
+}
+
+
+def advice(path: str) -> str:
+    """What to use instead of `path`; empty when nothing is known of it."""
+    parts = [part for part in path.split("/") if part not in ("", "v1", "api", "openai")]
+    return NEIGHBOURS.get(parts[0], "") if parts else ""

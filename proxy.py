@@ -1,0 +1,409 @@
+"""The HTTP face: app factory, one blueprint behind one auth hook, the routes, the error handler.
+
+Knows nothing of Flowith's wire; each request is one walk from `parse_request` to a `Response`.
+"""
+
+import hmac
+import json
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, g, render_template, request
+from werkzeug.exceptions import HTTPException
+
+from call import Call, merged
+from caller import Caller
+from chat import ChatRequest, Message, parse_completion, parse_request
+from errors import CallerLeft, InvalidRequest, ModelNotFound, ProxyError, Unauthorized
+from flowith.client import Flowith
+from neighbours import advice
+from record import Record, log_bug, set_up_logging
+from settings import Model, Settings
+from translate import Envelope, Shape, to_choice, to_chunks, to_completion, to_error, to_tail
+
+VERSION = "1.0.0"
+CREATED = 1_735_689_600  # of every model in the list: OpenAI's field must be there and be stable
+SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+PARAMETER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+EXPOSED = (
+    "x-request-id, x-ignored-params, retry-after, retry-after-ms, x-should-retry,"
+    " openai-processing-ms"
+)
+KEY_HEADERS = ("X-Api-Key", "Api-Key", "X-Goog-Api-Key")
+SUPPORTED = (
+    "max_tokens", "stop", "temperature", "top_p", "tools", "tool_choice", "response_format",
+    "structured_outputs", "reasoning_effort", "include_reasoning", "web_search_options",
+)  # fmt: skip
+METHODS = "GET, POST, OPTIONS, HEAD, DELETE"
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",  # nginx and its kin hold a stream back without it
+}
+API_PATHS = "chat/completions|completions|models"
+MISPLACED = re.compile(rf"(?:/(?:v1|api|openai))*/((?:{API_PATHS})(?:/.*)?)$")
+
+api = Blueprint("api", __name__, url_prefix="/v1")
+
+
+site = Blueprint("site", __name__)
+
+
+class Drain:
+    """Whether this worker has been told to stop, and when its streams have to end.
+
+    gunicorn kills a worker after `graceful_timeout` without a word to anybody (measured), so the
+    streams end themselves a little earlier. `worker` is set by gunicorn.conf.py.
+    """
+
+    MARGIN = 2.5  # seconds
+
+    def __init__(self) -> None:
+        self.worker: Any = None
+        self._due: float | None = None
+
+    def closing(self) -> bool:
+        return self.worker is not None and not self.worker.alive
+
+    def is_due(self, now: float) -> bool:
+        if self.worker is None or self.worker.alive:
+            return False
+        if self._due is None:
+            self._due = now + self.worker.cfg.graceful_timeout - self.MARGIN
+        return now >= self._due
+
+
+def create_app(settings: Settings) -> Flask:
+    """The WSGI application; its settings have been read and checked."""
+    set_up_logging(settings)
+    app = Flask(__name__)
+    app.extensions["settings"] = settings
+    app.extensions["flowith"] = Flowith(settings, f"flowith-openai-proxy/{VERSION}")
+    app.extensions["drain"] = drain = Drain()
+    app.extensions["flowith"].drains = drain.is_due
+    app.before_request(begin)
+    app.after_request(finish)
+    app.register_error_handler(Exception, render_error)
+    app.register_blueprint(api)
+    app.register_blueprint(site)
+    inner = app.wsgi_app
+    app.wsgi_app = lambda environ, start_response: inner(  # type: ignore[method-assign]
+        normalised(environ), start_response
+    )
+    return app
+
+
+def normalised(environ: dict[str, Any]) -> dict[str, Any]:
+    """Forgive base URLs with or without /v1, doubled and trailing slashes, /api and /openai.
+
+    Done before routing, because a redirect breaks browsers' preflights and a curl that POSTs.
+    """
+    path = re.sub("/+", "/", environ.get("PATH_INFO") or "/")
+    path = path.rstrip("/") or "/"
+    if found := MISPLACED.fullmatch(path):
+        path = f"/v1/{found[1]}"
+    environ["PATH_INFO"] = path
+    return environ
+
+
+def _settings() -> Settings:
+    return current_app.extensions["settings"]  # type: ignore[no-any-return]
+
+
+def _flowith() -> Flowith:
+    return current_app.extensions["flowith"]  # type: ignore[no-any-return]
+
+
+def begin() -> Response | None:
+    """Give the request an id; answer preflights, which come without a key, on any path."""
+    given = request.headers.get("X-Request-ID", "")
+    request_id = given if SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+    g.record = Record(request_id, request.method, request.path)
+    return Response(status=204) if request.method == "OPTIONS" else None
+
+
+def finish(response: Response) -> Response:
+    """Headers that every response carries, and its access-log line."""
+    record: Record = g.record
+    headers = response.headers
+    headers["X-Request-ID"] = record.id
+    headers["Access-Control-Allow-Origin"] = "*"
+    headers["Access-Control-Expose-Headers"] = EXPOSED
+    if request.method == "OPTIONS":
+        asked = request.headers.get("Access-Control-Request-Headers", "*")
+        headers["Access-Control-Allow-Methods"] = METHODS
+        headers["Access-Control-Allow-Headers"] = asked if asked.isprintable() else "*"
+        headers["Access-Control-Max-Age"] = "86400"
+        headers["Vary"] = "Origin, Access-Control-Request-Headers"
+        if request.headers.get("Access-Control-Request-Private-Network") == "true":
+            headers["Access-Control-Allow-Private-Network"] = "true"
+    record.status = response.status_code
+    response.call_on_close(record.write)
+    return response
+
+
+def render_error(wrong: Exception) -> Response:
+    """Any error as OpenAI's error object: ours, Flask's and Werkzeug's, and bugs."""
+    if isinstance(wrong, HTTPException):
+        wrong = _from_http(wrong)
+    elif isinstance(wrong, CallerLeft):
+        g.record.ending = "caller left"
+        return Response(status=499)
+    elif not isinstance(wrong, ProxyError):
+        log_bug(wrong, g.record.id)
+        wrong = ProxyError(f"The proxy failed (request {g.record.id}); its log says where.")
+    g.record.ending = g.record.ending or wrong.code or wrong.type
+    response = _json(wrong.body(), wrong.status)
+    response.headers.update(wrong.reply_headers())
+    return response
+
+
+def _from_http(wrong: HTTPException) -> ProxyError:
+    status = wrong.code or 500
+    text = {
+        404: f"Invalid URL ({request.method} {request.path[:200]})",
+        405: f"Method {request.method} is not allowed for {request.path[:200]}.",
+        413: "The request is too large.",
+    }.get(status, f"{wrong.name}.")
+    if status == 404 and (words := advice(request.path)):
+        text = f"{text}. {words}."
+    code = {404: "unknown_url", 405: "method_not_supported", 413: "request_too_large"}
+    error = InvalidRequest(text, code=code.get(status))
+    error.status = status
+    if allowed := getattr(wrong, "valid_methods", None):
+        error.headers["Allow"] = ", ".join(allowed)
+    return error
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(text, status, content_type="application/json")
+
+
+@api.before_request
+def require_api_key() -> None:
+    """Compare the caller's key in constant time, on bytes, before the body is read."""
+    scheme, _, key = request.headers.get("Authorization", "").strip().partition(" ")
+    given = [key if scheme.lower() == "bearer" else ""]
+    given += [request.headers.get(name, "") for name in KEY_HEADERS]
+    sent = [one.strip().encode("latin-1", "replace") for one in given if one.strip()]
+    challenge = {"WWW-Authenticate": "Bearer"}
+    if not sent:
+        text = "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'."
+        raise Unauthorized(text, headers=challenge)
+    keys = [key.encode() for key in _settings().api_key]
+    if not any([hmac.compare_digest(one, key) for one in sent for key in keys]):
+        text = "Incorrect API key provided: it is not the API_KEY of this service."
+        raise Unauthorized(text, code="invalid_api_key", headers=challenge)
+
+
+@api.post("/chat/completions")
+def chat_completions() -> Response:
+    """OpenAI's chat completions, streamed or not."""
+    caller = Caller(request.environ)
+    chat = parse_request(_body(caller), _settings().max_choices)
+    return _answer(chat, [chat.messages] * chat.n, "chat", caller)
+
+
+@api.post("/completions")
+def completions() -> Response:
+    """OpenAI's legacy completions: each prompt becomes a conversation of its own."""
+    caller = Caller(request.environ)
+    chat, prompts = parse_completion(_body(caller), _settings().max_choices)
+    return _answer(chat, [one for one in prompts for _ in range(chat.n)], "text", caller)
+
+
+def _body(caller: Caller) -> bytes:
+    limit = int(_settings().max_body_mb * 1_048_576)
+    return caller.read_body(request, limit, _flowith().clock)
+
+
+def _answer(
+    chat: ChatRequest, conversations: list[list[Message]], shape: Shape, caller: Caller
+) -> Response:
+    """Ask Flowith for each conversation; the status waits for its first word or its refusal."""
+    settings, record = _settings(), g.record
+    record.model = chat.model
+    model = settings.find_model(chat.model)
+    if model is None:
+        raise ModelNotFound(
+            f"The model '{chat.model[:100]}' does not exist here. GET /v1/models lists those that"
+            " do; models.json maps them to Flowith's.",
+            param="model",
+        )
+    call = Call(_flowith(), record, caller)
+    envelope = Envelope.new(chat, settings.reasoning_format, shape)
+    render = to_chunks if chat.stream else to_choice
+    sources = [
+        render(call.converse(chat, one, model), replace(envelope, index=i), call.tally)
+        for i, one in enumerate(conversations)
+    ]
+    items: Iterator[Any] = merged(sources)
+    try:
+        if chat.stream:
+            body = _stream(next(items), items, call, envelope)
+            response = Response(body, headers=STREAM_HEADERS)
+        else:
+            response = _whole(items, call, envelope)
+    except BaseException:
+        call.close()
+        raise
+    response.call_on_close(call.close)
+    record.dialect = call.dialect()
+    unused = () if record.dialect == "llm" else tuple(chat.options)
+    if ignored := [name for name in (*chat.ignored, *unused) if PARAMETER.fullmatch(name)]:
+        response.headers["X-Ignored-Params"] = ", ".join(ignored[:32])
+    return response
+
+
+def _stream(
+    first: bytes, items: Iterator[bytes], call: Call, envelope: Envelope
+) -> Iterator[bytes]:
+    """The body of a stream. From here on an error can only be told inside it."""
+    record = call.record
+    record.ending = "caller left"  # unless we get to the end
+    try:
+        yield first
+        yield from items
+        yield to_tail(envelope, call.tally)
+        record.ending = "done"
+    except ProxyError as wrong:
+        record.ending = wrong.code or wrong.type
+        yield to_error(wrong)
+    except CallerLeft:
+        return
+    except Exception as wrong:  # noqa: BLE001 - the status is out: this is the last resort
+        log_bug(wrong, record.id)
+        record.ending = "internal_error"
+        yield to_error(ProxyError(f"The proxy failed (request {record.id}); its log says where."))
+
+
+def _whole(items: Iterator[dict[str, Any]], call: Call, envelope: Envelope) -> Response:
+    """An answer in one piece; one that takes very long is kept alive with leading white space."""
+    after = _settings().keep_alive_after
+    late_at = call.record.started + after if after else float("inf")
+    choices: list[dict[str, Any]] = []
+    for item in items:
+        if item:
+            choices.append(item)
+        elif time.monotonic() >= late_at:
+            body = _late(items, choices, call, envelope)
+            headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+            return Response(body, headers=headers, content_type="application/json")
+    whole = to_completion(choices, envelope, call.tally)
+    return Response(whole, content_type="application/json")
+
+
+def _late(
+    items: Iterator[dict[str, Any]],
+    choices: list[dict[str, Any]],
+    call: Call,
+    envelope: Envelope,
+) -> Iterator[bytes]:
+    """White space before JSON, because hosts cut a silent request after a minute. The status is
+    out with it, so a failure breaks the connection off: a 200 must not hold an error."""
+    record = call.record
+    record.ending = "caller left"
+    try:
+        yield b" "
+        for item in items:
+            if item:
+                choices.append(item)
+            else:
+                yield b" "
+        yield to_completion(choices, envelope, call.tally)
+        record.ending = "done"
+    except CallerLeft:
+        return
+    except Exception as wrong:  # noqa: BLE001 - whatever it is, the caller must not take it for done
+        if not isinstance(wrong, ProxyError):
+            log_bug(wrong, record.id)
+        code = wrong.code or wrong.type if isinstance(wrong, ProxyError) else "internal_error"
+        record.ending = f"broken off: {code}"
+        call.close()
+        call.caller.break_off()
+
+
+@api.get("/models")
+def list_models() -> Response:
+    """The models of models.json, in its order."""
+    rows = [_to_listing(model) for name, model in _settings().models.items() if name != "*"]
+    return _json({"object": "list", "data": rows})
+
+
+@api.get("/models/<path:name>")
+def show_model(name: str) -> Response:
+    """One model; ids may hold slashes."""
+    model = _settings().find_model(name)
+    if model is None:
+        raise ModelNotFound(f"The model '{name[:100]}' does not exist here.", param="model")
+    return _json(_to_listing(model))
+
+
+def _to_listing(model: Model) -> dict[str, Any]:
+    """OpenAI's four fields, and what UIs read besides (as OpenRouter names it)."""
+    inputs = ["text", "image"] if model.images else ["text"]
+    listing: dict[str, Any] = {"id": model.id, "object": "model", "created": CREATED}
+    listing |= {"owned_by": "flowith", "name": model.name or model.id}
+    if model.description:
+        listing["description"] = model.description
+    if model.context:
+        listing["context_length"] = model.context
+    listing["architecture"] = {"input_modalities": inputs, "output_modalities": ["text"]}
+    listing["supported_parameters"] = list(SUPPORTED)
+    listing["capabilities"] = {"vision": model.images, "tools": True, "json_mode": True}
+    return listing
+
+
+@site.get("/")
+def index() -> Response | str:
+    """The page for people, a few facts for programs."""
+    facts = _facts()
+    if "text/html" not in request.headers.get("Accept", ""):
+        return _json(facts)
+    return render_template("index.html", facts=facts, settings=_settings(), base=_base_url())
+
+
+@site.get("/v1")
+@site.get("/health")
+@site.get("/healthz")
+@site.get("/health/live")
+def health() -> Response:
+    """Alive, which is all that a restart could mend; the state stands in the body."""
+    return _json(_facts())
+
+
+@site.get("/health/ready")
+def ready() -> Response:
+    """200 while calls are welcome and have an account to go to, else 503."""
+    facts = _facts()
+    return _json(facts, 200 if facts["status"] == "ready" else 503)
+
+
+def _facts() -> dict[str, Any]:
+    flowith, settings = _flowith(), _settings()
+    accounts = {"healthy": flowith.accounts.healthy(), "total": len(flowith.accounts.all)}
+    status = "ready" if accounts["healthy"] else "degraded"
+    if current_app.extensions["drain"].closing():
+        status = "draining"
+    return {
+        "status": status,
+        "service": "OpenAI to Flowith Converter",
+        "version": VERSION,
+        "demo": settings.demo,
+        "accounts": accounts,
+        "models": len(settings.models),
+        "running": flowith.running,
+        "warnings": settings.warnings(),
+    }
+
+
+def _base_url() -> str:
+    """The base URL as the visitor's browser sees it, behind proxies too."""
+    scheme = request.headers.get("X-Forwarded-Proto", request.scheme).split(",")[0].strip()
+    host = request.headers.get("X-Forwarded-Host", request.host).split(",")[0].strip()
+    return f"{'https' if scheme == 'https' else 'http'}://{host}/v1"

@@ -1,0 +1,304 @@
+"""The only reader of the environment and of models.json; everything is checked at start.
+
+Knows nothing of Flask or of Flowith's wire. The fields of `Settings`, in order, are the settings
+that exist: `.env.example`, the table in the README and the start-up log follow from them.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from dotenv import dotenv_values
+
+Api = Literal["web", "llm", "knowledge"]
+APIS: tuple[Api, ...] = get_args(Api)
+DEFAULT_KEY = "123456"
+DEMO_TOKEN = "demo"  # what `make run` sets when it starts the bundled stand-in
+NO_TOKEN = "No Flowith token is set: put FLOWITH_AUTH_TOKEN into .env or the secrets."
+PLACEHOLDERS = {"your_actual_token_here", "changeme", "your_token_here"}
+ROW_FIELDS = {
+    "model": str,
+    "api": str,
+    "fallbacks": list,
+    "kb_list": list,
+    "context": int,
+    "name": str,
+    "description": str,
+    "native_tools": bool,
+    "system_role": bool,
+    "images": bool,
+}
+
+
+class SettingsError(ValueError):
+    """One or more settings are wrong; the message names each of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One row of models.json.
+
+    `id` is what callers ask for, `upstream` Flowith's ids in the order they are tried. `api` and
+    `context` (tokens) are None when the row does not say. `system_role` and `images` tell whether
+    the model takes them, `native_tools` whether Flowith passes tools to it.
+    """
+
+    id: str
+    upstream: tuple[str, ...]
+    api: Api | None = None
+    kb_list: tuple[str, ...] = ()
+    context: int | None = None
+    name: str = ""
+    description: str = ""
+    native_tools: bool = False
+    system_role: bool = True
+    images: bool = True
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _list(value: str) -> tuple[str, ...]:
+    return tuple(part for part in (p.strip() for p in value.split(",")) if part)
+
+
+def _tokens(value: str) -> tuple[str, ...]:
+    bare = (t.removeprefix("Bearer ").removeprefix("bearer ").strip() for t in _list(value))
+    return tuple(dict.fromkeys(t for t in bare if t and t.lower() not in PLACEHOLDERS))
+
+
+def _url(value: str) -> str:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return value.rstrip("/") if value.count("/") <= 3 else value
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value.lower() not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return value.lower()
+
+    return parse
+
+
+def _number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            number = kind(value)
+        except ValueError:
+            number = float("nan")
+        if not least <= number <= most:
+            raise ValueError(f"must be a number from {least:g} to {most:g}")
+        return number
+
+    return parse
+
+
+def _setting(default: str, parse: Callable[[str], Any], meaning: str, secret: bool = False) -> Any:
+    return field(
+        default=parse(default),
+        repr=not secret,
+        metadata={"default": default, "parse": parse, "meaning": meaning, "secret": secret},
+    )
+
+
+_seconds = _number(float, 0.05, 86_400)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings; the environment variable is the field's name in capitals."""
+
+    flowith_auth_token: tuple[str, ...] = _setting(
+        "", _tokens, "Flowith token, flo_... key or web login; several with commas", True
+    )
+    api_key: tuple[str, ...] = _setting(
+        DEFAULT_KEY, _list, "key that callers send; several with commas", True
+    )
+    flowith_api: str = _setting(
+        "auto", _one_of("auto", *APIS), "Flowith API: auto, web, llm or knowledge"
+    )
+    flowith_api_url: str = _setting(
+        "", _url, "Flowith's address, when it has moved: a host, or a whole URL"
+    )
+    flowith_refresh_token: str = _setting(
+        "", _text, "refresh token of the web login; keeps the (first) web token alive", True
+    )
+    flowith_identity_url: str = _setting(
+        "https://aibdxsebwhalbnugsqel.supabase.co", _url, "Flowith's login service, for the refresh"
+    )
+    flowith_identity_key: str = _setting(
+        "", _text, "the login service's public key (sb_publishable_...), for the refresh", True
+    )
+    state_file: str = _setting(
+        ".flowith-state.json", _text, "where refreshed tokens are kept (mode 0600)"
+    )
+    models_file: str = _setting("models.json", _text, "the model mapping")
+    host: str = _setting("0.0.0.0", _text, "address to listen on")
+    port: int = _setting("7860", _number(int, 0, 65_535), "port to listen on")
+    web_concurrency: int = _setting("1", _number(int, 1, 64), "worker processes")
+    max_streams: int = _setting(
+        "1200", _number(int, 1, 100_000), "answers under way per worker; above it 503"
+    )
+    max_body_mb: float = _setting("32", _number(float, 0.001, 1024), "largest request, MB")
+    max_choices: int = _setting("8", _number(int, 1, 128), "largest n (answers per request)")
+    hold: float = _setting("8", _seconds, "seconds to wait for Flowith before the 200 goes out")
+    heartbeat: float = _setting("5", _seconds, "seconds of silence between signs of life")
+    keep_alive_after: float = _setting(
+        "50",
+        _number(float, 0, 86_400),
+        "seconds until a slow non-stream call sends white space; 0 = off",
+    )
+    connect_timeout: float = _setting("10", _seconds, "seconds to reach Flowith")
+    first_token_timeout: float = _setting("150", _seconds, "seconds until the first token")
+    idle_timeout: float = _setting("120", _seconds, "seconds between two tokens")
+    total_timeout: float = _setting("1800", _seconds, "seconds for a whole answer")
+    retry_attempts: int = _setting(
+        "4", _number(int, 1, 50), "calls to Flowith per answer, before its first token"
+    )
+    retry_seconds: float = _setting("30", _seconds, "no new try after so many seconds")
+    graceful_timeout: int = _setting(
+        "30", _number(int, 4, 3600), "seconds that running streams get when the service is stopped"
+    )
+    reasoning_format: str = _setting(
+        "reasoning_content",
+        _one_of("reasoning_content", "reasoning", "think_tags", "hide"),
+        "how thoughts are sent: reasoning_content, reasoning, think_tags or hide",
+    )
+    log_level: str = _setting(
+        "info", _one_of("debug", "info", "warning", "error"), "debug, info, warning or error"
+    )
+    log_format: str = _setting("text", _one_of("text", "json"), "text or json")
+    models: Mapping[str, Model] = field(
+        default_factory=lambda: MappingProxyType({}), repr=False, metadata={"derived": True}
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read all settings. Raises SettingsError that names every mistake at once."""
+        values: dict[str, Any] = {}
+        mistakes: list[str] = []
+        for setting in cls.described():
+            text = environ.get(setting.name.upper(), "").strip()
+            try:
+                values[setting.name] = setting.metadata["parse"](
+                    text or setting.metadata["default"]
+                )
+            except ValueError as wrong:
+                shown = "" if setting.metadata["secret"] else f" (it is {text[:60]!r})"
+                mistakes.append(f"{setting.name.upper()} {wrong}{shown}")
+        path = Path(values.get("models_file", "models.json"))
+        try:
+            values["models"] = MappingProxyType(read_models(path))
+        except SettingsError as wrong:
+            mistakes.append(str(wrong))
+        if any(not (t.isascii() and t.isprintable()) for t in values.get("flowith_auth_token", ())):
+            mistakes.append("FLOWITH_AUTH_TOKEN may hold printable ASCII characters only")
+        if mistakes:
+            raise SettingsError("; ".join(mistakes))
+        return cls(**values)
+
+    @classmethod
+    def described(cls) -> Iterator[Field[Any]]:
+        """The fields that are read from the environment, in order."""
+        return (f for f in fields(cls) if "derived" not in f.metadata)
+
+    def shown(self) -> Iterator[tuple[str, str]]:
+        """Name and value of each setting, secrets masked, for the start-up log."""
+        for setting in self.described():
+            value = getattr(self, setting.name)
+            parts = value if isinstance(value, tuple) else (value,)
+            if setting.metadata["secret"]:
+                parts = tuple(mask(part) for part in parts if part)
+            yield setting.name.upper(), ",".join(str(part) for part in parts)
+
+    def warnings(self) -> list[str]:
+        """What the operator should mend, in plain words."""
+        found = []
+        if not (self.flowith_auth_token or self.flowith_refresh_token):
+            found.append(NO_TOKEN)
+        if DEFAULT_KEY in self.api_key:
+            found.append(f"The default API key {DEFAULT_KEY} is in use: set API_KEY to your own.")
+        return found
+
+    @property
+    def demo(self) -> bool:
+        """Whether `make run` has put the bundled stand-in in Flowith's place."""
+        return self.flowith_auth_token == (DEMO_TOKEN,)
+
+    def find_model(self, asked: str) -> Model | None:
+        """The row for what a caller asks for; `flowith/` in front of an id is ignored.
+
+        A row `"*": "*"` passes unknown ids on to Flowith as they are.
+        """
+        for name in (asked, asked.removeprefix("flowith/")):
+            if row := self.models.get(name):
+                return row
+        if (every := self.models.get("*")) and asked:
+            given = tuple(asked if one == "*" else one for one in every.upstream)
+            return Model(asked, given, every.api, every.kb_list)
+        return None
+
+
+def mask(secret: str) -> str:
+    """Enough of a secret to recognise it by, never enough to use it."""
+    return f"{secret[:4]}...{secret[-4:]}" if len(secret) >= 20 else "***"
+
+
+def read_models(path: Path) -> dict[str, Model]:
+    """Read and check models.json. Raises SettingsError that names the row."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if twice := [k for k, _ in pairs if [p[0] for p in pairs].count(k) > 1]:
+            raise SettingsError(f"{path}: {twice[0]!r} stands there twice")
+        return dict(pairs)
+
+    try:
+        rows = json.loads(path.read_text("utf-8"), object_pairs_hook=unique)
+    except OSError as wrong:
+        raise SettingsError(f"{path} cannot be read: {wrong.strerror}") from wrong
+    except (ValueError, RecursionError) as wrong:
+        raise SettingsError(
+            str(wrong) if isinstance(wrong, SettingsError) else f"{path} is not JSON: {wrong}"
+        ) from wrong
+    if not isinstance(rows, dict) or not rows:
+        raise SettingsError(f"{path} must be an object with at least one model")
+    return {name: _to_model(str(path), name, row) for name, row in rows.items()}
+
+
+def _to_model(path: str, name: str, row: Any) -> Model:
+    row = {"model": row} if isinstance(row, str) else row
+    where = f"{path}: row {name!r}"
+    if not isinstance(row, dict):
+        raise SettingsError(f"{where} must be a string or an object")
+    for key, value in row.items():
+        kind = ROW_FIELDS.get(key)
+        if kind is None:
+            raise SettingsError(f"{where} has an unknown field {key!r}")
+        good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        if kind is list:
+            good = good and all(isinstance(one, str) and one for one in value)
+        if not good or value == "":
+            raise SettingsError(f"{where}: {key!r} must be a {kind.__name__}")
+    if not name or "model" not in row:
+        raise SettingsError(f"{where} needs a name and a 'model'")
+    if row.get("api", "web") not in APIS:
+        raise SettingsError(f"{where}: 'api' must be one of {', '.join(APIS)}")
+    return Model(
+        id=name,
+        upstream=(row.pop("model"), *row.pop("fallbacks", ())),
+        kb_list=tuple(row.pop("kb_list", ())),
+        **row,
+    )
+
+
+def load() -> Settings:
+    """Settings of this process: `.env` in the working directory, the environment over it."""
+    given = {k: v for k, v in dotenv_values(".env").items() if v is not None}
+    return Settings.from_env({**given, **os.environ})

@@ -1,0 +1,181 @@
+"""Fixtures: Flowith's stand-in, the app in this process, and the service as gunicorn runs it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_flowith import FakeFlowith
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from proxy import create_app
+from settings import Settings
+
+ROOT = Path(__file__).parent.parent
+KEY = "a-key"
+TOKEN = "flo_0123456789abcdef0123456789abcdef"
+WEB_TOKEN = "eyJhbGciOiJub25lIn0.a-web-login.signature"
+DEFAULTS = {"API_KEY": KEY, "FLOWITH_AUTH_TOKEN": WEB_TOKEN, "LOG_LEVEL": "info"}
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeFlowith]:
+    with FakeFlowith() as stand_in:
+        yield stand_in
+
+
+@dataclass
+class Api:
+    """The app in this process, asked as a client would."""
+
+    client: FlaskClient
+
+    def post(self, path: str = "/v1/chat/completions", **body: Any) -> TestResponse:
+        return self.send({"model": "gpt-4.1", "messages": HELLO, **body}, path)
+
+    def send(self, body: Any, path: str = "/v1/chat/completions") -> TestResponse:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {KEY}"}
+        return self.client.post(path, data=raw, headers=headers, buffered=False)
+
+    def get(self, path: str, **headers: str) -> TestResponse:
+        return self.client.get(path, headers={"Authorization": f"Bearer {KEY}", **headers})
+
+
+MakeApi = Callable[..., Api]
+
+
+@pytest.fixture
+def api(fake: FakeFlowith) -> MakeApi:
+    """`api(HOLD="1", ...)`: the app with these settings, talking to the stand-in."""
+
+    def make(**environ: str) -> Api:
+        given = {**DEFAULTS, "FLOWITH_API_URL": fake.url, **environ}
+        return Api(create_app(Settings.from_env(given)).test_client())
+
+    return make
+
+
+class Server:
+    """The service as gunicorn runs it, on a port of its own."""
+
+    def __init__(self, log: Path, environ: dict[str, str]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
+        given = {**clean, **DEFAULTS, "HOST": "127.0.0.1", "PORT": str(self.port), **environ}
+        self._log = log
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "--chdir", str(ROOT)],
+                cwd=ROOT,
+                env={**given, "PYTHONDONTWRITEBYTECODE": "1"},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        self._wait_until_up()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def _wait_until_up(self) -> None:
+        for _ in range(300):
+            try:
+                connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
+                connection.request("GET", "/health")
+                connection.getresponse().read()
+                connection.close()
+                return
+            except OSError:
+                assert self.process.poll() is None, self.log()
+                time.sleep(0.05)
+        raise AssertionError(f"not up:\n{self.log()}")
+
+    def post(self, body: Any, **headers: str) -> tuple[HTTPConnection, HTTPResponse]:
+        """POST a chat completion; the response is unread, the connection is the caller's."""
+        connection = self.send(body, **headers)
+        return connection, connection.getresponse()
+
+    def send(self, body: Any, **headers: str) -> HTTPConnection:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        body = {"model": "gpt-4.1", "messages": HELLO, **body} if isinstance(body, dict) else body
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(
+            "POST",
+            "/v1/chat/completions",
+            raw,
+            {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", **headers},
+        )
+        return connection
+
+    def wait_for_log(self, words: str, timeout: float = 10) -> str:
+        until = time.monotonic() + timeout
+        while words not in (log := self.log()):
+            assert time.monotonic() < until, f"{words!r} is not in the log:\n{log}"
+            time.sleep(0.02)
+        return log
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)
+        return self.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def flowith() -> Iterator[FakeFlowith]:
+    """A stand-in for all tests of a module that share one service."""
+    with FakeFlowith() as stand_in:
+        yield stand_in
+
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve(fake: FakeFlowith, tmp_path: Path) -> Iterator[Serve]:
+    """`serve(HEARTBEAT="0.2", ...)`: a service of its own, talking to the stand-in."""
+    started: list[Server] = []
+
+    def start(**environ: str) -> Server:
+        log = tmp_path / f"service-{len(started)}.log"
+        server = Server(log, {"FLOWITH_API_URL": fake.url, **environ})
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def chunks(body: bytes | str) -> list[Any]:
+    """The data of a stream's events, in order; comments are left out."""
+    text = body.decode() if isinstance(body, bytes) else body
+    found = []
+    for line in text.split("\n"):
+        if line.startswith("data: "):
+            found.append(line[6:] if line == "data: [DONE]" else json.loads(line[6:]))
+        else:
+            assert not line or line.startswith(":"), line
+    return found
+
+
+def deltas(body: bytes | str, field: str = "content") -> str:
+    """All of one field of the deltas, joined."""
+    found = [c["choices"][0]["delta"] for c in chunks(body) if c != "[DONE]" and c.get("choices")]
+    return "".join(delta.get(field) or "" for delta in found)

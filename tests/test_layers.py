@@ -1,0 +1,45 @@
+"""The table of CONTRIBUTING.md, held against the imports: arrows point down only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {
+    "events": set(),
+    "errors": set(),
+    "tokens": set(),
+    "neighbours": set(),
+    "settings": set(),
+    "prompt": set(),
+    "structured": {"errors", "events"},
+    "toolcalls": {"errors", "events", "structured"},
+    "chat": {"errors", "events", "structured", "toolcalls"},
+    "shape": {"events", "tokens"},
+    "translate": {"chat", "errors", "events", "prompt", "settings", "shape", "structured",
+                  "tokens", "toolcalls"},
+    "flowith": {"errors", "events", "prompt", "settings", "flowith"},
+    "caller": {"errors", "flowith"},
+    "record": {"settings"},
+    "call": {"caller", "chat", "errors", "events", "flowith", "record", "settings", "translate"},
+    "proxy": {"call", "caller", "chat", "errors", "flowith", "neighbours", "record", "settings",
+              "translate"},
+    "wsgi": {"proxy", "settings"},
+}  # fmt: skip
+MODULES = sorted([*ROOT.glob("*.py"), *(ROOT / "flowith").glob("*.py")])
+OURS = {path.stem for path in ROOT.glob("*.py")} | {"flowith"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_module_imports_only_what_stands_below_it(path: Path) -> None:
+    name = "flowith" if path.parent.name == "flowith" else path.stem
+    if name in ("run", "gunicorn.conf"):
+        return
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported & OURS <= ALLOWED[name]

@@ -1,0 +1,403 @@
+"""OpenAI on one side, prompt and events on the other: pure, and testable by `==`.
+
+`to_prompt` goes up; `shape` puts the filters together that a request needs; `to_chunks` and
+`to_completion` come down. Knows nothing of HTTP or of Flowith's wire.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from json.encoder import encode_basestring as quoted  # the C function; 5 times faster than dumps
+from typing import Any, Literal, assert_never
+
+from tokens import estimate_tokens
+
+import structured
+import toolcalls
+from chat import ChatRequest, Message, bad_value
+from errors import ProxyError, Unmet
+from events import (
+    Citation,
+    Done,
+    Event,
+    Reasoning,
+    Silence,
+    Text,
+    ToolCall,
+    Usage,
+    Working,
+)
+from prompt import Prompt
+from settings import Model
+from shape import (
+    count_usage,
+    cut_at_length,
+    cut_at_stop,
+    hide_reasoning,
+    split_think,
+    tag_reasoning,
+)
+
+PING = b": ping\n"  # a comment line with one newline: safe in every client and hop tested
+DONE = b"data: [DONE]\n\n"
+LONGEST_PIECE = 8_000  # characters; keeps each line below 60 KB, escaped (readers cut at 64 KB)
+IMAGE_TOKENS = 765  # one image in high detail, by OpenAI's pricing page
+MESSAGE_TOKENS = 4  # what a message costs beyond its text, by OpenAI's cookbook
+Shape = Literal["chat", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What all chunks of one answer share. `reasoning` is the field that thoughts go into,
+    `legacy` whether calls leave as `function_call`."""
+
+    id: str
+    created: int
+    model: str
+    index: int = 0
+    usage: bool = False
+    reasoning: str = "reasoning_content"
+    legacy: bool = False
+    shape: Shape = "chat"
+
+    @classmethod
+    def new(cls, chat: ChatRequest, reasoning: str, shape: Shape) -> "Envelope":
+        prefix = "chatcmpl-" if shape == "chat" else "cmpl-"
+        return cls(
+            id=prefix + secrets.token_hex(14),
+            created=int(time.time()),
+            model=chat.asked,
+            usage=chat.include_usage,
+            reasoning="reasoning" if reasoning == "reasoning" else "reasoning_content",
+            legacy=chat.tools is not None and chat.tools.legacy,
+            shape=shape,
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one or more answers came to, for the usage chunk, the log and the metrics."""
+
+    usage: Usage | None = None
+    finish: list[str] = field(default_factory=list)
+
+    def add(self, usage: Usage) -> None:
+        """Count one choice; the prompt they share counts once, as it does at OpenAI."""
+        old = self.usage or Usage(0, 0)
+        self.usage = Usage(
+            max(old.prompt, usage.prompt),
+            old.completion + usage.completion,
+            old.reasoning + usage.reasoning,
+            old.cached + usage.cached,
+        )
+
+
+def to_prompt(chat: ChatRequest, messages: list[Message], model: Model) -> Prompt:
+    """What goes up for one choice. Raises InvalidRequest for images the model does not take."""
+    native = model.native_tools and chat.tools is not None
+    if not model.images:
+        for i, message in enumerate(messages):
+            if not isinstance(message.content, str):
+                wanted = f"the model {model.id!r} does not take images"
+                raise bad_value(f"messages[{i}].content", wanted, "unsupported_value")
+    sent = [_native(m) for m in messages] if native else _bridged(messages)
+    extra = []
+    if chat.tools and not native and (words := toolcalls.instructions(chat.tools)):
+        extra.append(words)
+    if chat.format:
+        extra.append(structured.instructions(chat.format))
+    if extra:
+        sent = _instructed(sent, "\n\n".join(extra))
+    limit = {"max_tokens": chat.max_tokens} if chat.max_tokens else {}
+    tools = toolcalls.native(chat.tools) if native and chat.tools else None
+    return Prompt(sent, chat.thinks, chat.online, chat.options | limit, tools)
+
+
+def _bridged(messages: list[Message]) -> list[dict[str, Any]]:
+    """Tool calls and their results as text; results in a row make one message."""
+    sent: list[dict[str, Any]] = []
+    results: list[str] = []
+    for message in messages:
+        content = message.content
+        if message.role == "tool":
+            text = toolcalls.result_to_text(message.call_id, message.name, _plain(content))
+            if results:
+                sent.pop()
+            results.append(text)
+            content = "\n".join(results)
+            if images := _images(message.content):
+                content, results = [{"type": "text", "text": content}, *images], []
+            sent.append({"role": "user", "content": content})
+            continue
+        results = []
+        if message.calls:
+            told = [toolcalls.call_to_text(c) for c in message.calls]
+            content = "\n".join([_plain(content), *told] if content else told)
+        sent.append({"role": message.role, "content": content})
+    return sent
+
+
+def _native(message: Message) -> dict[str, Any]:
+    """A message in OpenAI's own form, for the models that get tools natively."""
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": message.call_id, "content": _plain(message.content)}
+    sent: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.calls:
+        sent["tool_calls"] = [
+            {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+            for c in message.calls
+        ]
+    return sent
+
+
+def _instructed(sent: list[dict[str, Any]], words: str) -> list[dict[str, Any]]:
+    """Add our instructions to the first system message, or put one in front."""
+    if sent and sent[0]["role"] == "system" and isinstance(sent[0]["content"], str):
+        first = {"role": "system", "content": f"{sent[0]['content']}\n\n{words}"}
+        return [first, *sent[1:]]
+    return [{"role": "system", "content": words}, *sent]
+
+
+def _plain(content: str | list[dict[str, Any]]) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if part["type"] == "text")
+
+
+def _images(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [] if isinstance(content, str) else [p for p in content if p["type"] == "image_url"]
+
+
+def corrected(prompt: Prompt, unmet: Unmet) -> Prompt:
+    """The prompt for the one retry that tells the model what was wrong with its answer."""
+    more = [
+        {"role": "assistant", "content": unmet.said or "(no answer)"},
+        {"role": "user", "content": toolcalls.correction(unmet)},
+    ]
+    return replace(prompt, messages=[*prompt.messages, *more])
+
+
+def count_prompt(prompt: Prompt) -> int:
+    """Estimated tokens of what goes up."""
+    images = sum(len(_images(m["content"])) for m in prompt.messages)
+    words = "\n".join(_plain(m["content"]) for m in prompt.messages)
+    return estimate_tokens(words) + len(prompt.messages) * MESSAGE_TOKENS + images * IMAGE_TOKENS
+
+
+def shape(
+    events: Iterator[Event], chat: ChatRequest, prompt: Prompt, reasoning: str, last_try: bool
+) -> Iterator[Event]:
+    """Put the filters in that this request needs; plain text goes through the first and the last.
+
+    `reasoning` is the setting of that name. Raises Unmet where the model did not obey.
+    """
+    events = split_think(events)
+    if chat.max_tokens:
+        events = cut_at_length(events, chat.max_tokens)
+    if chat.tools:
+        events = toolcalls.find_calls(events, chat.tools, last_try=last_try)
+    if chat.format:
+        hold = not chat.stream
+        events = structured.only_json(events, chat.format, last_try=last_try, hold=hold)
+    if chat.stop:
+        events = cut_at_stop(events, chat.stop)
+    events = count_usage(events, partial(count_prompt, prompt))
+    if reasoning == "hide" or not chat.thinks:
+        return hide_reasoning(events)
+    return tag_reasoning(events) if reasoning == "think_tags" else events
+
+
+def to_chunks(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
+    """One choice of a stream, as server-sent events, from the role chunk to the finish chunk.
+
+    Only the delta is encoded for each piece; everything around it is made once per answer.
+    """
+    head, tail = _frame(envelope)
+    chat = envelope.shape == "chat"
+    said, after = (head + '{"content":', "}" + tail) if chat else (head, tail)
+    thought = f'{head}{{"{envelope.reasoning}":'
+    pending = (head + '{"role":"assistant","content":""}' + tail).encode() if chat else b""
+    calls, quiet = 0, True
+    for event in events:
+        match event:
+            case Text(text=text):
+                block = _pieces(said, text, after)
+            case Reasoning(text=text):
+                block = _pieces(thought, text, after) if chat else b""
+            case ToolCall():
+                deltas = _deltas(event, calls, envelope)
+                block = "".join(head + delta + tail for delta in deltas).encode()
+                calls += 1
+            case Citation():
+                block = f'{head}{{"annotations":[{_dumps(_to_annotation(event))}]}}{tail}'.encode()
+            case Silence():
+                block = PING
+            case Working():
+                block, quiet = PING if quiet else b"", True
+            case Usage():
+                tally.add(event)
+                continue
+            case Done(reason=reason):
+                tally.finish.append(reason)
+                yield pending + _finish(envelope, reason)
+                return
+            case _:
+                assert_never(event)
+        if pending or block:
+            quiet = quiet and block == PING
+            yield pending + block
+            pending = b""
+
+
+def to_tail(envelope: Envelope, tally: Tally) -> bytes:
+    """The end of a stream, after the finish chunk of each choice."""
+    if not envelope.usage:
+        return DONE
+    whole = {**_opening(envelope, stream=True), "choices": [], "usage": _to_usage(tally.usage)}
+    return f"data: {_dumps(whole)}\n\n".encode() + DONE
+
+
+def to_error(wrong: ProxyError) -> bytes:
+    """An error after the stream has begun: an event without `choices`, then the end."""
+    return f"data: {_dumps(wrong.body())}\n\n".encode() + DONE
+
+
+def to_choice(
+    events: Iterator[Event], envelope: Envelope, tally: Tally
+) -> Iterator[dict[str, Any]]:
+    """One choice of an answer in one piece: nothing for each sign of life, then the choice.
+
+    An empty object stands for a sign of life.
+    """
+    said: list[str] = []
+    thought: list[str] = []
+    calls: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    reason = "stop"
+    for event in events:
+        match event:
+            case Text(text=text):
+                said.append(text)
+            case Reasoning(text=text):
+                thought.append(text)
+            case ToolCall():
+                calls.append(_to_call(event))
+            case Citation():
+                notes.append(_to_annotation(event))
+            case Silence() | Working():
+                yield {}
+            case Usage():
+                tally.add(event)
+            case Done(reason=reason):
+                tally.finish.append(reason)
+            case _:
+                assert_never(event)
+    ending = {"logprobs": None, "finish_reason": _reason(envelope, reason)}
+    if envelope.shape == "text":
+        yield {"index": envelope.index, "text": "".join(said), **ending}
+        return
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(said), "refusal": None}
+    if thought:
+        message[envelope.reasoning] = "".join(thought)
+    if notes:
+        message["annotations"] = notes
+    if calls:
+        message["content"] = message["content"] or None
+        if envelope.legacy:
+            message["function_call"] = calls[0]["function"]
+        else:
+            message["tool_calls"] = calls
+    yield {"index": envelope.index, "message": message, **ending}
+
+
+def to_completion(choices: list[dict[str, Any]], envelope: Envelope, tally: Tally) -> bytes:
+    """A whole answer that is not streamed."""
+    whole = _opening(envelope, stream=False)
+    choices = sorted(choices, key=lambda choice: choice["index"])
+    return _dumps({**whole, "choices": choices, "usage": _to_usage(tally.usage)}).encode(
+        "utf-8", "replace"
+    )
+
+
+def _opening(envelope: Envelope, stream: bool) -> dict[str, Any]:
+    kind = "chat.completion.chunk" if stream else "chat.completion"
+    kind = kind if envelope.shape == "chat" else "text_completion"
+    fixed = {"id": envelope.id, "object": kind, "created": envelope.created}
+    return {**fixed, "model": envelope.model}
+
+
+def _frame(envelope: Envelope, reason: str = "null") -> tuple[str, str]:
+    """What stands before and after the delta in each chunk."""
+    opening = _dumps(_opening(envelope, stream=True))[:-1]
+    field = "delta" if envelope.shape == "chat" else "text"
+    usage = ',"usage":null' if envelope.usage else ""
+    head = f'data: {opening},"choices":[{{"index":{envelope.index},"{field}":'
+    return head, f',"logprobs":null,"finish_reason":{reason}}}]{usage}}}\n\n'
+
+
+def _pieces(head: str, text: str, tail: str) -> bytes:
+    if len(text) <= LONGEST_PIECE:
+        return (head + quoted(text) + tail).encode("utf-8", "replace")
+    starts = range(0, len(text), LONGEST_PIECE)
+    return b"".join(_pieces(head, text[i : i + LONGEST_PIECE], tail) for i in starts)
+
+
+def _finish(envelope: Envelope, reason: str) -> bytes:
+    head, tail = _frame(envelope, f'"{_reason(envelope, reason)}"')
+    return (head + ("{}" if envelope.shape == "chat" else '""') + tail).encode()
+
+
+def _reason(envelope: Envelope, reason: str) -> str:
+    return "function_call" if envelope.legacy and reason == "tool_calls" else reason
+
+
+def _deltas(call: ToolCall, index: int, envelope: Envelope) -> Iterator[str]:
+    """The deltas of one call: first who is called, then with what."""
+    if envelope.legacy:
+        yield _dumps({"function_call": {"name": call.name, "arguments": ""}})
+    else:
+        whole = _to_call(call)
+        whole[whole["type"]]["input" if call.custom else "arguments"] = ""
+        yield _dumps({"tool_calls": [{"index": index, **whole}]})
+    for i in range(0, len(call.arguments), LONGEST_PIECE):
+        piece = call.arguments[i : i + LONGEST_PIECE]
+        if envelope.legacy:
+            yield _dumps({"function_call": {"arguments": piece}})
+        else:
+            kind, field = ("custom", "input") if call.custom else ("function", "arguments")
+            yield _dumps({"tool_calls": [{"index": index, kind: {field: piece}}]})
+
+
+def _to_call(call: ToolCall) -> dict[str, Any]:
+    if call.custom:
+        custom = {"name": call.name, "input": call.arguments}
+        return {"id": call.id, "type": "custom", "custom": custom}
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _to_annotation(source: Citation) -> dict[str, Any]:
+    """OpenAI's url_citation; for a passage without URL our own kind with what is known of it."""
+    if source.url:
+        url = {"url": source.url, "title": source.title, "start_index": 0, "end_index": 0}
+        return {"type": "url_citation", "url_citation": url}
+    passage = {"source_id": source.source_id, "title": source.title, "text": source.text[:2000]}
+    return {"type": "knowledge_citation", "knowledge_citation": passage}
+
+
+def _to_usage(usage: Usage | None) -> dict[str, Any]:
+    usage = usage or Usage(0, 0)
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,6 @@
+"""The entry point: `gunicorn wsgi:app`, and `flask` commands through `.flaskenv`."""
+
+from proxy import create_app
+from settings import load
+
+app = create_app(load())

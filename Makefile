@@ -13,7 +13,7 @@ PYTHON_VERSION ?= 3.13
 IMAGE ?= flowith-openai-proxy
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run test check fmt image clean
+.PHONY: help install dev run test check fmt bench image clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ check: dev ## format, lint and types, without changing a file
 fmt: dev ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: dev ## measure what the proxy costs, beside other servers (about 5 minutes)
+	$(BIN)/python -m bench
 
 image: ## build the container image with docker, podman or buildah
 	@test -n "$(ENGINE)" || { echo "Neither docker nor podman nor buildah works here."; exit 1; }

@@ -198,18 +198,19 @@ class _Value:
         return self.parts[-1]
 
     def best(self, said: str) -> str:
-        """The first value that parses, for prose has braces too; else the last, for repair."""
-        at, text = 0, ""
+        """The first value that parses, for prose has braces too; else the longest, for repair."""
+        at, longest = 0, ""
         for _ in range(20):
             if not (found := self.start.search(said, at)):
                 break
             text = said[found.start() :]
-            if (end := JsonScan().end(text)) < 0:
-                break
-            text, at = text[:end], found.start() + end
+            if (end := JsonScan().end(text)) >= 0:
+                text = text[:end]
             if _parses(text):
-                break
-        return text
+                return text
+            longest = max(longest, text, key=len)
+            at = found.start() + len(text)
+        return longest
 
 
 def _parses(text: str) -> bool:
@@ -303,7 +304,7 @@ def check_schema(schema: Any, param: str, owner: str) -> None:
     except ValueError as exc:
         wrong = str(exc)
     if wrong:
-        raise bad_value(param, f"{owner} needs another schema: {wrong}")
+        raise bad_value(param, f"the schema of {owner} is not usable: {wrong}")
 
 
 @functools.lru_cache(maxsize=128)

@@ -113,7 +113,7 @@ class Answer:
         self._reader: Reader | None = None
         self._generator = self._events()
         started = time.monotonic()
-        self._tick_at = started + self.settings.hold
+        self._tick_at = self._works_at = started + self.settings.hold
         self._total_by = started + self.settings.total_timeout
         self._retry_by = started + self.settings.retry_seconds
 
@@ -218,7 +218,7 @@ class Answer:
     def _read(self, decoder: Decoder) -> Iterator[Event]:
         """The events of one try, up to its `Done`."""
         channel, settings = self._channel, self.settings
-        heard, works_at, received = time.monotonic(), 0.0, 0
+        heard, received = time.monotonic(), 0
         while self._reader:
             begun = self.first_event is not None
             patience = settings.idle_timeout if begun else settings.first_token_timeout
@@ -233,8 +233,8 @@ class Answer:
                 if events := decoder.decode(block):
                     heard, self._tick_at = now, max(self._tick_at, now + settings.heartbeat)
                     yield from self._pass(events, now)
-                    if now >= works_at:
-                        works_at = now + settings.heartbeat
+                    if now >= self._works_at:
+                        self._works_at = now + settings.heartbeat
                         yield Working()
             if end is None:
                 yield from self._pass(decoder.flush(), now)

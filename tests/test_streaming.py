@@ -102,7 +102,7 @@ def test_an_answer_that_breaks_off_says_so(
     body = response.read()
     assert deltas(body) == "half an "
     assert chunks(body)[-2]["error"]["code"] == "upstream_cut"
-    assert "finish_reason\":\"stop" not in body.decode()
+    assert 'finish_reason":"stop' not in body.decode()
     connection.close()
 
 

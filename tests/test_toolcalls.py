@@ -6,7 +6,7 @@ from time import thread_time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errors import InvalidRequest, Unmet
@@ -68,6 +68,12 @@ def find(
     return said, calls, ending
 
 
+XML = "<{0}parameter name='city'>Paris</{0}parameter> <{0}parameter name='days'>2</{0}parameter>"
+INVOKE = f'<invoke name="get_weather">\n{XML.format("")}</invoke>'
+ROMAN = '<invoke name="get_weather"><parameter name="city">Rome</parameter></invoke>'
+SPACED = f'<x:invoke name="get_weather">{XML.format("x:")}</x:invoke>'
+QWEN = "<parameter=city>\nParis\n</parameter>\n<parameter=days>\n2\n</parameter>\n"
+CHILDREN = "<name>get_weather</name>\n<arguments><city>Paris</city><days>2</days></arguments>"
 FORMS = {
     "asked": (f"Hi.\n\n{BLOCK}\n", "Hi."),
     "several": (f"{BLOCK}\n<tool_call>{ROME}</tool_call>", ""),
@@ -91,42 +97,15 @@ FORMS = {
     "parameters": (PARIS.replace("arguments", "parameters"), ""),
     "case and namespace": (BLOCK.replace("get_weather", "functions.Get_Weather"), ""),
     "string of JSON": (BLOCK.replace(ARGUMENTS, json.dumps(ARGUMENTS)), ""),
-    "openai": ('{"tool_calls": [{"id": "a", "type": "function", "function": ' + PARIS + "}]}", ""),
-    "no arguments key": (
-        '<tool_call>{"name": "get_weather", "city": "Paris", "days": 2}</tool_call>',
-        "",
-    ),
-    "name in the tag": (
-        '<tool_call name="get_weather">{"city": "Paris", "days": 2}</tool_call>',
-        "",
-    ),
-    "function": ('<function=get_weather>{"city": "Paris", "days": 2}</function>', ""),
-    "qwen": (
-        "<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n"
-        "<parameter=days>\n2\n</parameter>\n</function>\n</tool_call>",
-        "",
-    ),
-    "invoke": (
-        'So: <function_calls>\n<invoke name="get_weather">\n<parameter name="city">Paris</parameter>'
-        '\n<parameter name="days">2</parameter></invoke>\n<invoke name="get_weather"><parameter '
-        'name="city">Rome</parameter></invoke>\n</function_calls>',
-        "So:",
-    ),
-    "namespaced": (
-        '<x:function_calls><x:invoke name="get_weather"><x:parameter name="city">Paris'
-        '</x:parameter><x:parameter name="days">2</x:parameter></x:invoke></x:function_calls>',
-        "",
-    ),
-    "xml with JSON": (
-        "<tool_call><name>get_weather</name><arguments>"
-        '{"city": "Paris", "days": 2}</arguments></tool_call>',
-        "",
-    ),
-    "xml": (
-        "<tool_call><name>get_weather</name>\n<arguments><city>Paris</city><days>2</days>"
-        "</arguments></tool_call>",
-        "",
-    ),
+    "openai": (f'{{"tool_calls": [{{"id": "a", "type": "function", "function": {PARIS}}}]}}', ""),
+    "no arguments key": (BLOCK.replace(f'"arguments": {ARGUMENTS}', ARGUMENTS[1:-1]), ""),
+    "name in the tag": (f'<tool_call name="get_weather">{ARGUMENTS}</tool_call>', ""),
+    "function": (f"<function=get_weather>{ARGUMENTS}</function>", ""),
+    "qwen": (f"<tool_call>\n<function=get_weather>\n{QWEN}</function>\n</tool_call>", ""),
+    "invoke": (f"So: <function_calls>\n{INVOKE}\n{ROMAN}\n</function_calls>", "So:"),
+    "namespaced": (f"<x:function_calls>{SPACED}</x:function_calls>", ""),
+    "xml with JSON": (f"<tool_call>{CHILDREN[:25]}<input>{ARGUMENTS}</input></tool_call>", ""),
+    "xml": (f"<tool_call>{CHILDREN}</tool_call>", ""),
 }
 
 
@@ -162,27 +141,15 @@ def test_what_is_no_call_flows_unchanged_however_it_is_cut(form: str) -> None:
         assert find([wire[:at], wire[at:]]) == (wire, [], "stop"), wire[:at]
 
 
-FRAGMENTS = st.sampled_from(
-    [*"<>`{}[]\"'\\/: \n,=x", "<tool_call>", "</tool_call>", PARIS, ROME, PARIS[:30], "```json\n"]
-    + [
-        "```",
-        '<invoke name="get_weather">',
-        "</invoke>",
-        "<function_calls>",
-        "<parameter name=city>",
-    ]
-    + [
-        "</parameter>",
-        "<tool_result",
-        '{"name": "get_weather"',
-        '"arguments":',
-        "prose ",
-        "é😀\ud800",
-    ]
-)
+FRAGMENTS = [
+    *"<>`{}[]\"'\\/: \n,=x", "<tool_call>", "</tool_call>", PARIS, ROME, PARIS[:30], "```", "```json\n",
+    '<invoke name="get_weather">', "</invoke>", "<function_calls>", "<parameter name=city>",
+    "</parameter>", "<tool_result", '{"name": "get_weather"', '"arguments":', "prose ", "é😀\ud800",
+]  # fmt: skip
 
 
-@given(st.lists(FRAGMENTS, max_size=30).map("".join), st.data())
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=30).map("".join), st.data())
 def test_any_cutting_gives_the_same_answer(wire: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=12)))
     pieces = [wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
@@ -191,6 +158,7 @@ def test_any_cutting_gives_the_same_answer(wire: str, data: st.DataObject) -> No
             assert find(pieces, use, last_try=last_try) == find(wire, use, last_try=last_try)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(alphabet='<`{[tool_call>"name: ', max_size=60))
 def test_random_text_is_let_through_whole(one: str, other: str) -> None:
     said, calls, ending = find(one + other)
@@ -366,35 +334,24 @@ def test_hostile_text_takes_linear_time(case: str) -> None:
 
 FUNCTION = {"name": "f", "parameters": {"type": "object"}}
 NESTED = {"type": "function", "function": FUNCTION}
+BOTH = [NESTED, {"type": "custom", "custom": {"name": "g"}}]
 F, G = Tool("f", parameters={"type": "object"}), Tool("g", custom=True)
-CUSTOM_G = {"type": "custom", "custom": {"name": "g"}}
-ALLOWED = {"mode": "required", "tools": [NESTED]}
-ACCEPTED = {
+ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NESTED]}}
+ACCEPTED: dict[str, tuple[dict[str, Any], ToolUse | None]] = {
     "absent": ({}, None),
     "null": ({"tools": None, "tool_choice": None}, None),
     "empty": ({"tools": [], "tool_choice": "auto"}, None),
     "nested": ({"tools": [NESTED]}, ToolUse((F,))),
     "flat": ({"tools": [{"type": "function", **FUNCTION}]}, ToolUse((F,))),
-    "custom": ({"tools": [NESTED, CUSTOM_G], "tool_choice": "none"}, ToolUse((F, G), "none")),
+    "custom": ({"tools": BOTH, "tool_choice": "none"}, ToolUse((F, G), "none")),
     "flat custom": ({"tools": [{"type": "custom", "name": "g"}]}, ToolUse((G,))),
-    "one at a time": (
-        {"tools": [NESTED], "parallel_tool_calls": False},
-        ToolUse((F,), "auto", False),
-    ),
-    "named": ({"tools": [NESTED, CUSTOM_G], "tool_choice": NESTED}, ToolUse((F,), "required")),
-    "named custom": (
-        {"tools": [NESTED, CUSTOM_G], "tool_choice": CUSTOM_G},
-        ToolUse((G,), "required"),
-    ),
-    "allowed": (
-        {
-            "tools": [NESTED, CUSTOM_G],
-            "tool_choice": {"type": "allowed_tools", "allowed_tools": ALLOWED},
-        },
-        ToolUse((F,), "required"),
-    ),
-    "legacy": (
-        {"tools": [], "functions": [FUNCTION], "function_call": {"name": "f"}},
+    "single": ({"tools": [NESTED], "parallel_tool_calls": False}, ToolUse((F,), "auto", False)),
+    "named": ({"tools": BOTH, "tool_choice": NESTED}, ToolUse((F,), "required")),
+    "named custom": ({"tools": BOTH, "tool_choice": BOTH[1]}, ToolUse((G,), "required")),
+    "allowed": ({"tools": BOTH, "tool_choice": ALLOWED}, ToolUse((F,), "required")),
+    "legacy": ({"tools": [], "functions": [FUNCTION]}, ToolUse((F,), "auto", False, True)),
+    "legacy, named": (
+        {"functions": [FUNCTION], "function_call": {"name": "f"}},
         ToolUse((F,), "required", False, True),
     ),
 }
@@ -406,61 +363,34 @@ def test_every_way_to_offer_tools_is_read(case: str) -> None:
     assert parse_tools(body) == use
 
 
-STRICT_BAD: dict[str, Any] = {"name": "f", "strict": True}
-REFUSED: dict[str, tuple[Any, Any, str, str]] = {
-    "no list": ({}, None, "tools", "invalid_type"),
-    "no object": (["x"], None, "tools[0]", "invalid_type"),
-    "no function": (
-        [{"type": "function"}],
-        None,
-        "tools[0].function",
-        "missing_required_parameter",
-    ),
-    "built-in": ([{"type": "web_search"}], None, "tools[0].type", "invalid_value"),
-    "no name": ([{"function": {}}], None, "tools[0].function.name", "missing_required_parameter"),
-    "bad name": ([{"function": {"name": "a b"}}], None, "tools[0].function.name", "invalid_value"),
-    "long name": (
-        [{"function": {"name": "a" * 65}}],
-        None,
-        "tools[0].function.name",
-        "invalid_value",
-    ),
-    "number as name": ([{"function": {"name": 1}}], None, "tools[0].function.name", "invalid_type"),
-    "text as schema": (
-        [{"function": {"name": "f", "parameters": "x"}}],
-        None,
-        "tools[0].function.parameters",
-        "invalid_type",
-    ),
-    "bad schema": (
-        [{"function": STRICT_BAD | {"parameters": {"type": "any"}}}],
-        None,
-        "tools[0].function.parameters",
-        "invalid_value",
-    ),
-    "remote schema": (
-        [{"function": STRICT_BAD | {"parameters": {"$ref": "http://127.0.0.1/"}}}],
-        None,
-        "tools[0].function.parameters",
-        "invalid_value",
-    ),
-    "unknown choice": ([NESTED], "any", "tool_choice", "invalid_value"),
-    "number as choice": ([NESTED], 1, "tool_choice", "invalid_type"),
-    "other tool": ([NESTED], {"function": {"name": "x"}}, "tool_choice", "invalid_value"),
-    "no tool named": ([NESTED], {}, "tool_choice.function.name", "missing_required_parameter"),
-    "required of none": (None, "required", "tool_choice", "invalid_value"),
-    "none allowed": (
-        [NESTED],
-        {"type": "allowed_tools"},
-        "tool_choice.allowed_tools.tools",
-        "invalid_type",
-    ),
-}
+def strict(schema: dict[str, Any]) -> list[Any]:
+    return [{"function": {"name": "f", "strict": True, "parameters": schema}}]
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_mistake_in_the_tools_is_named(case: str) -> None:
-    tools, choice, param, code = REFUSED[case]
+AT = "tools[0].function"
+REFUSED: list[tuple[Any, Any, str, str]] = [
+    ({}, None, "tools", "invalid_type"),
+    (["x"], None, "tools[0]", "invalid_type"),
+    ([{"type": "function"}], None, AT, "missing_required_parameter"),
+    ([{"type": "web_search"}], None, "tools[0].type", "invalid_value"),
+    ([{"function": {}}], None, f"{AT}.name", "missing_required_parameter"),
+    ([{"function": {"name": "a b"}}], None, f"{AT}.name", "invalid_value"),
+    ([{"function": {"name": "a" * 65}}], None, f"{AT}.name", "invalid_value"),
+    ([{"function": {"name": 1}}], None, f"{AT}.name", "invalid_type"),
+    ([{"function": {"name": "f", "parameters": "x"}}], None, f"{AT}.parameters", "invalid_type"),
+    (strict({"type": "any"}), None, f"{AT}.parameters", "invalid_value"),
+    (strict({"$ref": "http://127.0.0.1/"}), None, f"{AT}.parameters", "invalid_value"),
+    ([NESTED], "any", "tool_choice", "invalid_value"),
+    ([NESTED], 1, "tool_choice", "invalid_type"),
+    ([NESTED], {"function": {"name": "x"}}, "tool_choice", "invalid_value"),
+    ([NESTED], {}, "tool_choice.function.name", "missing_required_parameter"),
+    ([NESTED], {"type": "allowed_tools"}, "tool_choice.allowed_tools.tools", "invalid_type"),
+    (None, "required", "tool_choice", "invalid_value"),
+]
+
+
+@pytest.mark.parametrize(("tools", "choice", "param", "code"), REFUSED)
+def test_a_mistake_in_the_tools_is_named(tools: Any, choice: Any, param: str, code: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_tools({"tools": tools, "tool_choice": choice})
     assert (refused.value.param, refused.value.code) == (param, code)

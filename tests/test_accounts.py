@@ -1,0 +1,209 @@
+"""Accounts at work: choice, rest, renewal of a web login, and the images an account stores."""
+
+import base64
+import json
+import stat
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import MakeApi, Serve
+from fake_flowith import FakeFlowith, error, web
+
+import errors
+from errors import Overloaded, RateLimited
+from flowith.accounts import PROBE, Accounts
+from flowith.login import expiry
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 50
+DATA_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
+
+
+def jwt(exp: float) -> str:
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": exp}).encode()).decode().rstrip("=")
+    return f"eyJhbGciOiJub25lIn0.{claims}.sig"
+
+
+def test_the_account_with_the_fewest_calls_is_chosen() -> None:
+    accounts = Accounts(["flo_a", "flo_b", "web"])
+    first, second = accounts.take("llm"), accounts.take("llm")
+    assert {first.token, second.token} == {"flo_a", "flo_b"}
+    assert accounts.take("web").token == "web"
+    accounts.give_back(second)
+    assert accounts.take("llm") is second
+    assert accounts.take(None, [second]).token != second.token
+
+
+def test_accounts_of_the_other_kind_do_where_there_is_no_right_one() -> None:
+    assert Accounts(["web"]).take("llm").token == "web"
+    with pytest.raises(Overloaded):
+        Accounts([]).take(None)
+
+
+def test_a_refused_account_rests_and_is_tried_again_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    accounts = Accounts(["a", "b"])
+    refused = accounts.take(None)
+    accounts.settle(refused, errors.UpstreamAuth("no"))
+    assert accounts.healthy() == 1
+    assert accounts.take(None) is not refused
+    limited = RateLimited("slow down")
+    limited.retry_after = 5
+    accounts.settle(accounts.all[1], limited)
+    with pytest.raises(RateLimited) as wrong:
+        accounts.take(None)
+    assert wrong.value.retry_after == 5
+    now += PROBE
+    assert accounts.take(None) is accounts.all[1]
+    accounts.settle(refused, None)
+    assert accounts.healthy() == 2
+
+
+def test_the_end_of_a_web_token_is_read_from_it() -> None:
+    assert expiry(jwt(123)) == 123
+    for other in ("flo_x", "", "a.b.c", "a.e30.c", "a.W10.c"):
+        assert expiry(other) is None
+
+
+def renewing(fake: FakeFlowith, folder: Path, token: str, **more: str) -> dict[str, str]:
+    fake.require_auth = {"nothing"}
+    return {
+        "FLOWITH_AUTH_TOKEN": token,
+        "FLOWITH_REFRESH_TOKEN": "refresh-0",
+        "FLOWITH_IDENTITY_URL": fake.url,
+        "FLOWITH_IDENTITY_KEY": "sb_publishable_x",
+        "STATE_FILE": str(folder / "state.json"),
+        **more,
+    }
+
+
+def refreshes(fake: FakeFlowith) -> list[Any]:
+    return [s for s in fake.requests if s.path.startswith("/auth/")]
+
+
+@pytest.mark.parametrize("token", ["", jwt(time.time() - 5), jwt(time.time() + 30)])
+def test_a_login_that_ends_is_renewed_before_the_call(
+    api: MakeApi, fake: FakeFlowith, tmp_path: Path, token: str
+) -> None:
+    ours = api(**renewing(fake, tmp_path, token))
+    for _ in range(2):
+        assert ours.post().status_code == 200
+    (refresh,) = refreshes(fake)
+    assert refresh.headers["apikey"] == "sb_publishable_x"
+    assert refresh.json == {"refresh_token": "refresh-0"}
+    state = tmp_path / "state.json"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o600
+    assert json.loads(state.read_text())["refresh_token"] != "refresh-0"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["state.json", "state.json.lock"]
+
+
+def test_a_refused_login_is_renewed_once_and_the_call_repeated(
+    api: MakeApi, fake: FakeFlowith, tmp_path: Path
+) -> None:
+    ours = api(**renewing(fake, tmp_path, jwt(time.time() + 3000)))
+    assert ours.post().status_code == 200
+    assert len(refreshes(fake)) == 1
+    assert [s.path for s in fake.requests if "completion" in s.path] == ["/completion"] * 2
+
+
+def test_a_new_process_goes_on_with_the_stored_login(
+    api: MakeApi, fake: FakeFlowith, tmp_path: Path
+) -> None:
+    settings = renewing(fake, tmp_path, "")
+    assert api(**settings).post().status_code == 200
+    assert api(**settings).post().status_code == 200
+    assert len(refreshes(fake)) == 1
+
+
+def test_many_calls_and_processes_renew_a_login_once(
+    serve: Serve, fake: FakeFlowith, tmp_path: Path
+) -> None:
+    server = serve(**renewing(fake, tmp_path, "", WEB_CONCURRENCY="2"))
+    statuses: list[int] = []
+
+    def call() -> None:
+        connection, response = server.post({})
+        statuses.append(response.status)
+        response.read()
+        connection.close()
+
+    threads = [threading.Thread(target=call) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 12
+    assert len(refreshes(fake)) == 1
+
+
+def test_a_refresh_that_is_refused_is_an_honest_error(
+    api: MakeApi, fake: FakeFlowith, tmp_path: Path
+) -> None:
+    settings = renewing(fake, tmp_path, "")
+    fake.reply(error(400, "Already Used"), path="/auth/v1/token")
+    wrong = api(**settings).post()
+    assert wrong.status_code == 503
+    assert wrong.json["error"]["code"] == "upstream_auth_error"
+    assert "FLOWITH_REFRESH_TOKEN" in wrong.json["error"]["message"]
+    assert not (tmp_path / "state.json").exists()
+
+
+def test_no_refresh_token_is_spent_where_the_new_one_cannot_be_kept(
+    api: MakeApi, fake: FakeFlowith, tmp_path: Path
+) -> None:
+    settings = {**renewing(fake, tmp_path, ""), "STATE_FILE": str(tmp_path / "no" / "state.json")}
+    wrong = api(**settings).post()
+    assert wrong.status_code == 503
+    assert "STATE_FILE" in wrong.json["error"]["message"]
+    assert not refreshes(fake)
+
+
+def picture(url: str = DATA_URL) -> list[dict[str, Any]]:
+    parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": url}]
+    return [{"role": "user", "content": parts}]
+
+
+def test_an_image_is_stored_once_and_sent_by_its_address(api: MakeApi, fake: FakeFlowith) -> None:
+    ours = api()
+    for _ in range(2):
+        response = ours.post(messages=[*picture(), {"role": "user", "content": "And?"}])
+        assert response.status_code == 200
+    stored = [s for s in fake.requests if s.path == "/file/store"]
+    assert len(stored) == 1
+    assert list(fake.files.values()) == [PNG]
+    sent = fake.requests[-1].json["messages"][0]["content"]
+    assert sent[0] == {"type": "text", "text": "What is it?"}
+    assert sent[1] == {"type": "image_url", "image_url": {"url": next(iter(fake.files))}}
+    assert stored[0].headers["authorization"] == fake.requests[-1].headers["authorization"]
+
+
+def test_an_address_is_passed_on_and_never_fetched(api: MakeApi, fake: FakeFlowith) -> None:
+    fake.reply(web("x"))
+    url = fake.url.replace("http:", "https:") + "/private"
+    api().post(messages=picture(url))
+    assert [s.path for s in fake.requests] == ["/completion"]
+    assert fake.requests[0].json["messages"][0]["content"][1]["image_url"]["url"] == url
+
+
+def test_an_image_that_cannot_be_stored_is_an_error(api: MakeApi, fake: FakeFlowith) -> None:
+    fake.reply(error(500), path="/file/store")
+    url = "data:image/png;base64," + base64.b64encode(PNG + b"other").decode()
+    response = api(RETRY_ATTEMPTS="1").post(messages=picture(url))
+    assert response.status_code == 502
+    assert [s.path for s in fake.requests] == ["/file/store"]
+
+
+def test_a_model_without_eyes_refuses_images(
+    api: MakeApi, fake: FakeFlowith, tmp_path: Path
+) -> None:
+    file = tmp_path / "models.json"
+    file.write_text('{"gpt-4.1": {"model": "x", "images": false}}')
+    response = api(MODELS_FILE=str(file)).post(messages=picture())
+    assert response.status_code == 400
+    assert response.json["error"]["param"] == "messages[0].content"
+    assert not fake.requests

@@ -1,0 +1,209 @@
+"""What is written about the settings, the image and the commands, held against what is so."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Serve
+
+from settings import NO_TOKEN, ROW_FIELDS, Settings, SettingsError, read_models
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
+COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
+SETTINGS = {setting.name.upper(): setting for setting in Settings.described()}
+FRONT_MATTER = """\
+---
+title: OpenAI to Flowith Converter
+emoji: 🔄
+colorFrom: blue
+colorTo: green
+sdk: docker
+app_port: 7860
+env:
+  - FLOWITH_AUTH_TOKEN
+  - API_KEY # Add this line
+secrets:
+  - FLOWITH_AUTH_TOKEN
+  - API_KEY # Add this line
+---
+
+# OpenAI to Flowith Converter
+"""
+
+
+def to_example(name: str, setting: Field[Any]) -> str:
+    """A paragraph of .env.example. The two that a newcomer changes stand there ready."""
+    default = setting.metadata["default"]
+    line = {
+        "FLOWITH_AUTH_TOKEN": "FLOWITH_AUTH_TOKEN=your_actual_token_here",
+        "API_KEY": f"API_KEY={default}",
+    }.get(name, f"# {name}={default}")
+    return f"# {setting.metadata['meaning']}\n{line}"
+
+
+def to_row(name: str, setting: Field[Any]) -> str:
+    """A row of the README's table."""
+    default = setting.metadata["default"]
+    return f"| `{name}` | {f'`{default}`' if default else ''} | {setting.metadata['meaning']} |"
+
+
+def test_the_example_is_the_settings_in_order() -> None:
+    _, *paragraphs = (ROOT / ".env.example").read_text("utf-8").rstrip("\n").split("\n\n")
+    assert paragraphs == [to_example(*item) for item in SETTINGS.items()]
+
+
+def test_the_readme_lists_the_settings_in_order() -> None:
+    rows = re.findall(r"^\| `[A-Z_]+` \|.*$", README, re.MULTILINE)
+    assert rows == [to_row(*item) for item in SETTINGS.items()]
+
+
+def test_the_copied_example_starts_and_asks_for_a_token() -> None:
+    lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
+    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    settings = Settings.from_env({**given, "MODELS_FILE": str(ROOT / "models.json")})
+    assert settings.flowith_auth_token == ()
+    assert settings.api_key == ("123456",)
+    assert NO_TOKEN in settings.warnings()
+
+
+def test_every_mistake_in_the_environment_is_named_at_once() -> None:
+    wrong = {"PORT": "http", "FLOWITH_API": "grpc", "HEARTBEAT": "-1", "MODELS_FILE": "no.json"}
+    with pytest.raises(SettingsError) as failure:
+        Settings.from_env(wrong)
+    for name in ("PORT", "FLOWITH_API", "HEARTBEAT", "no.json"):
+        assert name in str(failure.value)
+
+
+def bad_values() -> list[tuple[str, str]]:
+    """A value for each setting that checks its value, which cannot be right."""
+    found = []
+    for name, setting in SETTINGS.items():
+        try:
+            setting.metadata["parse"]("?")
+        except ValueError:
+            found.append((name, "?"))
+    return found
+
+
+@pytest.mark.parametrize(("name", "value"), bad_values(), ids=lambda given: given)
+def test_a_mistake_is_told_with_its_name_and_value(name: str, value: str) -> None:
+    given = {"MODELS_FILE": str(ROOT / "models.json"), name: value}
+    with pytest.raises(SettingsError, match=rf"^{name} must .* \(it is '\?'\)$"):
+        Settings.from_env(given)
+
+
+def test_a_mistake_in_a_secret_does_not_show_it() -> None:
+    given = {"FLOWITH_AUTH_TOKEN": "flo_gehëim", "MODELS_FILE": str(ROOT / "models.json")}
+    with pytest.raises(SettingsError, match=r"^FLOWITH_AUTH_TOKEN may hold") as failure:
+        Settings.from_env(given)
+    assert "hëim" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "must be an object"),
+        ("{}", "at least one model"),
+        ('{"a": 1}', "row 'a' must be a string or an object"),
+        ('{"a": {"api": "web"}}', "row 'a' needs a name and a 'model'"),
+        ('{"a": {"model": "b", "apl": "web"}}', "row 'a' has an unknown field 'apl'"),
+        ('{"a": {"model": "b", "api": "soap"}}', "row 'a': 'api' must be one of"),
+        ('{"a": {"model": "b", "context": "9"}}', "row 'a': 'context' must be a int"),
+        ('{"a": {"model": "b", "context": true}}', "row 'a': 'context' must be a int"),
+        ('{"a": {"model": "b", "kb_list": [1]}}', "row 'a': 'kb_list' must be a list"),
+        ('{"a": "b", "a": "c"}', "'a' stands there twice"),
+    ],
+)
+def test_a_mistake_in_models_json_names_the_row(text: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    file.write_text(text, "utf-8")
+    with pytest.raises(SettingsError, match=re.escape(words)):
+        read_models(file)
+
+
+def test_the_readme_begins_as_hugging_face_reads_it() -> None:
+    assert README.startswith(FRONT_MATTER)
+
+
+def test_the_readme_s_models_json_is_a_valid_one_with_every_field(tmp_path: Path) -> None:
+    example = next(block for block in re.findall(r"```json\n(.*?)```", README, re.DOTALL))
+    file = tmp_path / "models.json"
+    file.write_text(example, "utf-8")
+    read_models(file)
+    used = {field for row in json.loads(example).values() if isinstance(row, dict) for field in row}
+    assert used == set(ROW_FIELDS)
+
+
+def test_the_files_that_the_readme_links_to_are_there() -> None:
+    links = re.findall(r"\]\(([^):#]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_module_has_its_line_in_the_readme() -> None:
+    modules = [path.name for path in ROOT.glob("*.py")]
+    modules += [f"flowith/{path.name}" for path in (ROOT / "flowith").glob("[a-z]*.py")]
+    assert [name for name in modules if f"`{name}`" not in README] == []
+
+
+def test_the_image_runs_as_a_numbered_user_on_the_space_s_port() -> None:
+    assert "\nUSER 1000\n" in DOCKERFILE
+    assert SETTINGS["PORT"].metadata["default"] == "7860"
+    assert "\nEXPOSE 7860\n" in DOCKERFILE
+    assert "\napp_port: 7860\n" in README
+    assert '\nCMD ["gunicorn"]\n' in DOCKERFILE
+    assert not re.search(r"^(ENV|ARG).*(TOKEN|API_KEY)", DOCKERFILE, re.MULTILINE)
+
+
+def test_the_health_check_tells_a_service_that_runs_from_one_that_does_not(serve: Serve) -> None:
+    found = re.search(r"^HEALTHCHECK .*CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
+    assert found
+    _, *arguments = json.loads(found[1])
+    server = serve()
+    asked = [sys.executable, *arguments]
+    assert subprocess.run(asked, env={"PORT": str(server.port)}, check=False).returncode == 0
+    server.stop()
+    dead = subprocess.run(asked, env={"PORT": str(server.port)}, check=False, capture_output=True)
+    assert dead.returncode == 1
+
+
+def test_what_the_image_sets_are_settings() -> None:
+    line = next(line for line in DOCKERFILE.splitlines() if "STATE_FILE=" in line)
+    given = dict(part.split("=") for part in line.removeprefix("ENV ").split())
+    assert set(given) <= set(SETTINGS)
+    Settings.from_env({**given, "MODELS_FILE": str(ROOT / "models.json")})
+
+
+def test_compose_offers_the_image_on_port_8099_and_stops_it_in_peace() -> None:
+    assert "8099:7860" in COMPOSE
+    assert not re.search(r"^version:", COMPOSE, re.MULTILINE)
+    grace = re.search(r'GRACEFUL_TIMEOUT: "(\d+)"', COMPOSE)
+    stop = re.search(r"stop_grace_period: (\d+)s", COMPOSE)
+    assert grace
+    assert stop
+    assert int(grace[1]) + 5 <= int(stop[1])
+    for name in re.findall(r"^      ([A-Z_]+): ", COMPOSE, re.MULTILINE):
+        assert name in SETTINGS
+
+
+def test_the_image_gets_every_package_and_no_more_than_is_named() -> None:
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert lines[1] == "*"
+    for package in ROOT.glob("*/__init__.py"):
+        assert f"!{package.parent.name}/" in lines
+    for line in lines:
+        assert not line.startswith("!") or list(ROOT.glob(line.strip("!/")))
+
+
+def test_make_alone_lists_the_verbs() -> None:
+    listed = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for verb in ("install", "run", "test", "check", "fmt", "bench", "image"):
+        assert f"make {verb} " in listed

@@ -1,10 +1,10 @@
 # What one does with this project. `make` alone lists it.
 # A new verb is a target with a `##` sentence behind it; `dev` is what it needs to be installed.
 
+GOOD := -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 # The first Python that is new enough and whole; a version manager's stub that leads nowhere is not.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
-	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	&& { command -v "$$p"; break; }; done)
+	"$$p" $(GOOD) && { command -v "$$p"; break; }; done)
 BIN := .venv/bin
 # The first that works: a docker client without its daemon does not.
 ENGINE ?= $(shell for e in docker podman buildah; do \
@@ -13,7 +13,7 @@ PYTHON_VERSION ?= 3.13
 IMAGE ?= flowith-openai-proxy
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run test check fmt bench image clean
+.PHONY: help install dev run test check fmt bench soak clients image clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +32,7 @@ check: dev ## format, lint and types, without changing a file
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --exclude '^(bench|clients)/' .
-	$(BIN)/mypy $(wildcard bench/*.py)
-	$(BIN)/mypy $(wildcard clients/*.py)
+	$(foreach d,$(wildcard bench clients),MYPYPATH=.:tests $(BIN)/mypy $(wildcard $(d)/*.py) &&) true
 
 fmt: dev ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
@@ -41,6 +40,12 @@ fmt: dev ## format, and mend what the linter can mend
 
 bench: dev ## measure what the proxy costs, beside other servers (about 5 minutes)
 	$(BIN)/python bench/run.py
+
+soak: dev ## five minutes of mixed load with faults; fails on a leak
+	PYTHONPATH=. $(BIN)/python tests/soak.py
+
+clients: dev ## real clients from npm and PyPI against the service (installs them first)
+	$(BIN)/python clients/drive.py
 
 image: ## build the container image with docker, podman or buildah
 	@test -n "$(ENGINE)" || { echo "Neither docker nor podman nor buildah works here."; exit 1; }
@@ -51,9 +56,9 @@ clean: ## remove .venv and the tools' caches; .env stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its venv module is needed; found:" \
-		"$$(python3 --version 2>/dev/null || echo none). On Debian and Ubuntu: apt install" \
-		"python3-venv. With a Python in another place: make PYTHON=/path/to/python3 run"; exit 1; }
+	@"$(PYTHON)" $(GOOD) || { echo "This needs Python 3.11 or newer with its venv module; here is" \
+		"$$($(or $(PYTHON),python3) --version 2>/dev/null || echo no python3). On Debian and Ubuntu:" \
+		"apt install python3-venv. A Python in another place: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 
 .venv/installed: requirements.txt | .venv/bin/python

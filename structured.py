@@ -356,24 +356,22 @@ def _first_error(value: Any, schema: dict[str, Any]) -> Any:
 def _tame(schema: Any, *, names: bool = False) -> Any:
     """The schema without regexes, of which a hostile one hangs the process inside C code.
 
-    `$schema` goes too, for it may name a draft that reads the rest differently. The keys of
-    `properties` and the like are names, not rules. Raises LookupError for a reference outside.
+    The keys of `properties` and the like are names, not rules. Raises LookupError for a
+    reference that leads outside.
     """
     if isinstance(schema, list):
         return [_tame(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    dropped = (
-        set() if names else {"$schema", "pattern", "patternProperties", "unevaluatedProperties"}
-    )
-    if "patternProperties" in dropped & schema.keys():
+    if names:
+        return {name: _tame(rule) for name, rule in schema.items()}
+    dropped = {"pattern", "patternProperties", "unevaluatedProperties"}
+    if "patternProperties" in schema:
         dropped.add("additionalProperties")
-    for key in () if names else ("$ref", "$dynamicRef"):
-        if key in schema and not str(schema[key]).startswith("#"):
-            raise LookupError(f"a {key} must begin with '#'")
-    verbatim = () if names else ("const", "enum")
+    if any(not str(schema.get(key, "#")).startswith("#") for key in ("$ref", "$dynamicRef")):
+        raise LookupError("a $ref must begin with '#'")
     return {
-        key: rule if key in verbatim else _tame(rule, names=not names and key in _OF_NAMES)
+        key: rule if key in ("const", "enum") else _tame(rule, names=key in _OF_NAMES)
         for key, rule in schema.items()
         if key not in dropped
     }

@@ -15,12 +15,13 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -161,18 +162,30 @@ class _HTTPSPool(HTTPSConnectionPool):
 _POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
+@dataclass(slots=True)
+class _Way:
+    """How to reach one URL: what requests would work out anew for each call."""
+
+    url: str
+    verify: bool | str
+    proxies: dict[str, str]
+    pool: Any = None
+    target: str = ""
+
+
 class Transport(HTTPAdapter):
     """Sends POSTs; safe for all threads and greenlets of one process.
 
-    Only connects are retried by urllib3 itself (`max_retries`), which is safe for a POST.
+    Overrides what requests documents for subclasses, so that proxies, certificates and the pool
+    are worked out once per URL: of 650 us for a call, a third is left (docs/performance.md).
+    Connects alone are retried by urllib3, which is safe for a POST.
     """
 
     def __init__(self, connect_timeout: float, pool_size: int) -> None:
         retries = urllib3.Retry(total=None, connect=1, read=0, redirect=0, status=0, other=0)
-        super().__init__(pool_connections=16, pool_maxsize=pool_size, max_retries=retries)
+        super().__init__(pool_connections=64, pool_maxsize=pool_size, max_retries=retries)
         self._timeout = (connect_timeout, None)
-        self._proxies: dict[str, dict[str, str]] = {}
-        self._prepared: dict[tuple[str, tuple[tuple[str, str], ...]], requests.PreparedRequest] = {}
+        self._ways: dict[str, _Way] = {}
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -191,47 +204,72 @@ class Transport(HTTPAdapter):
         A POST is sent again only if it went out on a kept connection that died without a byte of
         an answer: the server had closed it before our request arrived. Raises UpstreamError.
         """
-        request = self._prepare(url, headers, body)
+        way = self._way(url)
+        request = requests.PreparedRequest()
+        request.method, request.url, request.body = "POST", way.url, body
+        plain = {**headers, "Content-Length": str(len(body))}
+        request.headers = cast("CaseInsensitiveDict[str]", plain)
         try:
-            return self._send(request, exchange)
+            return self._send(request, way, exchange)
         except FOREIGN as wrong:
             if exchange.cancelled or not (exchange.reused and _was_dropped(wrong)):
                 raise to_error(wrong, url) from wrong
         exchange.fresh = True
         try:
-            return self._send(request, exchange)
+            return self._send(request, way, exchange)
         except FOREIGN as wrong:
             raise to_error(wrong, url) from wrong
 
-    def _send(self, request: requests.PreparedRequest, exchange: Exchange) -> requests.Response:
+    def _send(
+        self, request: requests.PreparedRequest, way: _Way, exchange: Exchange
+    ) -> requests.Response:
         _current.exchange = exchange
         try:
             if exchange.cancelled:
                 raise OSError("cancelled")
-            proxies = self._proxies_for(request.url or "")
-            return self.send(request, stream=True, timeout=self._timeout, proxies=proxies)
+            return self.send(
+                request,
+                stream=True,
+                timeout=self._timeout,
+                verify=way.verify,
+                proxies=way.proxies,
+            )
         finally:
             _current.exchange = None
 
-    def _prepare(
-        self, url: str, headers: Mapping[str, str], body: bytes
-    ) -> requests.PreparedRequest:
-        key = (url, tuple(headers.items()))
-        prepared = self._prepared.get(key)
-        if prepared is None:
-            if len(self._prepared) > 256:
-                self._prepared.clear()
-            prepared = requests.Request("POST", url, headers=dict(headers)).prepare()
-            self._prepared[key] = prepared
-        request = prepared.copy()
-        request.body = body
-        request.headers["Content-Length"] = str(len(body))
-        return request
+    def _way(self, url: str) -> _Way:
+        if url not in self._ways:
+            with requests.Session() as session:
+                found = session.merge_environment_settings(url, {}, True, None, None)
+            prepared = requests.Request("POST", url).prepare().url
+            self._ways[url] = _Way(prepared or url, found["verify"] or False, dict(found["proxies"]))
+            self._ways[prepared or url] = self._ways[url]
+        return self._ways[url]
 
-    def _proxies_for(self, url: str) -> dict[str, str]:
-        if url not in self._proxies:
-            self._proxies[url] = get_environ_proxies(url)
-        return self._proxies[url]
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> HTTPConnectionPool:
+        way = self._ways[request.url or ""]
+        if way.pool is None:
+            way.pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            super().cert_verify(way.pool, way.url, verify, cert)  # type: ignore[no-untyped-call]
+        return cast("HTTPConnectionPool", way.pool)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Done once for each pool."""
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        way = self._ways[request.url or ""]
+        if not way.target:
+            way.target = super().request_url(request, proxies)
+        return way.target
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Status, headers and raw body; no cookies, no redirects, no guess of an encoding."""
+        response = requests.Response()
+        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
+        response.request = req
+        return response
 
 
 def _was_dropped(wrong: BaseException | None) -> bool:

@@ -53,7 +53,7 @@ WRAPPED = {
     "bare": GOOD,
     "fenced": f"```json\n{GOOD}\n```",
     "prose": f"Sure, here it is [1]:\n\n```\n{GOOD}\n```\nHope {{that}} helps!",
-    "two": f"{GOOD}\n{GOOD}",
+    "two": f"{GOOD}\n{GOOD[:-1]} }}",
     "white space": f"\n {GOOD}\n\n",
 }
 
@@ -284,6 +284,11 @@ def test_hopeless_json_is_given_up_in_time(text: str) -> None:
     with pytest.raises(ValueError, match="nested too deeply or too large"):
         repair(text)
     assert thread_time() - start < 8
+
+
+def test_huge_json_is_not_repaired() -> None:
+    with pytest.raises(ValueError, match="too large to be repaired"):
+        repair('{"a": "' + "b" * 300_000)
 
 
 def test_json_can_always_be_encoded() -> None:

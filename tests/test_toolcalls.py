@@ -142,8 +142,8 @@ def test_what_is_no_call_flows_unchanged_however_it_is_cut(form: str) -> None:
 
 
 FRAGMENTS = [
-    *"<>`{}[]\"'\\/: \n,=x", "<tool_call>", "</tool_call>", PARIS, ROME, PARIS[:30], "```", "```json\n",
-    '<invoke name="get_weather">', "</invoke>", "<function_calls>", "<parameter name=city>",
+    *"<>`{}[]\"'\\/: \n,=x", "<tool_call>", "</tool_call>", PARIS, ROME, PARIS[:30], "```",
+    "```json\n", '<invoke name="get_weather">', "</invoke>", "<function_calls>", "<parameter name=city>",
     "</parameter>", "<tool_result", '{"name": "get_weather"', '"arguments":', "prose ", "é😀\ud800",
 ]  # fmt: skip
 
@@ -166,7 +166,7 @@ def test_random_text_is_let_through_whole(one: str, other: str) -> None:
 
 
 def test_text_flows_at_once_and_only_a_possible_beginning_is_held() -> None:
-    wire = ["Hello", " there", ".\n", "<to", "ast> ", "<tool_call>", PARIS, "</tool"]
+    wire = ["Hello", " there", ".\n", "<to", "ast> ", "<tool_call>", PARIS[:-1], "</tool"]
     seen: list[Event | str] = []
 
     def answer() -> Any:
@@ -179,7 +179,8 @@ def test_text_flows_at_once_and_only_a_possible_beginning_is_held() -> None:
         seen.append(event.name if isinstance(event, ToolCall) else event)
     assert seen == [
         *("Hello", Text("Hello"), " there", Text(" there"), ".\n", Text("."), "<to", "ast> "),
-        *(Text("\n<toast>"), "<tool_call>", PARIS, "get_weather", "</tool", Done("tool_calls")),
+        *(Text("\n<toast>"), "<tool_call>", PARIS[:-1], "</tool"),
+        *("get_weather", Done("tool_calls")),
     ]
 
 

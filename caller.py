@@ -20,7 +20,7 @@ from flowith.relay import Clock
 
 GONE = (7, 8, 9, 10, 11)  # TCP states CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING
 LOOK = 0.5  # seconds between two looks at the socket where no event loop tells
-BODY_PAUSE, BODY_TIME = 15.0, 120.0  # seconds a sender may pause, and take in all
+PAUSES = 8  # times the pause a sender is allowed, which the whole body may take
 
 
 class Caller:
@@ -78,8 +78,10 @@ class Caller:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RD)
 
-    def read_body(self, request: Request, limit: int, clock: Clock) -> bytes:
+    def read_body(self, request: Request, limit: int, pause: float, clock: Clock) -> bytes:
         """The whole body, at most `limit` bytes. Raises TooLarge or InvalidRequest.
+
+        The sender may pause for `pause` seconds, and take eight times as long in all.
 
         The length is compared by hand: werkzeug cuts a chunked body at its limit and takes a
         short one for whole, both without a word (measured).
@@ -88,11 +90,11 @@ class Caller:
         if declared is not None and declared > limit:
             raise _too_large(limit)
         kept = self._socket.gettimeout() if self._socket is not None else None
-        self._until = time.monotonic() + BODY_TIME
+        self._until = time.monotonic() + PAUSES * pause
         clock.add(self)
         try:
             if self._socket is not None:
-                self._socket.settimeout(BODY_PAUSE)
+                self._socket.settimeout(pause)
             body = request.get_data(cache=False)
         except (ClientDisconnected, ParseException, OSError):
             raise InvalidRequest("The request body broke off or came too slowly.") from None

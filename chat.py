@@ -205,7 +205,8 @@ def parse_json(raw: bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(body, dict):
         raise InvalidRequest("The request body must be a JSON object.")
-    return _without_surrogates(body) if SURROGATE_ESCAPE.search(raw) else body
+    escaped = b"\\u" in raw and SURROGATE_ESCAPE.search(raw)
+    return _without_surrogates(body) if escaped else body
 
 
 def _no_constant(name: str) -> None:

@@ -218,8 +218,9 @@ def completions() -> Response:
 
 
 def _body(caller: Caller) -> bytes:
-    limit = int(_settings().max_body_mb * 1_048_576)
-    return caller.read_body(request, limit, _flowith().clock)
+    settings = _settings()
+    limit = int(settings.max_body_mb * 1_048_576)
+    return caller.read_body(request, limit, settings.body_timeout, _flowith().clock)
 
 
 def _answer(

@@ -147,6 +147,7 @@ class Settings:
         "1200", _number(int, 1, 100_000), "answers under way per worker; above it 503"
     )
     max_body_mb: float = _setting("32", _number(float, 0.001, 1024), "largest request, MB")
+    body_timeout: float = _setting("15", _seconds, "seconds a sender may pause within a request")
     max_choices: int = _setting("8", _number(int, 1, 128), "largest n (answers per request)")
     hold: float = _setting("8", _seconds, "seconds to wait for Flowith before the 200 goes out")
     heartbeat: float = _setting("5", _seconds, "seconds of silence between signs of life")

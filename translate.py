@@ -204,7 +204,8 @@ def shape(
         events = structured.only_json(events, chat.format, last_try=last_try, hold=hold)
     if chat.stop:
         events = cut_at_stop(events, chat.stop)
-    events = count_usage(events, partial(count_prompt, prompt))
+    counts = chat.include_usage or not chat.stream  # a long prompt takes milliseconds to count
+    events = count_usage(events, partial(count_prompt, prompt) if counts else int)
     if reasoning == "hide" or not chat.thinks:
         return hide_reasoning(events)
     return tag_reasoning(events) if reasoning == "think_tags" else events

@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import re
+import resource
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -35,6 +36,7 @@ from settings import Api, Model, Settings
 
 ERROR_BODY = 65_536  # bytes read of an error's body
 LONGEST_ANSWER = 67_108_864  # bytes; more than any model writes
+SPARE_FILES = 600  # descriptors for callers who wait, idle connections, logs and libraries
 TRIES_PER_MODEL = 2  # before the row's next fallback gets its turn
 FIRST_DELAY, LONGEST_DELAY = 0.25, 4.0  # seconds between tries, doubled each time
 MOVE_ON = (errors.UpstreamAuth, errors.OutOfCredits, errors.RateLimited)  # the account's fault
@@ -52,6 +54,7 @@ class Flowith:
         self.transport = Transport(settings.connect_timeout, settings.max_streams)
         self.accounts = self._to_accounts()
         self.running = 0
+        self.limit = fitting(settings.max_streams)
         self.drains: Callable[[float], bool] = lambda now: False
 
     def _to_accounts(self) -> Accounts:
@@ -70,7 +73,7 @@ class Flowith:
 
         `label` names the call in the log. Raises Overloaded when there is no room.
         """
-        limit = self.settings.max_streams
+        limit = self.limit
         if self.running >= limit:
             text = f"All {limit} places for running answers are taken; try again in a moment."
             raise Overloaded(text, headers={"Retry-After": "1"})
@@ -90,6 +93,22 @@ class Flowith:
         if not given or given.count("/") > 2:
             return given or dialect.url
         return f"{given}/{dialect.url.split('/', 3)[3]}"
+
+
+def fitting(wanted: int) -> int:
+    """How many answers the limit of open files leaves room for, after raising it if that helps.
+
+    Each takes two descriptors; a process that runs out of them cannot even say no.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * wanted + SPARE_FILES
+    if soft < needed:
+        soft = min(needed, hard) if hard != resource.RLIM_INFINITY else needed
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    fits = max(1, min(wanted, (soft - SPARE_FILES) // 2))
+    if fits < wanted:
+        log.warning("open files are limited to %d: room for %d answers at once", soft, fits)
+    return fits
 
 
 class Answer:

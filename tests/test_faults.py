@@ -6,6 +6,7 @@ which promise each test keeps.
 
 import json
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ from fake_flowith import (
     llm,
     web,
 )
+
+from flowith.client import SPARE_FILES, fitting
 
 KINDS = {"web": web, "llm": llm, "knowledge": knowledge}
 OK_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
@@ -394,6 +397,26 @@ def test_http_tricks_get_a_refusal_and_no_failure(plain: Server, name: str) -> N
     assert response.status == 400
     response.read()
     connection.close()
+
+
+@pytest.mark.parametrize("pieces", [[b"{", 2.0], [b"x", 0.2] * 30], ids=["pause", "trickle"])
+def test_a_body_that_comes_too_slowly_is_refused(serve: Serve, pieces: list[bytes | float]) -> None:
+    server = serve(BODY_TIMEOUT="0.5")
+    said = raw_request(server, HEAD + b"Content-Length: 500\r\n\r\n", *pieces)
+    assert b" 400 " in said.split(b"\r\n")[0]
+    assert b"too slowly" in said
+
+
+def test_few_open_files_leave_room_for_fewer_answers() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (700, hard))
+        wanted = (hard - SPARE_FILES) // 2 + 100
+        assert fitting(10) == 10
+        assert fitting(wanted) == wanted - 100
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_headers_that_trickle_in_are_cut_off(plain: Server) -> None:

@@ -269,6 +269,10 @@ def test_properties_may_bear_the_names_of_rules() -> None:
     assert fault({"$schema": {"pattern": "x"}}, schema) is None
 
 
+def test_patterns_need_not_be_pythons() -> None:
+    check_schema({"pattern": r"^(?<year>\d+)\p{L}$"}, "p", "it")
+
+
 def test_a_huge_or_deep_schema_is_refused() -> None:
     deep: dict[str, Any] = {}
     for _ in range(5000):

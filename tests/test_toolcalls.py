@@ -124,6 +124,7 @@ PROSE = {
     "code": "```python\nprint({'name': 1})\n```\n\n```\n{x}\n```",
     "mention": "Write <tool_call> and </tool_call> around it, as in Array<tool_call> or `<tool_",
     "other JSON": '```json\n{"name": "Bob", "arguments": {}}\n``` and {"name": "get_weather"}',
+    "JSON after prose": f"So {PARIS}",
     "JSON answer": '{"title": "get_weather", "name": 1}\n',
     "JSON of a call's shape": '{"name": "Bob", "age": 3, "city": "get_weather"}',
     "unknown tool": '<tool_call>{"name": "nope", "arguments": {}}</tool_call> rest',
@@ -143,8 +144,9 @@ def test_what_is_no_call_flows_unchanged_however_it_is_cut(form: str) -> None:
 
 FRAGMENTS = [
     *"<>`{}[]\"'\\/: \n,=x", "<tool_call>", "</tool_call>", PARIS, ROME, PARIS[:30], "```",
-    "```json\n", '<invoke name="get_weather">', "</invoke>", "<function_calls>", "<parameter name=city>",
-    "</parameter>", "<tool_result", '{"name": "get_weather"', '"arguments":', "prose ", "é😀\ud800",
+    "```json\n", '<invoke name="get_weather">', "</invoke>", "<function_calls>", "</parameter>",
+    "<parameter name=city>", "<tool_result",
+    '{"name": "get_weather"', '"arguments":', "prose ", "é😀\ud800",
 ]  # fmt: skip
 
 
@@ -270,6 +272,7 @@ UNMET = {
     "no object after text": (USE, "Hi " + BLOCK.replace(ARGUMENTS, '"x"'), "not a JSON", True),
     "strict": (STRICT, f"Hi {BROKEN}", 'schema: properties/city/type is "string".', True),
     "strict and lacking": (STRICT, BROKEN.replace('"city": 3,', ""), 'is ["city"].', True),
+    "torn apart outside": (USE, BLOCK.replace("}}", '}, "x": 1,}'), "cannot be read", False),
     "torn apart": (USE, BLOCK.replace("Paris", 'P", "x": 1, y "a" b"'), "not a JSON", True),
 }
 
@@ -287,6 +290,11 @@ def test_a_broken_demand_is_told_without_the_models_words(case: str) -> None:
 
 def test_a_call_that_only_breaks_a_loose_schema_passes() -> None:
     assert find(BROKEN, last_try=False)[1] == [("get_weather", {"city": 3, "days": 2})]
+
+
+def test_json_that_is_no_call_asks_for_no_retry() -> None:
+    wire = PROSE["other JSON"].lstrip("`json\n")
+    assert find(wire, last_try=False) == (wire, [], "stop")
 
 
 def test_once_text_was_sent_an_unknown_tool_is_text() -> None:
@@ -316,6 +324,7 @@ HOSTILE = {
     "unclosed": '<tool_call>{"name": "get_weather", "arguments": {"a": "' + "x\\n" * 400_000,
     "unclosed objects": "<tool_call>" + '{"name":' * 30_000,
     "closed objects": '<tool_call>{"get_weather</tool_call>' * 10_000,
+    "unclosed fences": '```json\n{"name":"' * 20_000,
     "parameters": '<invoke name="get_weather">' + "<parameter name=city>" * 15_000,
     "deep": BLOCK.replace('"Paris"', "[" * 900 + "]" * 900),
     "deep functions": "<tool_call>" + '{"function":' * 900 + "1" + "}" * 900,
@@ -331,6 +340,22 @@ def test_hostile_text_takes_linear_time(case: str) -> None:
     said, calls, _ = find([text[i : i + 997] for i in range(0, len(text), 997)])
     assert said == text or len(calls) in (1, 128) or case == "slow to repair"
     assert thread_time() - start < 8
+
+
+def test_what_never_ends_is_not_held_for_ever() -> None:
+    endless = [Text("<tool_call>{"), Text("x" * 1_100_000)]
+    assert list(find_calls(iter(endless), USE, last_try=True)) == [
+        Text("<tool_call>{" + endless[1].text)
+    ]
+    with pytest.raises(Unmet, match="on and on"):
+        list(find_calls(iter(endless[1:]), REQUIRED, last_try=True))
+
+
+def test_only_a_few_repairs_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("structured._CPU_SECONDS", 0.1)
+    start = thread_time()
+    find((HOSTILE["slow to repair"] + " ") * 20)
+    assert thread_time() - start < 1.2
 
 
 FUNCTION = {"name": "f", "parameters": {"type": "object"}}

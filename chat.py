@@ -44,8 +44,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A checked request. `asked` is the model as the caller wrote it. `options` are sampling parameters that some of Flowith's APIs take,
-    `ignored` the names of parameters that have no effect."""
+    """A checked request. `asked` is the model as the caller wrote it, `options` are sampling
+    parameters that some of Flowith's APIs take, `ignored` names those that have no effect."""
 
     model: str
     asked: str

@@ -23,7 +23,8 @@ except SettingsError as wrong:
     sys.exit(f"The service cannot start: {wrong}")
 
 wsgi_app = "wsgi:app"
-bind = f"{settings.host}:{settings.port}"
+host = f"[{settings.host}]" if ":" in settings.host else settings.host
+bind = f"{host}:{settings.port}"
 workers = settings.web_concurrency
 # one connection is one greenlet; above the limit of streams there is room for those who get a 503
 worker_connections = settings.max_streams + 500

@@ -8,8 +8,9 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, g, render_template, request
@@ -238,7 +239,8 @@ def _answer(
         )
     call = Call(_flowith(), record, caller)
     envelope = Envelope.new(chat, settings.reasoning_format, shape)
-    render = to_chunks if chat.stream else to_choice
+    alone = len(conversations) == 1
+    render = partial(to_chunks, alone=alone) if chat.stream else to_choice
     sources = [
         render(call.converse(chat, one, model), replace(envelope, index=i), call.tally)
         for i, one in enumerate(conversations)
@@ -246,7 +248,8 @@ def _answer(
     items: Iterator[Any] = merged(sources)
     try:
         if chat.stream:
-            body = _stream(next(items), items, call, envelope)
+            tail = None if alone else partial(to_tail, envelope, call.tally)
+            body = _stream(next(items), items, call, tail)
             response = Response(body, headers=STREAM_HEADERS)
         else:
             response = _whole(items, call, envelope)
@@ -262,7 +265,7 @@ def _answer(
 
 
 def _stream(
-    first: bytes, items: Iterator[bytes], call: Call, envelope: Envelope
+    first: bytes, items: Iterator[bytes], call: Call, tail: Callable[[], bytes] | None
 ) -> Iterator[bytes]:
     """The body of a stream. From here on an error can only be told inside it."""
     record = call.record
@@ -270,7 +273,8 @@ def _stream(
     try:
         yield first
         yield from items
-        yield to_tail(envelope, call.tally)
+        if tail:
+            yield tail()
         record.ending = "done"
     except ProxyError as wrong:
         record.ending = wrong.code or wrong.type

@@ -37,6 +37,9 @@ class Record:
 
     def write(self) -> None:
         """The access-log line."""
+        level = logging.DEBUG if self.path.startswith("/health") else logging.INFO
+        if not access.isEnabledFor(level):
+            return
         ms = {"ms": round((time.monotonic() - self.started) * 1000)}
         if self.first is not None:
             ms = {"first_ms": round((self.first - self.started) * 1000), **ms}
@@ -46,8 +49,7 @@ class Record:
         fields |= {"failures": ",".join(f"{a}={why}" for a, why in self.failures)}
         fields |= {"end": self.ending or "done"}
         shown = {k: v for k, v in fields.items() if v not in ("", 0)}
-        quiet = self.path.startswith("/health")
-        access.log(logging.DEBUG if quiet else logging.INFO, "%s", shown, extra={"fields": shown})
+        access.log(level, "%s", shown, extra={"fields": shown})
 
 
 class TextFormatter(logging.Formatter):

@@ -15,9 +15,7 @@ from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
-from dotenv import dotenv_values
-
-from settings import DEMO_TOKEN, Settings, SettingsError, mask
+from settings import DEMO_TOKEN, Settings, SettingsError, given, mask
 
 DEFAULTS = {"HOST": "127.0.0.1", "PORT": "8099"}  # the image listens on 0.0.0.0:7860
 NO_TOKEN = """\
@@ -54,8 +52,9 @@ def write_env_file() -> None:
 
 
 def serve() -> int:
-    given = {name: text for name, text in {**dotenv_values(".env"), **os.environ}.items() if text}
-    settings = Settings.from_env({**DEFAULTS, **given})
+    settings = Settings.from_env(
+        {**DEFAULTS, **{name: text for name, text in given().items() if text}}
+    )
     host, port = settings.host.strip("[]"), settings.port
     if why := why_taken(host, port):
         print(why, file=sys.stderr)

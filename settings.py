@@ -299,7 +299,12 @@ def _to_model(path: str, name: str, row: Any) -> Model:
     )
 
 
+def given() -> dict[str, str]:
+    """What is set: `.env` in the working directory, and over it what the environment fills."""
+    from_file = {k: v for k, v in dotenv_values(".env").items() if v is not None}
+    return from_file | {k: v for k, v in os.environ.items() if v or k not in from_file}
+
+
 def load() -> Settings:
-    """Settings of this process: `.env` in the working directory, the environment over it."""
-    given = {k: v for k, v in dotenv_values(".env").items() if v is not None}
-    return Settings.from_env({**given, **os.environ})
+    """Settings of this process. Raises SettingsError."""
+    return Settings.from_env(given())

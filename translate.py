@@ -13,8 +13,6 @@ from functools import partial
 from json.encoder import encode_basestring as quoted  # the C function; 5 times faster than dumps
 from typing import Any, Literal, assert_never
 
-from tokens import estimate_tokens
-
 import structured
 import toolcalls
 from chat import ChatRequest, Message, bad_value
@@ -40,6 +38,7 @@ from shape import (
     split_think,
     tag_reasoning,
 )
+from tokens import estimate_tokens
 
 PING = b": ping\n"  # a comment line with one newline: safe in every client and hop tested
 DONE = b"data: [DONE]\n\n"
@@ -211,8 +210,11 @@ def shape(
     return tag_reasoning(events) if reasoning == "think_tags" else events
 
 
-def to_chunks(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
-    """One choice of a stream, as server-sent events, from the role chunk to the finish chunk.
+def to_chunks(
+    events: Iterator[Event], envelope: Envelope, tally: Tally, alone: bool = True
+) -> Iterator[bytes]:
+    """One choice of a stream, as server-sent events, from the role chunk to the finish chunk, and
+    where it is `alone` to the end of the stream.
 
     Only the delta is encoded for each piece; everything around it is made once per answer.
     """
@@ -243,7 +245,8 @@ def to_chunks(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iter
                 continue
             case Done(reason=reason):
                 tally.finish.append(reason)
-                yield pending + _finish(envelope, reason)
+                end = to_tail(envelope, tally) if alone else b""
+                yield pending + _finish(envelope, reason) + end
                 return
             case _:
                 assert_never(event)

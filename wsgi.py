@@ -1,4 +1,4 @@
-"""The entry point: `gunicorn wsgi:app`, and `flask` commands through `.flaskenv`."""
+"""The entry point: `gunicorn wsgi:app`, and `flask` commands."""
 
 from proxy import create_app
 from settings import load

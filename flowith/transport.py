@@ -242,7 +242,9 @@ class Transport(HTTPAdapter):
             with requests.Session() as session:
                 found = session.merge_environment_settings(url, {}, True, None, None)
             prepared = requests.Request("POST", url).prepare().url
-            self._ways[url] = _Way(prepared or url, found["verify"] or False, dict(found["proxies"]))
+            self._ways[url] = _Way(
+                prepared or url, found["verify"] or False, dict(found["proxies"])
+            )
             self._ways[prepared or url] = self._ways[url]
         return self._ways[url]
 

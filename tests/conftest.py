@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from fake_flowith import FakeFlowith
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 from proxy import create_app
 from settings import Settings
@@ -26,7 +25,7 @@ KEY = "a-key"
 TOKEN = "flo_0123456789abcdef0123456789abcdef"
 WEB_TOKEN = "eyJhbGciOiJub25lIn0.a-web-login.signature"
 DEFAULTS = {"API_KEY": KEY, "FLOWITH_AUTH_TOKEN": WEB_TOKEN, "LOG_LEVEL": "info"}
-HELLO = [{"role": "user", "content": "Hello"}]
+HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
 
 
 @pytest.fixture
@@ -41,15 +40,15 @@ class Api:
 
     client: FlaskClient
 
-    def post(self, path: str = "/v1/chat/completions", **body: Any) -> TestResponse:
+    def post(self, path: str = "/v1/chat/completions", **body: Any) -> Any:
         return self.send({"model": "gpt-4.1", "messages": HELLO, **body}, path)
 
-    def send(self, body: Any, path: str = "/v1/chat/completions") -> TestResponse:
+    def send(self, body: Any, path: str = "/v1/chat/completions") -> Any:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {KEY}"}
         return self.client.post(path, data=raw, headers=headers, buffered=False)
 
-    def get(self, path: str, **headers: str) -> TestResponse:
+    def get(self, path: str, **headers: str) -> Any:
         return self.client.get(path, headers={"Authorization": f"Bearer {KEY}", **headers})
 
 

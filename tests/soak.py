@@ -17,7 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from conftest import Server, chunks, deltas
-from fake_flowith import CUT, DROP, FakeFlowith, Raw, Reply, Seen, error, web
+from fake_flowith import CUT, DROP, FakeFlowith, Raw, Reply, Seen, error, web, words
 
 WORDS = [f"word{i} " for i in range(40)]
 WHOLE = "".join(WORDS)
@@ -28,8 +28,8 @@ Caller = Callable[[Server], str]
 def script(seen: Seen) -> Reply | Raw:
     """What Flowith does depends on what it is asked."""
     wish = seen.json["messages"][-1]["content"]
-    paced = [piece for word in WORDS for piece in (word, 0.002)]
-    return {
+    paced = words(WHOLE, 0.002)
+    replies: dict[str, Reply | Raw] = {
         "whole": web(*WORDS),
         "paced": web(*paced),
         "cut": web(*WORDS[:5], 0.01, CUT),
@@ -38,7 +38,8 @@ def script(seen: Seen) -> Reply | Raw:
         "empty": web(),
         "silent": web(0.7, *WORDS),
         "long": web(*["x" * 4000] * 200),
-    }[wish]
+    }
+    return replies[wish]
 
 
 def ask(server: Server, wish: str, stream: bool) -> tuple[int, bytes]:

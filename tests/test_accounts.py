@@ -86,7 +86,9 @@ def refreshes(fake: FakeFlowith) -> list[Any]:
     return [s for s in fake.requests if s.path.startswith("/auth/")]
 
 
-@pytest.mark.parametrize("token", ["", jwt(time.time() - 5), jwt(time.time() + 30)])
+@pytest.mark.parametrize(
+    "token", ["", jwt(time.time() - 5), jwt(time.time() + 30)], ids=["none", "ended", "ending"]
+)
 def test_a_login_that_ends_is_renewed_before_the_call(
     api: MakeApi, fake: FakeFlowith, tmp_path: Path, token: str
 ) -> None:

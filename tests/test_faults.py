@@ -31,6 +31,7 @@ from fake_flowith import (
     knowledge,
     llm,
     web,
+    words,
 )
 
 from flowith.client import SPARE_FILES, fitting
@@ -284,7 +285,7 @@ def test_a_kept_alive_answer_that_fails_is_broken_off(serve: Serve, fake: FakeFl
 
 
 def test_a_killed_worker_takes_only_its_own_streams(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(web(*["word ", 0.05] * 60))
+    fake.reply(web(*words("word " * 60, 0.05)))
     server = serve(WEB_CONCURRENCY="2")
 
     def call(_: int) -> str:
@@ -419,8 +420,11 @@ def test_few_open_files_leave_room_for_fewer_answers() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+TRICKLE: list[bytes | float] = [b"X: y\r\n", 0.5] * 60
+
+
 def test_headers_that_trickle_in_are_cut_off(plain: Server) -> None:
     started = time.monotonic()
-    said = raw_request(plain, b"POST /v1/chat/completions HTTP/1.1\r\n", *[b"X: y\r\n", 0.5] * 60)
+    said = raw_request(plain, b"POST /v1/chat/completions HTTP/1.1\r\n", *TRICKLE)
     assert b"200 OK" not in said
     assert time.monotonic() - started < 25

@@ -28,7 +28,8 @@ TEXT = st.text(max_size=10)
 PART = st.fixed_dictionaries(
     {},
     optional={
-        "type": st.sampled_from(["text", "image_url", "file", "input_audio", "refusal", "x"]) | JSON,
+        "type": st.sampled_from(["text", "image_url", "file", "input_audio", "refusal", "x"])
+        | JSON,
         "text": TEXT | JSON,
         "image_url": JSON | st.fixed_dictionaries({"url": TEXT | st.just("https://x.y/z")}),
         "file": JSON | st.fixed_dictionaries({"file_data": TEXT, "filename": JSON}),
@@ -91,7 +92,9 @@ def test_no_request_makes_the_service_fail() -> None:
         def ask(body: dict[str, Any]) -> None:
             raw = json.dumps(body).encode()
             headers = {"Authorization": f"Bearer {KEY}"}
-            response = app.test_client().post("/v1/chat/completions", data=raw, headers=headers)
+            response: Any = app.test_client().post(
+                "/v1/chat/completions", data=raw, headers=headers
+            )
             assert b"internal_error" not in response.data
             if response.status_code == 502:
                 assert response.json["error"]["code"] == "unmet_requirement"

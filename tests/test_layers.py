@@ -1,4 +1,4 @@
-"""The table of CONTRIBUTING.md, held against the imports: arrows point down only."""
+"""Which module may import which: arrows point down only."""
 
 import ast
 from pathlib import Path

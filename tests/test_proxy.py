@@ -1,4 +1,4 @@
-"""The HTTP face: keys, errors, models, CORS, bodies; the app in this process, Flowith at a socket."""
+"""The HTTP face: keys, errors, models, CORS, bodies; the app in process, Flowith at a socket."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import HELLO, KEY, WEB_TOKEN, MakeApi, chunks, deltas
-from fake_flowith import FakeFlowith, error, llm, think, web
+from fake_flowith import FakeFlowith, error, llm, think, web, words
 
 OTHER = "another-key"
 
@@ -217,7 +217,8 @@ def test_half_a_surrogate_pair_does_no_harm(api: MakeApi, fake: FakeFlowith) -> 
 
 def test_what_has_no_effect_is_named_in_a_header(api: MakeApi, fake: FakeFlowith) -> None:
     fake.reply(web("x"))
-    response = api().post(seed=1, temperature=0.5, top_k=3, user={"id": 1}, **{"bad\nname": 1})
+    odd: dict[str, Any] = {"bad\nname": 1}
+    response = api().post(seed=1, temperature=0.5, top_k=3, user={"id": 1}, **odd)
     named = response.headers["X-Ignored-Params"].split(", ")
     assert set(named) == {"seed", "temperature", "top_k", "user"}
     fake.reply(llm("x"))
@@ -296,7 +297,7 @@ def test_no_thoughts_are_shown_to_those_who_want_none(api: MakeApi, fake: FakeFl
 def test_stop_and_max_tokens_end_the_answer_and_the_upstream_call(
     api: MakeApi, fake: FakeFlowith
 ) -> None:
-    fake.reply(lambda seen: web("one two EN", 0.05, "D three", *[" more", 0.05] * 200))
+    fake.reply(lambda seen: web("one two EN", 0.05, "D three", *words(" more" * 200, 0.05)))
     choice = api().post(stop=["END", "never"]).json["choices"][0]
     assert choice["message"]["content"] == "one two "
     assert choice["finish_reason"] == "stop"
@@ -333,7 +334,7 @@ def test_logs_hold_the_facts_and_no_secrets(
     assert "secret" not in text
     assert WEB_TOKEN not in text
     assert "evil\nmodel" not in text
-    fields = next(r.fields for r in caplog.records if getattr(r, "fields", None))
+    fields = next(f for r in caplog.records if (f := getattr(r, "fields", None)))
     assert fields["status"] == 200
     assert fields["end"] == "done"
     assert fields["model"] == "gpt-4.1"

@@ -79,7 +79,7 @@ def test_text_without_tags_is_passed_on_unchanged(pieces: list[str]) -> None:
 
 
 def test_the_rest_flows_while_a_tag_is_awaited() -> None:
-    events = [Text("<thi"), Silence(), Working(), Citation("t"), Text("x"), Done()]
+    events: list[Event] = [Text("<thi"), Silence(), Working(), Citation("t"), Text("x"), Done()]
     shaped = list(split_think(iter(events)))
     assert shaped == [Silence(), Working(), Text("<thi"), Citation("t"), Text("x"), Done()]
 
@@ -139,20 +139,21 @@ def test_an_answer_is_cut_at_its_length_thoughts_included(limit: int) -> None:
 
 
 def test_an_answer_within_its_length_is_left_alone() -> None:
-    events = [Text("Hello"), Usage(1, 2), Done("stop")]
+    events: list[Event] = [Text("Hello"), Usage(1, 2), Done("stop")]
     assert list(cut_at_length(iter(events), 50)) == events
 
 
 def test_usage_comes_once_before_the_end() -> None:
-    events = [Text("Hello"), Usage(3, 5), Done()]
+    events: list[Event] = [Text("Hello"), Usage(3, 5), Done()]
     assert list(count_usage(iter(events), lambda: 9)) == [Text("Hello"), Usage(3, 5), Done()]
-    estimated = list(count_usage(iter([Reasoning("Hm"), Text("Hello"), Done()]), lambda: 9))
+    events = [Reasoning("Hm"), Text("Hello"), Done()]
+    estimated = list(count_usage(iter(events), lambda: 9))
     assert estimated[-2] == Usage(9, 2, 1)
     assert estimated[-1] == Done()
 
 
 def test_thoughts_can_be_hidden_or_put_back_into_the_text() -> None:
-    events = [Reasoning("a"), Silence(), Reasoning("b"), Text("c"), Done()]
+    events: list[Event] = [Reasoning("a"), Silence(), Reasoning("b"), Text("c"), Done()]
     assert said(tag_reasoning(iter(events))) == "<think>\nab\n</think>\n\nc"
     hidden = list(hide_reasoning(iter(events)))
     assert said(hidden, Reasoning) == ""

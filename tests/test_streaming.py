@@ -8,7 +8,19 @@ from http.client import HTTPConnection
 
 import pytest
 from conftest import KEY, Serve, chunks, deltas
-from fake_flowith import CUT, DROP, HANG, FakeFlowith, error, llm, think, web
+from fake_flowith import (
+    CUT,
+    DROP,
+    HANG,
+    FakeFlowith,
+    Framing,
+    Marker,
+    error,
+    llm,
+    think,
+    web,
+    words,
+)
 
 LLM = {"FLOWITH_API": "llm", "FLOWITH_AUTH_TOKEN": "flo_0123456789abcdef0123"}
 
@@ -22,7 +34,7 @@ def read_event(response: object) -> bytes:
 
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])
 def test_each_piece_is_passed_on_before_the_next_one_comes(
-    serve: Serve, fake: FakeFlowith, framing: str
+    serve: Serve, fake: FakeFlowith, framing: Framing
 ) -> None:
     fake.reply(web("one ", 0.6, "two ", 0.6, "three", framing=framing))
     server = serve()
@@ -96,7 +108,7 @@ def test_a_refusal_after_the_hold_is_told_in_the_stream(serve: Serve, fake: Fake
 @pytest.mark.parametrize("marker", [CUT, DROP], ids=["fin", "rst"])
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 def test_an_answer_that_breaks_off_says_so(
-    serve: Serve, fake: FakeFlowith, marker: object, framing: str
+    serve: Serve, fake: FakeFlowith, marker: Marker, framing: Framing
 ) -> None:
     fake.reply(web("half an ", 0.2, marker, framing=framing))
     connection, response = serve().post({"stream": True})
@@ -119,7 +131,7 @@ def test_an_sse_answer_without_its_end_is_not_taken_for_whole(
 PHASES = {
     "before headers": web("x", delay=HANG),
     "silent": web("x", HANG),
-    "streaming": web(*["x", 0.05] * 400),
+    "streaming": web(*words("x " * 400, 0.05)),
 }
 
 

@@ -218,7 +218,7 @@ def to_chunks(
 
     Only the delta is encoded for each piece; everything around it is made once per answer.
     """
-    head, tail = _frame(envelope)
+    head, tail = _head(envelope), _tail(envelope)
     chat = envelope.shape == "chat"
     said, after = (head + '{"content":', "}" + tail) if chat else (head, tail)
     thought = f'{head}{{"{envelope.reasoning}":'
@@ -245,8 +245,10 @@ def to_chunks(
                 continue
             case Done(reason=reason):
                 tally.finish.append(reason)
+                finish = _tail(envelope, f'"{_reason(envelope, reason)}"')
+                last = head + ("{}" if chat else '""') + finish
                 end = to_tail(envelope, tally) if alone else b""
-                yield pending + _finish(envelope, reason) + end
+                yield pending + last.encode() + end
                 return
             case _:
                 assert_never(event)
@@ -333,13 +335,17 @@ def _opening(envelope: Envelope, stream: bool) -> dict[str, Any]:
     return {**fixed, "model": envelope.model}
 
 
-def _frame(envelope: Envelope, reason: str = "null") -> tuple[str, str]:
-    """What stands before and after the delta in each chunk."""
+def _head(envelope: Envelope) -> str:
+    """What stands before the delta in each chunk."""
     opening = _dumps(_opening(envelope, stream=True))[:-1]
     field = "delta" if envelope.shape == "chat" else "text"
+    return f'data: {opening},"choices":[{{"index":{envelope.index},"{field}":'
+
+
+def _tail(envelope: Envelope, reason: str = "null") -> str:
+    """What stands after it."""
     usage = ',"usage":null' if envelope.usage else ""
-    head = f'data: {opening},"choices":[{{"index":{envelope.index},"{field}":'
-    return head, f',"logprobs":null,"finish_reason":{reason}}}]{usage}}}\n\n'
+    return f',"logprobs":null,"finish_reason":{reason}}}]{usage}}}\n\n'
 
 
 def _pieces(head: str, text: str, tail: str) -> bytes:
@@ -347,11 +353,6 @@ def _pieces(head: str, text: str, tail: str) -> bytes:
         return (head + quoted(text) + tail).encode("utf-8", "replace")
     starts = range(0, len(text), LONGEST_PIECE)
     return b"".join(_pieces(head, text[i : i + LONGEST_PIECE], tail) for i in starts)
-
-
-def _finish(envelope: Envelope, reason: str) -> bytes:
-    head, tail = _frame(envelope, f'"{_reason(envelope, reason)}"')
-    return (head + ("{}" if envelope.shape == "chat" else '""') + tail).encode()
 
 
 def _reason(envelope: Envelope, reason: str) -> str:
@@ -403,5 +404,4 @@ def _to_usage(usage: Usage | None) -> dict[str, Any]:
     }
 
 
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

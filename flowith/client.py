@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
+import orjson
+
 import errors
 from errors import (
     CallerLeft,
@@ -128,7 +130,7 @@ class Answer:
         self._upstream = model.upstream
         self._held: list[Event] = []
         self._html = self._closed = False
-        self._channel = Channel()
+        self._channel: Channel | None = None
         self._reader: Reader | None = None
         self._generator = self._events()
         started = time.monotonic()
@@ -138,12 +140,14 @@ class Answer:
 
     def tick(self, now: float) -> None:
         """Called by the clock."""
-        if now >= self._channel.wake_at or self.caller_left() or self.flowith.drains(now):
-            self._channel.wake()
+        channel = self._channel
+        if channel and (now >= channel.wake_at or self.caller_left() or self.flowith.drains(now)):
+            channel.wake()
 
     def interrupt(self) -> None:
         """Make `events` look up at once, because the caller has left. Never blocks."""
-        self._channel.wake()
+        if self._channel:
+            self._channel.wake()
 
     def close(self) -> None:
         """Stop the upstream call in whatever phase it is; may be called more than once."""
@@ -199,7 +203,7 @@ class Answer:
             self._reader = self._send(account, dialect, bearer, refused)
             self._channel = self._reader.channel
             try:
-                yield from self._read(dialect.decoder())
+                yield from self._read(dialect.decoder(), self._channel)
                 return
             except errors.UpstreamAuth:
                 self._end_reader(finished=True)
@@ -234,9 +238,9 @@ class Answer:
 
         return Reader(send, url, flowith.clock)
 
-    def _read(self, decoder: Decoder) -> Iterator[Event]:
+    def _read(self, decoder: Decoder, channel: Channel) -> Iterator[Event]:
         """The events of one try, up to its `Done`."""
-        channel, settings = self._channel, self.settings
+        settings = self.settings
         heard, received = time.monotonic(), 0
         while self._reader:
             begun = self.first_event is not None
@@ -360,8 +364,8 @@ def _texts(content: Any) -> Iterator[str]:
 
 def to_json(payload: dict[str, Any]) -> bytes:
     """Compact UTF-8 JSON; half a surrogate pair becomes U+FFFD, since UTF-8 cannot hold it."""
-    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     try:
-        return text.encode()
-    except UnicodeEncodeError:
+        return orjson.dumps(payload)
+    except TypeError:  # what UTF-8 or 64 bits cannot hold, and a thousand levels
+        text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return LONE_SURROGATE.sub("\ufffd", text).encode()

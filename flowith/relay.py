@@ -19,7 +19,7 @@ ROOM = 262_144  # bytes a slow caller may leave unread before the reader stops r
 TICK = 0.05  # seconds between two looks at the clock, for all calls together
 LINGER = 2.0  # seconds the reader may look for the end of the HTTP body after the answer's end
 CROWD = 40  # calls at once, up to which every token travels alone
-PAUSE_PER_CALL = 0.0001  # seconds
+PAUSE_PER_CALL = 0.0003  # seconds
 LONGEST_PAUSE = 0.04  # seconds
 
 

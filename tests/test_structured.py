@@ -40,9 +40,9 @@ def only(
 ) -> str | Unmet:
     """The text that comes through, or what it is refused for."""
     pieces = [pieces] if isinstance(pieces, str) else pieces
-    events = iter([*map(Text, pieces), Done(reason)])
+    events: list[Event] = [*map(Text, pieces), Done(reason)]
     try:
-        passed = list(only_json(events, fmt, last_try=True, hold=hold))
+        passed = list(only_json(iter(events), fmt, last_try=True, hold=hold))
     except Unmet as unmet:
         return unmet
     assert passed[-1] == Done(reason)
@@ -105,7 +105,14 @@ def test_what_comes_through_is_json_whatever_was_written(wire: str, hold: bool) 
     ids=["loose", "held", "strict"],
 )
 def test_it_flows_unless_it_is_held_or_strict(fmt: Format, hold: bool, passed: list[Event]) -> None:
-    said = [Text("Ok: "), Text('{"n"'), Silence(), Text(": 1}"), Text(" Bye {"), Done()]
+    said: list[Event] = [
+        Text("Ok: "),
+        Text('{"n"'),
+        Silence(),
+        Text(": 1}"),
+        Text(" Bye {"),
+        Done(),
+    ]
     assert list(only_json(iter(said), fmt, last_try=False, hold=hold)) == passed
 
 
@@ -168,7 +175,7 @@ def test_what_a_limit_cut_off_goes_out_as_it_is(hold: bool) -> None:
 def test_a_call_needs_no_json_beside_it() -> None:
     call, end = ToolCall("a", "f", "{}"), Done("tool_calls")
     thought = Reasoning("{")
-    said = [thought, Text("Let me see."), call, end]
+    said: list[Event] = [thought, Text("Let me see."), call, end]
     assert list(only_json(iter(said), STRICT, last_try=True)) == [thought, call, end]
     with pytest.raises(Unmet, match="not valid"):
         list(only_json(iter([Text("{]"), call, end]), ANY, last_try=True))
@@ -277,7 +284,8 @@ def test_a_huge_or_deep_schema_is_refused() -> None:
     deep: dict[str, Any] = {}
     for _ in range(5000):
         deep = {"not": deep}
-    for schema in (deep, {"anyOf": [{"properties": {"a": {}}}] * 40_000}):
+    wide: dict[str, Any] = {"anyOf": [{"properties": {"a": {}}}] * 40_000}
+    for schema in (deep, wide):
         with pytest.raises(InvalidRequest, match="nested too deeply"):
             check_schema(schema, "p", "it")
 

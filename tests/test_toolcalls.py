@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from errors import InvalidRequest, Unmet
 from events import Citation, Done, Event, Reasoning, Silence, Text, ToolCall, Usage, Working
-from structured import read_json
 from toolcalls import (
     Tool,
     ToolUse,
@@ -124,7 +123,7 @@ PROSE = {
     "code": "```python\nprint({'name': 1})\n```\n\n```\n{x}\n```",
     "mention": "Write <tool_call> and </tool_call> around it, as in Array<tool_call> or `<tool_",
     "other JSON": '```json\n{"name": "Bob", "arguments": {}}\n``` and {"name": "get_weather"}',
-    "JSON after prose": f"So {PARIS}",
+    "JSON after prose": f"So:{PARIS}",
     "JSON answer": '{"title": "get_weather", "name": 1}\n',
     "JSON of a call's shape": '{"name": "Bob", "age": 3, "city": "get_weather"}',
     "unknown tool": '<tool_call>{"name": "nope", "arguments": {}}</tool_call> rest',
@@ -168,7 +167,7 @@ def test_random_text_is_let_through_whole(one: str, other: str) -> None:
 
 
 def test_text_flows_at_once_and_only_a_possible_beginning_is_held() -> None:
-    wire = ["Hello", " there", ".\n", "<to", "ast> ", "<tool_call>", PARIS[:-1], "</tool"]
+    wire = ["Hello", " there", ".\n", "<to", "ast> ", "<tool_call>", PARIS[:-1], "</tool", "_"]
     seen: list[Event | str] = []
 
     def answer() -> Any:
@@ -182,12 +181,19 @@ def test_text_flows_at_once_and_only_a_possible_beginning_is_held() -> None:
     assert seen == [
         *("Hello", Text("Hello"), " there", Text(" there"), ".\n", Text("."), "<to", "ast> "),
         *(Text("\n<toast>"), "<tool_call>", PARIS[:-1], "</tool"),
-        *("get_weather", Done("tool_calls")),
+        *("get_weather", "_", Done("tool_calls")),
     ]
 
 
 def test_other_events_pass_in_order_and_thoughts_are_not_searched() -> None:
-    others = [Reasoning(BLOCK), Silence(), Working(), Usage(1, 2), Citation("t"), Done("length")]
+    others: list[Event] = [
+        Reasoning(BLOCK),
+        Silence(),
+        Working(),
+        Usage(1, 2),
+        Citation("t"),
+        Done("length"),
+    ]
     assert list(find_calls(iter(others), USE, last_try=True)) == others
 
 
@@ -222,10 +228,11 @@ def test_custom_tools_get_their_text_as_it_is(form: str) -> None:
     assert find(CUSTOM[form]) == ("", [("patch", "*** a\n<b>")], "tool_calls")
 
 
-@pytest.mark.parametrize("wire", [PARIS.replace("Paris", r"\ud83d"), PARIS.replace("2", "1e999")])
-def test_arguments_can_always_be_sent(wire: str) -> None:
-    for _, arguments in find(wire)[1]:
-        assert read_json(json.dumps(arguments, ensure_ascii=False).encode().decode())
+def test_arguments_can_always_be_sent() -> None:
+    patch = '<tool_call>{"name": "patch", "input": "\\ud83d"}</tool_call>'
+    assert find(patch)[1] == [("patch", "\ufffd")]
+    assert find(PARIS.replace("Paris", "\\ud83d"))[1][0][1]["city"] == "\ufffd"
+    assert find(PARIS.replace("2", "1e999"))[1] == []
 
 
 def test_without_parallel_calls_the_answer_ends_after_the_first() -> None:
@@ -292,9 +299,20 @@ def test_a_call_that_only_breaks_a_loose_schema_passes() -> None:
     assert find(BROKEN, last_try=False)[1] == [("get_weather", {"city": 3, "days": 2})]
 
 
-def test_json_that_is_no_call_asks_for_no_retry() -> None:
-    wire = PROSE["other JSON"].lstrip("`json\n")
+@pytest.mark.parametrize(
+    "wire", ['{"name": "Bob", "arguments": {}}', "<invoke>{}", "<function><b>"]
+)
+def test_what_only_looks_like_a_call_asks_for_no_retry(wire: str) -> None:
     assert find(wire, last_try=False) == (wire, [], "stop")
+
+
+def test_after_thoughts_were_sent_an_unknown_tool_is_text() -> None:
+    wire = Text("<tool_call>" + PARIS.replace("get_", "xx"))
+    thought: list[Event] = [Reasoning("Hm."), wire, Done()]
+    assert list(find_calls(iter(thought), USE, last_try=False)) == thought
+    for quiet in (Silence(), Working(), Usage(1, 2)):
+        with pytest.raises(Unmet):
+            list(find_calls(iter([quiet, wire, Done()]), USE, last_try=False))
 
 
 def test_once_text_was_sent_an_unknown_tool_is_text() -> None:
@@ -347,6 +365,8 @@ def test_what_never_ends_is_not_held_for_ever() -> None:
     assert list(find_calls(iter(endless), USE, last_try=True)) == [
         Text("<tool_call>{" + endless[1].text)
     ]
+    spaces = [Text(" " * 1000)]
+    assert list(find_calls(iter(spaces), USE, last_try=True)) == spaces
     with pytest.raises(Unmet, match="on and on"):
         list(find_calls(iter(endless[1:]), REQUIRED, last_try=True))
 

@@ -1,0 +1,116 @@
+"""What each token and each request may cost, counted in work and not in time.
+
+Speed itself is measured in bench/; these counts are the same on every machine, and turn red when
+a later change makes the hot path naive.
+"""
+
+import socket
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from conftest import MakeApi, chunks, deltas
+from fake_flowith import FakeFlowith, web
+
+from chat import parse_request
+from events import Done, Event, Text
+from flowith.dialects import WebDecoder
+from flowith.transport import BLOCK, _GreedyResponse
+from prompt import Prompt
+from translate import Envelope, Tally, shape, to_chunks
+
+TOKENS = 1000
+
+
+def calls(work: Callable[[], object]) -> Counter[str]:
+    """How often each Python function was entered; a generator counts each time it goes on."""
+    counted: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call":
+            counted[frame.f_code.co_name] += 1
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+def pipe(events: Iterator[Event]) -> Iterator[bytes]:
+    chat = parse_request(b'{"model": "m", "stream": true, "messages": [{"role": "user"}]}')
+    envelope = Envelope.new(chat, "reasoning_content", "chat")
+    shaped = shape(events, chat, Prompt([]), "reasoning_content", last_try=False)
+    return to_chunks(shaped, envelope, Tally())
+
+
+def test_a_token_of_plain_text_passes_few_hands() -> None:
+    """Three generators and the source, each going on once, and one function that frames it."""
+    events: list[Event] = [*(Text("word ") for _ in range(TOKENS)), Done()]
+    counted = calls(lambda: list(pipe(iter(events))))
+    assert sum(counted.values()) / TOKENS < 5.5, counted.most_common(8)
+
+
+def test_what_arrived_together_leaves_together() -> None:
+    """One block of bytes is one event and one write, however many tokens it holds."""
+    decoder = WebDecoder()
+    events = decoder.decode(b"word " * TOKENS)
+    assert len(events) == 1
+    written = list(pipe(iter([*events, Done()])))
+    assert len(written) == 2
+    assert deltas(b"".join(written)) == "word " * TOKENS
+
+
+def test_one_read_takes_all_that_has_arrived() -> None:
+    """A burst of HTTP chunks is read in as many steps as the socket's buffer needs."""
+    here, there = socket.socketpair()
+    body = b"".join(b"5\r\nword \r\n" for _ in range(TOKENS)) + b"0\r\n\r\n"
+    there.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+    response = _GreedyResponse(here)
+    response.begin()
+    blocks = []
+    while block := response.read1(BLOCK):
+        blocks.append(block)
+    assert b"".join(blocks) == b"word " * TOKENS
+    assert len(blocks) <= 2 + 2 * len(body) // 8192
+    for end in (response, here, there):
+        end.close()
+
+
+def test_a_chunk_that_is_not_whole_is_not_waited_for() -> None:
+    here, there = socket.socketpair()
+    there.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\nt")
+    response = _GreedyResponse(here)
+    response.begin()
+    assert response.read1(BLOCK) == b"one"
+    assert response.read1(BLOCK) == b"t"
+    there.sendall(b"wo\r\n")
+    assert response.read1(BLOCK) == b"wo"
+    there.sendall(b"5\r\nthree\r\n0\r\n\r\n")
+    assert response.read1(BLOCK) == b"three"
+    assert response.read1(BLOCK) == b""
+    for end in (response, here, there):
+        end.close()
+
+
+def test_a_body_is_parsed_once_and_a_prompt_is_not_counted_for_nothing(
+    api: MakeApi, fake: FakeFlowith
+) -> None:
+    fake.reply(web("Hello"))
+    ours = api(LOG_LEVEL="error")
+    ours.post(stream=True).close()
+    counted: Counter[str] = Counter()
+
+    def ask() -> None:
+        response = ours.post(stream=True)
+        assert chunks(response.data)[-1] == "[DONE]"
+        response.close()
+
+    counted = calls(ask)
+    assert counted["parse_json"] == 1
+    assert counted["estimate_tokens"] <= 2
+    assert counted["count_prompt"] == 0
+    assert counted["raw_decode"] <= 1 + 3  # ours, and the test's own reading of three chunks

@@ -21,8 +21,8 @@ NAME_RULE = "expected 1 to 64 characters out of a-z, A-Z, 0-9, _ and -"
 _REPAIR_CHARS = 256 * 1024
 _CPU_SECONDS = 1.0
 _PROSE_CHARS = 16_000
-_KINDS = {str: "a string", dict: "an object", list: "an array", bool: "a boolean"}
-_KINDS |= {int: "an integer", float: "a decimal", type(None): "null"}
+KINDS = {str: "a string", dict: "an object", list: "an array", bool: "a boolean"}
+KINDS |= {int: "an integer", float: "a decimal", type(None): "null"}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _MARKS = re.compile(r'["{}\[\]<]')
 _MARKS_IN_STRING = re.compile(r'\\.?|"', re.DOTALL)
@@ -46,7 +46,7 @@ def missing(param: str) -> InvalidRequest:
 
 
 def wrong_type(param: str, wanted: str, value: Any) -> InvalidRequest:
-    got = _KINDS.get(type(value), "something else")
+    got = KINDS.get(type(value), "something else")
     message = f"Invalid type for '{param}': expected {wanted}, but got {got} instead."
     return InvalidRequest(message, param=param, code="invalid_type")
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from errors import Unmet
 from events import Done, Event, Silence, Text, ToolCall, Usage, Working
 from structured import (
+    KINDS,
     NAME,
     NAME_RULE,
     JsonScan,
@@ -32,7 +33,9 @@ from structured import (
 
 Choice = Literal["auto", "none", "required"]
 
+# No real answer comes near these; without them a hostile one takes quadratic time.
 _HELD_CHARS = 1024 * 1024
+_MOST_SPACES = 1000
 _MOST_CALLS = 128
 _MOST_MISSES = 32
 _MOST_REPAIRS = 4
@@ -40,40 +43,27 @@ _MOST_REPAIRS = 4
 _NS = r"(?:[\w-]{1,24}:)?"
 _TAGS = r"tool_call|tool_use|function_call|invoke|function"
 _TAG = rf"<{_NS}(?P<tag>{_TAGS})(?P<attributes>[\s=][^<>]{{0,200}})?>"
+_WRAPPER = rf"{_NS}(?:tool|function)_calls\s?>"
 # What may stand before the body of a call: a fence, a wrapper, the tag itself.
-_STEP = re.compile(
-    rf"(?:```[\w-]{{0,30}}|<{_NS}(?:tool|function)_calls\s?>|{_TAG})\s{{0,100}}", re.I
-)
-_PART = re.compile(rf"(?:`{{0,2}}|</?[\w:-]{{0,60}}|<{_NS}(?:{_TAGS})[\s=][^<>]{{0,200}})\Z", re.I)
-_TRIGGER = re.compile(rf"```|`{{1,2}}\Z|<{_NS}(?:tool_|function|invoke)|</?[\w:-]{{0,60}}\Z", re.I)
+_STEP = re.compile(rf"(?i)(?:```[\w-]{{0,30}}|<{_WRAPPER}|{_TAG})\s{{0,100}}")
+_PART = re.compile(rf"(?i)(?:`{{0,2}}|</?[\w:-]{{0,60}}|<{_NS}(?:{_TAGS})[\s=][^<>]{{0,200}})\Z")
+_TRIGGER = re.compile(rf"(?i)```|`{{1,2}}\Z|<{_NS}(?:tool_|function|invoke)|</?[\w:-]{{0,60}}\Z")
 _PLAIN = re.compile(r"[^<`]*[^<`\s]")
-_ATTRIBUTE = re.compile(r"(?:^=|\bname\s*=)\s*[\"']?([\w.-]+)", re.I)
-_TAIL = re.compile(
-    rf"(?:\s|[\]}},]|```(?=\W)|</{_NS}(?:{_TAGS}|tool_calls|function_calls)\s?>)*", re.I
-)
+_ATTRIBUTE = re.compile(r"(?i)(?:^=|\bname\s*=)\s*[\"']?([\w.-]+)")
+_TAIL = re.compile(rf"(?i)(?:\s|[\]}},]|```(?=\W)|</{_NS}(?:{_TAGS})\s?>|</{_WRAPPER})*")
 _TAIL_CUT = re.compile(r"\s*(?:`{1,3}|</?[\w:-]*)?\s*")
-_RESULT = re.compile(rf"<{_NS}(?:tool_(?:result|response|output)|function_result)", re.I)
+_RESULT = re.compile(rf"(?i)<{_NS}(?:tool_(?:result|response|output)|function_result)")
 _KEY = re.compile(
     r"(?:\[\s{0,50})?\{\s{0,50}[\"']?(?:name|tool|tool_name|function|recipient_name|arguments|"
     r"parameters|input|tool_calls|tool_uses|id|type)[\"']?\s{0,50}:"
 )
 _KEY_PART = re.compile(r"(?:\[\s{0,50})?(?:\{\s{0,50}(?:[\"']?\w{0,20}[\"']?\s{0,50})?)?\Z")
-_XML_NAME = re.compile(
-    rf"<{_NS}(?:tool_?name|name|function|tool)>\s{{0,50}}([\w.-]+)\s{{0,50}}</", re.I
-)
-_XML_ARGUMENTS = re.compile(rf"<({_NS}(?:arguments|parameters|input|args))>", re.I)
-_PARAMETER = re.compile(
-    rf"<{_NS}(?:parameter|param|arg)(?:\s+name)?\s*=\s*[\"']?([^\"'<>\s]{{1,200}})[\"']?[^<>]{{0,200}}>",
-    re.I,
-)
-_PARAMETER_END = re.compile(rf"</{_NS}(?:parameter|param|arg)\s?>", re.I)
-_FIELDS = (
-    ("name", str, "a string"),
-    ("description", str, "a string"),
-    ("parameters", dict, "an object"),
-    ("strict", bool, "a boolean"),
-    ("format", dict, "an object"),
-)
+_XML_NAME = re.compile(rf"(?i)<{_NS}(?:(?:tool_?)?name|function|tool)>\s{{0,50}}([\w.-]+)\s*</")
+_XML_ARGUMENTS = re.compile(rf"(?i)<({_NS}(?:arguments|parameters|input|args))>")
+_VALUE = r"\s*=\s*[\"']?([^\"'<>\s]{1,200})[\"']?[^<>]{0,200}"
+_PARAMETER = re.compile(rf"(?i)<{_NS}(?:parameter|param|arg)(?:\s+name)?{_VALUE}>")
+_PARAMETER_END = re.compile(rf"(?i)</{_NS}(?:parameter|param|arg)\s?>")
+_FIELDS = {"name": str, "description": str, "parameters": dict, "strict": bool, "format": dict}
 _NAME_KEYS = ("name", "tool", "tool_name", "function", "recipient_name")
 _ARGUMENT_KEYS = ("arguments", "parameters", "input", "args")
 _CALL_KEYS = {*_NAME_KEYS, *_ARGUMENT_KEYS, "id", "type", "tool_calls", "tool_uses"}
@@ -142,9 +132,9 @@ def _parse_definition(spec: Any, param: str, *, custom: bool = False) -> Tool:
     name = spec.get("name")
     if name is None:
         raise missing(f"{param}.name")
-    for key, kind, wanted in _FIELDS:
+    for key, kind in _FIELDS.items():
         if not isinstance(spec.get(key), kind | None):
-            raise wrong_type(f"{param}.{key}", wanted, spec[key])
+            raise wrong_type(f"{param}.{key}", KINDS[kind], spec[key])
     if not NAME.fullmatch(name):
         raise bad_value(f"{param}.name", NAME_RULE)
     description, parameters = spec.get("description") or "", spec.get("parameters")
@@ -382,37 +372,36 @@ class _Finder:
 
     def _scan(self, piece: str) -> Generator[Event, None, str]:
         """Pass text on up to where a call may begin; returns what is left for the call."""
-        text, self.held, at = self.held + piece, "", 0
+        text, self.held = self.held + piece, ""
         if self.misses > _MOST_MISSES:
             yield from self._release(text)
             return ""
         if self.fresh and self.made:
             text = _TAIL.sub("", text, count=1)
-        if self.fresh:
-            at = len(text) - len(text.lstrip())
-        for spot, bare in self._spots(text, at):
+        for spot, bare in self._spots(text):
             if self.made and _RESULT.match(text, spot):
                 yield from self._release(text[:spot].rstrip())
                 yield Done("tool_calls")
                 return ""
             body, block = _opening(text, spot, bare)
-            if body < 0:
-                continue
-            start = len(text[:spot].rstrip())
-            yield from self._release(text[:start])
-            if block is None:
-                self.held = text[start:]
-                return ""
-            block.opening = text[start:body]
-            self.block = block
-            return text[body:]
-        start = len(text.rstrip())
-        start = start if len(text) - start < 1000 else len(text)
-        yield from self._release(text[:start])
-        self.held = text[start:]
+            if body >= 0:
+                start = len(text[:spot].rstrip())
+                yield from self._release(text[:start])
+                self.block = block
+                if block is None:
+                    self.held = text[start:]
+                    return ""
+                block.opening = text[start:body]
+                return text[body:]
+        spaces = len(text) - len(text.rstrip())
+        held = spaces if spaces < _MOST_SPACES else 0
+        yield from self._release(text[: len(text) - held])
+        self.held = text[len(text) - held :]
         return ""
 
-    def _spots(self, text: str, at: int) -> Iterator[tuple[int, bool]]:
+    def _spots(self, text: str) -> Iterator[tuple[int, bool]]:
+        """Where calls may begin, and whether it is bare JSON: at the start or after a call."""
+        at = len(text) - len(text.lstrip()) if self.fresh else 0
         if self.fresh and text[at : at + 1] in ("{", "["):
             yield at, True
         for trigger in _TRIGGER.finditer(text, at):

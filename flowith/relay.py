@@ -18,9 +18,8 @@ from flowith.transport import BLOCK, FOREIGN, Exchange, to_error
 ROOM = 262_144  # bytes a slow caller may leave unread before the reader stops reading
 TICK = 0.05  # seconds between two looks at the clock, for all calls together
 LINGER = 2.0  # seconds the reader may look for the end of the HTTP body after the answer's end
-CROWD = 40  # calls at once, up to which every token travels alone
-PAUSE_PER_CALL = 0.0003  # seconds
-LONGEST_PAUSE = 0.04  # seconds
+CROWD = 100  # calls at once, up to which every token travels alone
+PAUSE = 0.04  # seconds to let tokens gather above that: two, at the usual pace
 
 
 class Channel:
@@ -164,8 +163,10 @@ class Reader:
             while block := read1(BLOCK, decode_content=True):
                 if not channel.put(block) and not self._lingers_until:
                     break
-                if pause := self._pause():
-                    time.sleep(pause)
+                if len(self._clock) > CROWD:
+                    # a token that travels alone costs two wake-ups; in a crowd that is what fills
+                    # the core and makes everybody late (docs/performance.md)
+                    time.sleep(PAUSE)
             channel.tell(None)
         except FOREIGN as wrong:
             channel.tell(to_error(wrong, self._url))
@@ -176,12 +177,3 @@ class Reader:
             if response is not None:
                 response.raw.close()
             self.exchange.release()
-
-    def _pause(self) -> float:
-        """How long to let tokens gather: nothing for a few calls, one token's time for hundreds.
-
-        Each token that travels alone costs two wake-ups; under a crowd that is what fills the core
-        and makes everybody late (docs/performance.md).
-        """
-        crowd = len(self._clock)
-        return min(crowd * PAUSE_PER_CALL, LONGEST_PAUSE) if crowd > CROWD else 0.0

@@ -123,7 +123,7 @@ PROSE = {
     "code": "```python\nprint({'name': 1})\n```\n\n```\n{x}\n```",
     "mention": "Write <tool_call> and </tool_call> around it, as in Array<tool_call> or `<tool_",
     "other JSON": '```json\n{"name": "Bob", "arguments": {}}\n``` and {"name": "get_weather"}',
-    "JSON after prose": f"So:{PARIS}",
+    "JSON after prose": f"So:{PARIS} `",
     "JSON answer": '{"title": "get_weather", "name": 1}\n',
     "JSON of a call's shape": '{"name": "Bob", "age": 3, "city": "get_weather"}',
     "unknown tool": '<tool_call>{"name": "nope", "arguments": {}}</tool_call> rest',

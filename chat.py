@@ -23,8 +23,6 @@ IMAGE_BYTES = 20_971_520  # OpenAI's limit for one image
 TEXT_FILE = re.compile(r"text/|application/(json|xml|x-yaml|yaml|toml|javascript|x-sh|sql)")
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
 DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.=+-]+)*?)(;base64)?,", re.ASCII)
-SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
-SURROGATE = re.compile("[\ud800-\udfff]")
 THINK = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL | re.IGNORECASE)
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
@@ -192,9 +190,9 @@ EFFECTIVE = {
 
 
 def parse_json(raw: bytes) -> dict[str, Any]:
-    """The body as an object. Raises InvalidRequest; lone surrogates become U+FFFD."""
+    """The body as an object. Raises InvalidRequest."""
     try:
-        body = json.loads(raw, parse_constant=_no_constant, parse_float=_finite)
+        body = _decoder.decode(raw.decode("utf-8-sig"))
     except RecursionError:
         raise InvalidRequest("The request body is nested too deeply.") from None
     except (ValueError, UnicodeDecodeError) as wrong:
@@ -205,8 +203,7 @@ def parse_json(raw: bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(body, dict):
         raise InvalidRequest("The request body must be a JSON object.")
-    escaped = b"\\u" in raw and SURROGATE_ESCAPE.search(raw)
-    return _without_surrogates(body) if escaped else body
+    return body
 
 
 def _no_constant(name: str) -> None:
@@ -220,14 +217,7 @@ def _finite(digits: str) -> float:
     return number
 
 
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_without_surrogates(one) for one in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
-    return value
+_decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
 def parse_request(raw: bytes, max_choices: int = 128) -> ChatRequest:
@@ -271,7 +261,8 @@ def _to_request(body: dict[str, Any], messages: list[Message], max_choices: int)
     for name, check in CHECKS.items():
         if name in body:
             check(name, body[name])
-    model = body.get("model", "").strip()
+    # half a surrogate pair in the name would come back in every chunk
+    model = body.get("model", "").strip().encode("utf-8", "replace").decode()
     if not model:
         raise missing("model")
     if body.get("n", 1) > max_choices:

@@ -9,7 +9,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -103,11 +102,11 @@ def normalised(environ: dict[str, Any]) -> dict[str, Any]:
 
     Done before routing, because a redirect breaks browsers' preflights and a curl that POSTs.
     """
-    path = re.sub("/+", "/", environ.get("PATH_INFO") or "/")
-    path = path.rstrip("/") or "/"
-    if found := MISPLACED.fullmatch(path):
-        path = f"/v1/{found[1]}"
-    environ["PATH_INFO"] = path
+    path = environ.get("PATH_INFO") or "/"
+    if path != "/v1/chat/completions":
+        path = re.sub("/+", "/", path).rstrip("/") or "/"
+        found = MISPLACED.fullmatch(path)
+        environ["PATH_INFO"] = f"/v1/{found[1]}" if found else path
     return environ
 
 
@@ -242,7 +241,7 @@ def _answer(
     alone = len(conversations) == 1
     render = partial(to_chunks, alone=alone) if chat.stream else to_choice
     sources = [
-        render(call.converse(chat, one, model), replace(envelope, index=i), call.tally)
+        render(call.converse(chat, one, model), envelope.at(i), call.tally)
         for i, one in enumerate(conversations)
     ]
     items: Iterator[Any] = merged(sources)

@@ -62,6 +62,10 @@ class Envelope:
     legacy: bool = False
     shape: Shape = "chat"
 
+    def at(self, index: int) -> "Envelope":
+        """The same answer's choice `index`."""
+        return replace(self, index=index) if index else self
+
     @classmethod
     def new(cls, chat: ChatRequest, reasoning: str, shape: Shape) -> "Envelope":
         prefix = "chatcmpl-" if shape == "chat" else "cmpl-"

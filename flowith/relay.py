@@ -20,6 +20,7 @@ TICK = 0.05  # seconds between two looks at the clock, for all calls together
 LINGER = 2.0  # seconds the reader may look for the end of the HTTP body after the answer's end
 CROWD = 100  # calls at once, up to which every token travels alone
 PAUSE = 0.04  # seconds to let tokens gather above that: two, at the usual pace
+CRUSH, LONG_PAUSE = 600, 0.06  # the same for a worker that is near its end: three
 
 
 class Channel:
@@ -163,10 +164,10 @@ class Reader:
             while block := read1(BLOCK, decode_content=True):
                 if not channel.put(block) and not self._lingers_until:
                     break
-                if len(self._clock) > CROWD:
+                if (calls := len(self._clock)) > CROWD:
                     # a token that travels alone costs two wake-ups; in a crowd that is what fills
                     # the core and makes everybody late (docs/performance.md)
-                    time.sleep(PAUSE)
+                    time.sleep(PAUSE if calls < CRUSH else LONG_PAUSE)
             channel.tell(None)
         except FOREIGN as wrong:
             channel.tell(to_error(wrong, self._url))

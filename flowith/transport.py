@@ -115,7 +115,7 @@ class _GreedyResponse(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self._socket = sock
         if isinstance(sock, ssl.SSLSocket):
-            raw = self.fp.detach()  # type: ignore[attr-defined]
+            raw = self.fp.detach()
             self.fp = io.BufferedReader(_Records(raw, sock), BLOCK)
 
     def read1(self, n: int = -1) -> bytes:

@@ -2,11 +2,12 @@
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import HELLO, KEY, WEB_TOKEN, MakeApi, chunks, deltas
-from fake_flowith import FakeFlowith, error, llm, think, web, words
+from fake_flowith import FakeFlowith, error, knowledge, llm, think, web, words
 
 OTHER = "another-key"
 
@@ -317,6 +318,35 @@ def test_web_search_is_asked_for(api: MakeApi, fake: FakeFlowith) -> None:
     fake.reply(llm("x"))
     api(FLOWITH_API="llm").post(web_search_options={})
     assert fake.requests[-1].json["online"] is True
+
+
+SEEDS = [
+    {"id": "1", "content": "passage", "source_id": "s1", "source_title": "Manual"},
+    {"id": "2", "content": "page", "source_title": "https://x.y/z"},
+]
+
+
+def test_sources_of_a_knowledge_base_come_back_as_annotations(
+    api: MakeApi, fake: FakeFlowith, tmp_path: Path
+) -> None:
+    file = tmp_path / "models.json"
+    file.write_text('{"kb": {"model": "m", "api": "knowledge", "kb_list": ["a-b"]}}')
+    ours = api(MODELS_FILE=str(file))
+    fake.reply(knowledge("See the ", "manual.", seeds=SEEDS))
+    message = ours.post(model="kb").json["choices"][0]["message"]
+    assert message["content"] == "See the manual."
+    passage, page = message["annotations"]
+    assert passage["type"] == "knowledge_citation"
+    assert passage["knowledge_citation"] == {
+        "source_id": "s1", "title": "Manual", "text": "passage",
+    }  # fmt: skip
+    assert page["type"] == "url_citation"
+    assert page["url_citation"]["url"] == "https://x.y/z"
+    body = ours.post(model="kb", stream=True).data
+    assert deltas(body) == "See the manual."
+    noted = [c["choices"][0]["delta"].get("annotations") for c in chunks(body)[:-1]]
+    assert [note[0]["type"] for note in noted if note] == ["knowledge_citation", "url_citation"]
+    assert fake.requests[0].json["kb_list"] == ["a-b"]
 
 
 def test_logs_hold_the_facts_and_no_secrets(

@@ -291,6 +291,8 @@ def _to_model(path: str, name: str, row: Any) -> Model:
         raise SettingsError(f"{where} needs a name and a 'model'")
     if row.get("api", "web") not in APIS:
         raise SettingsError(f"{where}: 'api' must be one of {', '.join(APIS)}")
+    if row.get("native_tools") and row.get("api") != "llm":
+        raise SettingsError(f"{where}: 'native_tools' needs \"api\": \"llm\", which alone has them")
     return Model(
         id=name,
         upstream=(row.pop("model"), *row.pop("fallbacks", ())),

@@ -389,3 +389,70 @@ def test_the_hello_of_the_tests_is_what_goes_up(api: MakeApi, fake: FakeFlowith)
     fake.reply(web("x"))
     api().post()
     assert fake.requests[0].json["messages"] == HELLO
+
+
+NATIVE = '{"gpt-4.1": {"model": "m", "api": "llm", "native_tools": true}}'
+WEATHER = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+def test_native_tools_go_up_as_they_are_and_calls_come_back_whole(
+    api: MakeApi, fake: FakeFlowith, tmp_path: Path
+) -> None:
+    file = tmp_path / "models.json"
+    file.write_text(NATIVE)
+    first = {"index": 0, "id": "c1", "function": {"name": "weather", "arguments": '{"ci'}}
+    rest = {"index": 0, "function": {"arguments": 'ty": "Rome"}'}}
+    fake.reply(
+        llm(
+            {"choices": [{"delta": {"tool_calls": [first]}}]},
+            {"choices": [{"delta": {"tool_calls": [rest]}}]},
+            finish="tool_calls",
+        )
+    )
+    asked = {"role": "assistant", "content": None, "tool_calls": [
+        {"id": "c0", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]}  # fmt: skip
+    told = {"role": "tool", "tool_call_id": "c0", "content": "sunny"}
+    response = api(MODELS_FILE=str(file)).post(tools=[WEATHER], messages=[*HELLO, asked, told])
+    choice = response.json["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    (call,) = choice["message"]["tool_calls"]
+    assert call["id"] == "c1"
+    assert json.loads(call["function"]["arguments"]) == {"city": "Rome"}
+    sent = fake.requests[0].json
+    assert sent["tools"][0]["function"]["name"] == "weather"
+    assert [m["role"] for m in sent["messages"]] == ["user", "assistant", "tool"]
+    assert sent["messages"][1]["content"] == ""
+
+
+def test_the_bridge_tells_tools_calls_and_results_as_text(api: MakeApi, fake: FakeFlowith) -> None:
+    fake.reply(web("It is ", '<tool_call>{"name": "weather", "argu', 'ments": {}}</tool_call>'))
+    asked = {"role": "assistant", "content": None, "tool_calls": [
+        {"id": "c0", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]}  # fmt: skip
+    told = {"role": "tool", "tool_call_id": "c0", "content": "sunny"}
+    ours = api()
+    found = chunks(ours.post(tools=[WEATHER], messages=[*HELLO, asked, told], stream=True).data)
+    named = [c["choices"][0]["delta"].get("tool_calls") for c in found[:-1]]
+    (first, rest) = [call[0] for call in named if call]
+    assert first["function"] == {"name": "weather", "arguments": ""}
+    assert rest == {"index": 0, "function": {"arguments": "{}"}}
+    assert found[-2]["choices"][0]["finish_reason"] == "tool_calls"
+    sent = fake.requests[0].json["messages"]
+    assert [m["role"] for m in sent] == ["system", "user", "assistant", "user"]
+    assert "weather" in sent[0]["content"]
+    assert "c0" in sent[2]["content"]
+    assert "sunny" in sent[3]["content"]
+    assert "tools" not in fake.requests[0].json
+
+
+def test_a_required_call_is_asked_for_once_more(api: MakeApi, fake: FakeFlowith) -> None:
+    fake.reply(web("No."), web('<tool_call>{"name": "weather", "arguments": {}}</tool_call>'))
+    body = {"tools": [WEATHER], "tool_choice": "required", "stream": True}
+    found = chunks(api().post(**body).data)
+    assert found[-2]["choices"][0]["finish_reason"] == "tool_calls"
+    assert [m["role"] for m in fake.requests[1].json["messages"]][-2:] == ["assistant", "user"]
+    fake.reply(web("No."))
+    wrong = error_of(api().post(tools=[WEATHER], tool_choice="required"), 502)
+    assert wrong["code"] == "unmet_requirement"

@@ -19,8 +19,10 @@ ROOM = 262_144  # bytes a slow caller may leave unread before the reader stops r
 TICK = 0.05  # seconds between two looks at the clock, for all calls together
 LINGER = 2.0  # seconds the reader may look for the end of the HTTP body after the answer's end
 CROWD = 100  # calls at once, up to which every token travels alone
-PAUSE = 0.04  # seconds to let tokens gather above that: two, at the usual pace
-CRUSH, LONG_PAUSE = 600, 0.06  # the same for a worker that is near its end: three
+PAUSE = 0.05  # seconds to let tokens gather above that: two or three, at the usual pace
+AT_ONCE = 0.001  # seconds; a read that took less has found its bytes waiting
+BURST, BURST_PAUSE = 8, 0.002  # so many of them in a row are a burst, and what it may gather
+CRUSH, LONG_PAUSE = 600, 0.07  # the same for a worker that is near its end
 
 
 class Channel:
@@ -129,6 +131,17 @@ class Clock:
                 call.tick(now)
 
 
+def _pause(calls: int, at_once: int) -> float:
+    """Seconds to let tokens gather before the next read; nothing for a lone token.
+
+    A token that travels alone costs two wake-ups. Among many calls, or many tokens without a gap,
+    that is what fills the core and makes everybody late (docs/performance.md).
+    """
+    if calls > CROWD:
+        return PAUSE if calls < CRUSH else LONG_PAUSE
+    return BURST_PAUSE if at_once > BURST else 0.0
+
+
 class Reader:
     """Reads one answer into a channel: blocks of bytes, then None or an error."""
 
@@ -161,13 +174,14 @@ class Reader:
         try:
             response = self._send(self.exchange)
             read1 = response.raw.read1
+            asked, at_once = time.monotonic(), 0
             while block := read1(BLOCK, decode_content=True):
                 if not channel.put(block) and not self._lingers_until:
                     break
-                if (calls := len(self._clock)) > CROWD:
-                    # a token that travels alone costs two wake-ups; in a crowd that is what fills
-                    # the core and makes everybody late (docs/performance.md)
-                    time.sleep(PAUSE if calls < CRUSH else LONG_PAUSE)
+                at_once = at_once + 1 if time.monotonic() - asked < AT_ONCE else 0
+                if pause := _pause(len(self._clock), at_once):
+                    time.sleep(pause)
+                asked = time.monotonic()
             channel.tell(None)
         except FOREIGN as wrong:
             channel.tell(to_error(wrong, self._url))

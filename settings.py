@@ -292,7 +292,7 @@ def _to_model(path: str, name: str, row: Any) -> Model:
     if row.get("api", "web") not in APIS:
         raise SettingsError(f"{where}: 'api' must be one of {', '.join(APIS)}")
     if row.get("native_tools") and row.get("api") != "llm":
-        raise SettingsError(f"{where}: 'native_tools' needs \"api\": \"llm\", which alone has them")
+        raise SettingsError(f'{where}: \'native_tools\' needs "api": "llm", which alone has them')
     return Model(
         id=name,
         upstream=(row.pop("model"), *row.pop("fallbacks", ())),

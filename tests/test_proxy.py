@@ -398,6 +398,18 @@ WEATHER = {
 }
 
 
+CALLED: list[dict[str, Any]] = [
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "c0", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+        ],
+    },
+    {"role": "tool", "tool_call_id": "c0", "content": "sunny"},
+]
+
+
 def test_native_tools_go_up_as_they_are_and_calls_come_back_whole(
     api: MakeApi, fake: FakeFlowith, tmp_path: Path
 ) -> None:
@@ -412,10 +424,7 @@ def test_native_tools_go_up_as_they_are_and_calls_come_back_whole(
             finish="tool_calls",
         )
     )
-    asked = {"role": "assistant", "content": None, "tool_calls": [
-        {"id": "c0", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]}  # fmt: skip
-    told = {"role": "tool", "tool_call_id": "c0", "content": "sunny"}
-    response = api(MODELS_FILE=str(file)).post(tools=[WEATHER], messages=[*HELLO, asked, told])
+    response = api(MODELS_FILE=str(file)).post(tools=[WEATHER], messages=[*HELLO, *CALLED])
     choice = response.json["choices"][0]
     assert choice["finish_reason"] == "tool_calls"
     (call,) = choice["message"]["tool_calls"]
@@ -429,11 +438,8 @@ def test_native_tools_go_up_as_they_are_and_calls_come_back_whole(
 
 def test_the_bridge_tells_tools_calls_and_results_as_text(api: MakeApi, fake: FakeFlowith) -> None:
     fake.reply(web("It is ", '<tool_call>{"name": "weather", "argu', 'ments": {}}</tool_call>'))
-    asked = {"role": "assistant", "content": None, "tool_calls": [
-        {"id": "c0", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]}  # fmt: skip
-    told = {"role": "tool", "tool_call_id": "c0", "content": "sunny"}
     ours = api()
-    found = chunks(ours.post(tools=[WEATHER], messages=[*HELLO, asked, told], stream=True).data)
+    found = chunks(ours.post(tools=[WEATHER], messages=[*HELLO, *CALLED], stream=True).data)
     named = [c["choices"][0]["delta"].get("tool_calls") for c in found[:-1]]
     (first, rest) = [call[0] for call in named if call]
     assert first["function"] == {"name": "weather", "arguments": ""}
@@ -449,7 +455,7 @@ def test_the_bridge_tells_tools_calls_and_results_as_text(api: MakeApi, fake: Fa
 
 def test_a_required_call_is_asked_for_once_more(api: MakeApi, fake: FakeFlowith) -> None:
     fake.reply(web("No."), web('<tool_call>{"name": "weather", "arguments": {}}</tool_call>'))
-    body = {"tools": [WEATHER], "tool_choice": "required", "stream": True}
+    body: dict[str, Any] = {"tools": [WEATHER], "tool_choice": "required", "stream": True}
     found = chunks(api().post(**body).data)
     assert found[-2]["choices"][0]["finish_reason"] == "tool_calls"
     assert [m["role"] for m in fake.requests[1].json["messages"]][-2:] == ["assistant", "user"]

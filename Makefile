@@ -44,7 +44,7 @@ bench: dev ## measure what the proxy costs, beside other servers (about 5 minute
 soak: dev ## five minutes of mixed load with faults; fails on a leak
 	PYTHONPATH=. $(BIN)/python tests/soak.py
 
-clients: dev ## real clients from npm and PyPI against the service (installs them first)
+clients: dev ## real clients from npm and PyPI against the service (about 90 s, needs Node 20)
 	$(BIN)/python clients/drive.py
 
 image: ## build the container image with docker, podman or buildah

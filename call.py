@@ -10,13 +10,15 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from caller import Caller
-from chat import ChatRequest, Message
+from chat import ChatRequest
+from completion import Tally
 from errors import CallerLeft, Unmet
 from events import Event, Silence, Working
 from flowith.client import Answer, Flowith
+from messages import Message
 from record import Record
 from settings import Model
-from translate import Tally, corrected, shape, to_prompt
+from translate import corrected, shape, to_prompt
 
 T = TypeVar("T")
 

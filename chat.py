@@ -4,40 +4,20 @@ After this nothing checks again. Ranges, codes and names are those of OpenAI's A
 means absent, unknown fields are never an error. Knows nothing of HTTP or Flowith.
 """
 
-import base64
-import binascii
 import json
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import structured
 import toolcalls
-from errors import InvalidRequest
-from events import ToolCall
+from errors import InvalidRequest, bad_value, missing, wrong_type
+from messages import Message, to_message
 
 Check = Callable[[str, Any], None]
-IMAGE_BYTES = 20_971_520  # OpenAI's limit for one image
-TEXT_FILE = re.compile(r"text/|application/(json|xml|x-yaml|yaml|toml|javascript|x-sh|sql)")
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
-DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.=+-]+)*?)(;base64)?,", re.ASCII)
-THINK = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL | re.IGNORECASE)
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message. `content` is text, or a list of text and image_url parts where it has images;
-    `calls` are the tool calls it made, `call_id` the call that it answers."""
-
-    role: str
-    content: str | list[dict[str, Any]]
-    calls: tuple[ToolCall, ...] = ()
-    call_id: str = ""
-    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +39,6 @@ class ChatRequest:
     format: structured.Format | None = None
     options: dict[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
-
-
-def wrong_type(param: str, wanted: str, value: Any) -> InvalidRequest:
-    """The error for a value of the wrong JSON type."""
-    kinds = {bool: "a boolean", int: "an integer", float: "a number", str: "a string",
-             list: "an array", dict: "an object", type(None): "null"}  # fmt: skip
-    got = kinds.get(type(value), "something else")
-    message = f"Invalid type for '{param}': expected {wanted}, but got {got} instead."
-    return InvalidRequest(message, param=param, code="invalid_type")
-
-
-def missing(param: str) -> InvalidRequest:
-    """The error for a required parameter that is not there."""
-    message = f"Missing required parameter: '{param}'."
-    return InvalidRequest(message, param=param, code="missing_required_parameter")
-
-
-def bad_value(param: str, wanted: str, code: str = "invalid_value") -> InvalidRequest:
-    """The error for a value that is none of those allowed."""
-    return InvalidRequest(f"Invalid value for '{param}': {wanted}.", param=param, code=code)
 
 
 def _number(low: float, high: float) -> Check:
@@ -234,7 +194,7 @@ def parse_request(raw: bytes, max_choices: int = 128) -> ChatRequest:
     if not messages:
         wanted = "Invalid 'messages': empty array. Expected at least one message."
         raise InvalidRequest(wanted, param="messages", code="empty_array")
-    return _to_request(body, [_to_message(i, m) for i, m in enumerate(messages)], max_choices)
+    return _to_request(body, [to_message(i, m) for i, m in enumerate(messages)], max_choices)
 
 
 def parse_completion(raw: bytes, max_choices: int = 128) -> tuple[ChatRequest, list[list[Message]]]:
@@ -289,154 +249,3 @@ def _to_request(body: dict[str, Any], messages: list[Message], max_choices: int)
         options={k: body[k] for k in ("temperature", "top_p") if k in body},
         ignored=ignored,
     )
-
-
-ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-
-
-def _to_message(i: int, given: Any) -> Message:
-    where = f"messages[{i}]"
-    if not isinstance(given, dict):
-        raise wrong_type(where, "an object", given)
-    role = given.get("role")
-    if role is None:
-        raise missing(f"{where}.role")
-    if not isinstance(role, str):
-        raise wrong_type(f"{where}.role", "a string", role)
-    if role not in ROLES:
-        raise bad_value(f"{where}.role", f"supported values are {', '.join(map(repr, ROLES))}")
-    content = given.get("content")
-    if not isinstance(content, str):
-        content = _to_content(f"{where}.content", role, content)
-    if role == "developer":
-        role = "system"
-    elif role == "assistant":
-        if isinstance(content, str) and THINK.match(content):
-            content = THINK.sub("", content, count=1)
-        calls = _to_calls(where, given)
-        refusal = given.get("refusal")
-        content = content or (refusal if isinstance(refusal, str) else "")
-        return Message(role, content, calls)
-    elif role in ("tool", "function"):
-        call_id = given.get("tool_call_id") or given.get("name") or ""
-        return Message("tool", content, (), str(call_id), str(given.get("name") or ""))
-    name = given.get("name")
-    return Message(role, content, name=name if isinstance(name, str) else "")
-
-
-def _to_calls(where: str, given: dict[str, Any]) -> tuple[ToolCall, ...]:
-    """The calls an assistant message made, in today's and in the deprecated form."""
-    listed = given.get("tool_calls")
-    if listed is None:
-        old = given.get("function_call")
-        listed = [{"id": old.get("name"), "function": old}] if isinstance(old, dict) else []
-    if not isinstance(listed, list):
-        raise wrong_type(f"{where}.tool_calls", "an array", listed)
-    calls = []
-    for j, call in enumerate(listed):
-        at = f"{where}.tool_calls[{j}]"
-        if not isinstance(call, dict):
-            raise wrong_type(at, "an object", call)
-        custom = isinstance(call.get("custom"), dict)
-        function = call["custom"] if custom else call.get("function")
-        if not isinstance(function, dict):
-            raise missing(f"{at}.function")
-        if not isinstance(name := function.get("name"), str):
-            raise missing(f"{at}.function.name")
-        arguments = function.get("input" if custom else "arguments") or ""
-        if not isinstance(arguments, str):
-            arguments = json.dumps(arguments, ensure_ascii=False)
-        calls.append(ToolCall(str(call.get("id") or ""), name, arguments, custom))
-    return tuple(calls)
-
-
-def _to_content(where: str, role: str, content: Any) -> str | list[dict[str, Any]]:
-    """Parts to one text, or to a list of parts where there are images among them."""
-    if content is None:
-        return ""
-    if not isinstance(content, list):
-        raise wrong_type(where, "a string or an array of content parts", content)
-    parts = [_to_part(f"{where}[{j}]", role, part) for j, part in enumerate(content)]
-    if any(part["type"] == "image_url" for part in parts):
-        return parts
-    return "\n".join(part["text"] for part in parts)
-
-
-def _to_part(where: str, role: str, part: Any) -> dict[str, Any]:
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    if not isinstance(part, dict):
-        raise wrong_type(where, "an object", part)
-    kind = part.get("type")
-    if kind is None:
-        raise missing(f"{where}.type")
-    if kind in ("text", "input_text", "output_text", "refusal"):
-        text = part.get("refusal" if kind == "refusal" else "text")
-        if not isinstance(text, str):
-            name = f"{where}.{'refusal' if kind == 'refusal' else 'text'}"
-            raise missing(name) if text is None else wrong_type(name, "a string", text)
-        return {"type": "text", "text": text}
-    if role in ("user", "tool") and kind in ("image_url", "input_image"):
-        return _to_image(f"{where}.image_url", part.get("image_url"))
-    if role == "user" and kind in ("file", "input_file"):
-        return _to_file(where, part.get("file") if kind == "file" else part)
-    if kind == "input_audio":
-        raise bad_value(where, "audio input is not supported", "unsupported_value")
-    wanted = "a supported type is 'text'"
-    if role == "user":
-        wanted = "supported types are 'text', 'image_url' and 'file'"
-    raise bad_value(f"{where}.type", f"{str(kind)[:40]!r} cannot be used here; {wanted}")
-
-
-def _to_image(where: str, image: Any) -> dict[str, Any]:
-    detail = None
-    if isinstance(image, dict):
-        detail, image, where = image.get("detail"), image.get("url"), f"{where}.url"
-    if image is None:
-        raise missing(where)
-    if not isinstance(image, str):
-        raise wrong_type(where, "a string", image)
-    image = image.strip()
-    if image[:5].lower() == "data:":
-        check_data_url(where, image, IMAGE_TYPES)
-    elif not re.match(r"https://[^\s/]", image, re.IGNORECASE):
-        raise bad_value(where, "expected an https: URL or a base64 data: URL", "invalid_image_url")
-    detailed = {"detail": detail} if detail in ("auto", "low", "high") else {}
-    return {"type": "image_url", "image_url": {"url": image, **detailed}}
-
-
-def check_data_url(where: str, url: str, types: tuple[str, ...]) -> bytes:
-    """The bytes of a data: URL of one of `types`. Raises InvalidRequest."""
-    head = DATA_URL.match(url)
-    if head is None or not head[3]:
-        raise bad_value(where, "expected data:<type>;base64,<data>", "invalid_base64")
-    if (head[1] or "").lower() not in types:
-        wanted = f"supported types are {', '.join(types)}"
-        raise bad_value(where, wanted, "unsupported_value")
-    try:
-        content = base64.b64decode(url[head.end() :], validate=True)
-    except (binascii.Error, ValueError):
-        raise bad_value(where, "the data is not valid base64", "invalid_base64") from None
-    if not content or len(content) > IMAGE_BYTES:
-        limit = IMAGE_BYTES // 1_048_576
-        raise bad_value(where, f"expected 1 byte to {limit} MB", "invalid_size")
-    return content
-
-
-def _to_file(where: str, file: Any) -> dict[str, Any]:
-    """A text file becomes text; an image that came as a file becomes an image."""
-    if not isinstance(file, dict):
-        raise missing(f"{where}.file") if file is None else wrong_type(where, "an object", file)
-    if file.get("file_id") or not isinstance(file.get("file_data"), str):
-        wanted = "send the file itself as 'file_data': nothing is stored here"
-        raise bad_value(f"{where}.file", wanted, "unsupported_value")
-    name, url = str(file.get("filename") or "file")[:200], file["file_data"]
-    head = DATA_URL.match(url)
-    kind = (head[1] or "").lower() if head else ""
-    if kind in IMAGE_TYPES:
-        return _to_image(f"{where}.file.file_data", url)
-    if not TEXT_FILE.match(kind):
-        wanted = "only text files and images can be sent; paste the text of other files"
-        raise bad_value(f"{where}.file.file_data", wanted, "unsupported_value")
-    content = check_data_url(f"{where}.file.file_data", url, (kind,))
-    return {"type": "text", "text": f"[File {name}]\n{content.decode('utf-8', 'replace')}"}

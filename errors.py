@@ -173,3 +173,25 @@ class Unmet(UpstreamError):
 
 class CallerLeft(Exception):
     """The caller closed the connection; nobody is left to answer."""
+
+
+JSON_TYPES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
+JSON_TYPES |= {list: "an array", dict: "an object", type(None): "null"}
+
+
+def wrong_type(param: str, wanted: str, value: object) -> InvalidRequest:
+    """The error for a value of the wrong JSON type."""
+    got = JSON_TYPES.get(type(value), "something else")
+    message = f"Invalid type for '{param}': expected {wanted}, but got {got} instead."
+    return InvalidRequest(message, param=param, code="invalid_type")
+
+
+def missing(param: str) -> InvalidRequest:
+    """The error for a required parameter that is not there."""
+    message = f"Missing required parameter: '{param}'."
+    return InvalidRequest(message, param=param, code="missing_required_parameter")
+
+
+def bad_value(param: str, wanted: str, code: str = "invalid_value") -> InvalidRequest:
+    """The error for a value that is none of those allowed."""
+    return InvalidRequest(f"Invalid value for '{param}': {wanted}.", param=param, code=code)

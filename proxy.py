@@ -17,13 +17,23 @@ from werkzeug.exceptions import HTTPException
 
 from call import Call, merged
 from caller import Caller
-from chat import ChatRequest, Message, parse_completion, parse_request
+from chat import ChatRequest, parse_completion, parse_request
+from completion import (
+    Envelope,
+    Shape,
+    to_choice,
+    to_chunks,
+    to_completion,
+    to_error,
+    to_role,
+    to_tail,
+)
 from errors import CallerLeft, InvalidRequest, ModelNotFound, ProxyError, Unauthorized
 from flowith.client import Flowith
+from messages import Message
 from neighbours import advice
 from record import Record, log_bug, set_up_logging
 from settings import Model, Settings
-from translate import Envelope, Shape, to_choice, to_chunks, to_completion, to_error, to_tail
 
 VERSION = "1.0.0"
 CREATED = 1_735_689_600  # of every model in the list: OpenAI's field must be there and be stable
@@ -248,7 +258,9 @@ def _answer(
     try:
         if chat.stream:
             tail = None if alone else partial(to_tail, envelope, call.tally)
-            body = _stream(next(items), items, call, tail)
+            ours = () if alone else range(len(conversations))
+            roles = b"".join(to_role(envelope.at(i)) for i in ours)
+            body = _stream(roles + next(items), items, call, tail)
             response = Response(body, headers=STREAM_HEADERS)
         else:
             response = _whole(items, call, envelope)

@@ -6,6 +6,7 @@ so plain text pays nothing. Knows nothing of JSON, HTTP or Flowith.
 
 from collections.abc import Callable, Iterator
 
+from errors import EmptyAnswer
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage, Working
 from tokens import estimate_tokens
 
@@ -125,19 +126,31 @@ def _fitting(tail: str, piece: str, limit: int) -> int:
     return low
 
 
-def count_usage(events: Iterator[Event], prompt_tokens: Callable[[], int]) -> Iterator[Event]:
-    """Put exactly one `Usage` before the `Done`: upstream's numbers, else an estimate."""
+def note_text(events: Iterator[Event], raw: list[str]) -> Iterator[Event]:
+    """Write down what the model wrote, for the count, before calls or JSON are taken out of it."""
+    for event in events:
+        if isinstance(event, Text):
+            raw.append(event.text)
+        yield event
+
+
+def count_usage(
+    events: Iterator[Event], prompt_tokens: Callable[[], int], raw: list[str] | None = None
+) -> Iterator[Event]:
+    """Put exactly one `Usage` before the `Done`: upstream's numbers, else an estimate of the
+    thoughts and of the `raw` text, or of the text that passes here."""
     usage: Usage | None = None
-    said: list[str] = []
+    said: list[str] = [] if raw is None else raw
     thought: list[str] = []
     for event in events:
         kind = type(event)
         if kind is Text:
-            said.append(event.text)  # type: ignore[union-attr]
+            if raw is None:
+                said.append(event.text)  # type: ignore[union-attr]
         elif kind is Reasoning:
             thought.append(event.text)  # type: ignore[union-attr]
-        elif isinstance(event, ToolCall):
-            said.append(f"{event.name} {event.arguments}")
+        elif isinstance(event, ToolCall) and not said:
+            said.append(f"{event.name} {event.arguments}")  # a native call, which is no text
         elif isinstance(event, Usage):
             usage = event
             continue
@@ -152,9 +165,17 @@ def _estimated(prompt_tokens: int, said: list[str], thought: list[str]) -> Usage
 
 
 def hide_reasoning(events: Iterator[Event]) -> Iterator[Event]:
-    """Drop thoughts; the caller still gets signs of life while the model thinks."""
+    """Drop thoughts; the caller still gets signs of life while the model thinks. Raises
+    EmptyAnswer where there is nothing else."""
+    said = False
     for event in events:
-        yield Working() if isinstance(event, Reasoning) else event
+        if isinstance(event, Reasoning):
+            yield Working()
+            continue
+        said = said or isinstance(event, (Text, ToolCall))
+        if event == Done("stop") and not said:
+            raise EmptyAnswer("The model thought, but gave no answer.")
+        yield event
 
 
 def tag_reasoning(events: Iterator[Event]) -> Iterator[Event]:

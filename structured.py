@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import thread_time
 from typing import Any, Literal
 
-from errors import InvalidRequest, Unmet
+from errors import Unmet, bad_value, missing, wrong_type
 from events import Done, Event, Text, ToolCall
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -21,8 +21,6 @@ NAME_RULE = "expected 1 to 64 characters out of a-z, A-Z, 0-9, _ and -"
 _REPAIR_CHARS = 256 * 1024
 _CPU_SECONDS = 1.0
 _PROSE_CHARS = 16_000
-KINDS = {str: "a string", dict: "an object", list: "an array", bool: "a boolean"}
-KINDS |= {int: "an integer", float: "a decimal", type(None): "null"}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _MARKS = re.compile(r'["{}\[\]<]')
 _MARKS_IN_STRING = re.compile(r'\\.?|"', re.DOTALL)
@@ -38,22 +36,6 @@ class Format:
     description: str = ""
     schema: dict[str, Any] | None = None
     strict: bool = False
-
-
-def missing(param: str) -> InvalidRequest:
-    message = f"Missing required parameter: '{param}'."
-    return InvalidRequest(message, param=param, code="missing_required_parameter")
-
-
-def wrong_type(param: str, wanted: str, value: Any) -> InvalidRequest:
-    got = KINDS.get(type(value), "something else")
-    message = f"Invalid type for '{param}': expected {wanted}, but got {got} instead."
-    return InvalidRequest(message, param=param, code="invalid_type")
-
-
-def bad_value(param: str, wanted: str) -> InvalidRequest:
-    message = f"Invalid value for '{param}': {wanted}."
-    return InvalidRequest(message, param=param, code="invalid_value")
 
 
 def parse_format(body: dict[str, Any]) -> Format | None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from chat import Message, parse_completion, parse_request
+from chat import parse_completion, parse_request
 from errors import InvalidRequest
 from events import ToolCall
+from messages import Message
 
 USER = {"role": "user", "content": "Hi"}
 PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()

@@ -10,7 +10,7 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
@@ -133,13 +133,13 @@ def services(
         server.stop()
 
 
-def worker(server: Server) -> int:
+def workers(server: Server) -> list[int]:
     pid = server.process.pid
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    return [int(w) for w in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def sockets(server: Server) -> int:
-    folder = f"/proc/{worker(server)}/fd"
+def sockets(pid: int) -> int:
+    folder = f"/proc/{pid}/fd"
     names = [os.path.join(folder, name) for name in os.listdir(folder)]  # noqa: PTH118, PTH208
     return sum(os.path.exists(n) and "socket" in os.readlink(n) for n in names)  # noqa: PTH110, PTH115
 
@@ -147,7 +147,7 @@ def sockets(server: Server) -> int:
 def settled(server: Server, before: int) -> bool:
     """Whether all sockets but one kept upstream connection have been given back."""
     until = time.monotonic() + 8
-    while sockets(server) > before + 1:
+    while sockets(workers(server)[0]) > before + 1:
         if time.monotonic() > until:
             return False
         time.sleep(0.05)
@@ -164,7 +164,7 @@ def test_a_fault_ends_in_one_honest_error(
     flowith.reset()
     flowith.reply(fault.reply(kind))
     time.sleep(0.02)
-    before = sockets(server)
+    before = sockets(workers(server)[0])
     connection, response = server.post({"stream": stream})
     body = response.read()
     connection.close()
@@ -287,8 +287,10 @@ def test_a_kept_alive_answer_that_fails_is_broken_off(serve: Serve, fake: FakeFl
 def test_a_killed_worker_takes_only_its_own_streams(serve: Serve, fake: FakeFlowith) -> None:
     fake.reply(web(*words("word " * 60, 0.05)))
     server = serve(WEB_CONCURRENCY="2")
+    both = workers(server)
+    idle = {pid: sockets(pid) for pid in both}
 
-    def call(_: int) -> str:
+    def call() -> str:
         try:
             with closing(server.send({"stream": True})) as connection:
                 body = connection.getresponse().read()
@@ -296,11 +298,13 @@ def test_a_killed_worker_takes_only_its_own_streams(serve: Serve, fake: FakeFlow
             return type(wrong).__name__
         return "whole" if deltas(body) == "word " * 60 else "cut"
 
-    with ThreadPoolExecutor(24) as pool:
-        calls = [pool.submit(call, i) for i in range(24)]
-        fake.wait_for(24, 20)
-        time.sleep(0.5)
-        os.kill(worker(server), 9)
+    calls: list[Future[str]] = []
+    with ThreadPoolExecutor(64) as pool:
+        while not all(sockets(pid) >= idle[pid] + 2 for pid in both):
+            assert len(calls) < 64, "one worker got them all"
+            calls.append(pool.submit(call))
+            fake.wait_for(len(calls), 20)
+        os.kill(both[0], 9)
         ends = [c.result() for c in calls]
     assert ends.count("whole") >= 1
     assert "cut" not in ends

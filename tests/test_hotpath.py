@@ -15,11 +15,12 @@ from conftest import MakeApi, chunks, deltas
 from fake_flowith import FakeFlowith, web
 
 from chat import parse_request
+from completion import Envelope, Tally, to_chunks
 from events import Done, Event, Text
 from flowith.dialects import WebDecoder
 from flowith.transport import BLOCK, _GreedyResponse
 from prompt import Prompt
-from translate import Envelope, Tally, shape, to_chunks
+from translate import shape
 
 TOKENS = 1000
 

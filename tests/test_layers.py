@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ALLOWED = {
+ALLOWED: dict[str, set[str]] = {
     "events": set(),
     "errors": set(),
     "tokens": set(),
@@ -15,18 +15,54 @@ ALLOWED = {
     "prompt": set(),
     "structured": {"errors", "events"},
     "toolcalls": {"errors", "events", "structured"},
-    "chat": {"errors", "events", "structured", "toolcalls"},
-    "shape": {"events", "tokens"},
-    "translate": {"chat", "errors", "events", "prompt", "settings", "shape", "structured",
-                  "tokens", "toolcalls"},
-    "flowith": {"errors", "events", "prompt", "settings", "flowith"},
+    "toolforms": {"structured", "toolcalls"},
+    "toolfinder": {"errors", "events", "structured", "toolcalls", "toolforms"},
+    "messages": {"errors", "events"},
+    "chat": {"errors", "messages", "structured", "toolcalls"},
+    "completion": {"chat", "errors", "events"},
+    "shape": {"errors", "events", "tokens"},
+    "translate": {
+        "chat",
+        "errors",
+        "events",
+        "messages",
+        "prompt",
+        "settings",
+        "shape",
+        "structured",
+        "tokens",
+        "toolcalls",
+        "toolfinder",
+    },
+    "flowith": {"errors", "events", "flowith", "prompt", "settings"},
     "caller": {"errors", "flowith"},
     "record": {"settings"},
-    "call": {"caller", "chat", "errors", "events", "flowith", "record", "settings", "translate"},
-    "proxy": {"call", "caller", "chat", "errors", "flowith", "neighbours", "record", "settings",
-              "translate"},
+    "call": {
+        "caller",
+        "chat",
+        "completion",
+        "errors",
+        "events",
+        "flowith",
+        "messages",
+        "record",
+        "settings",
+        "translate",
+    },
+    "proxy": {
+        "call",
+        "caller",
+        "chat",
+        "completion",
+        "errors",
+        "flowith",
+        "messages",
+        "neighbours",
+        "record",
+        "settings",
+    },
     "wsgi": {"proxy", "settings"},
-}  # fmt: skip
+}
 MODULES = sorted([*ROOT.glob("*.py"), *(ROOT / "flowith").glob("*.py")])
 OURS = {path.stem for path in ROOT.glob("*.py")} | {"flowith"}
 

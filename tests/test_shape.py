@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from errors import EmptyAnswer
 from events import Citation, Done, Event, Reasoning, Silence, Text, Usage, Working
 from shape import (
     count_usage,
@@ -158,3 +159,6 @@ def test_thoughts_can_be_hidden_or_put_back_into_the_text() -> None:
     hidden = list(hide_reasoning(iter(events)))
     assert said(hidden, Reasoning) == ""
     assert hidden.count(Working()) == 2
+    with pytest.raises(EmptyAnswer):
+        list(hide_reasoning(iter([Reasoning("a"), Done()])))
+    assert list(hide_reasoning(iter([Reasoning("a"), Done("length")])))[-1] == Done("length")

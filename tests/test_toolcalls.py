@@ -16,12 +16,12 @@ from toolcalls import (
     ToolUse,
     call_to_text,
     correction,
-    find_calls,
     instructions,
     native,
     parse_tools,
     result_to_text,
 )
+from toolfinder import find_calls
 
 RULES = {
     "type": "object",
@@ -343,7 +343,7 @@ HOSTILE = {
     "unclosed objects": "<tool_call>" + '{"name":' * 30_000,
     "closed objects": '<tool_call>{"get_weather</tool_call>' * 10_000,
     "unclosed fences": '```json\n{"name":"' * 20_000,
-    "parameters": '<invoke name="get_weather">' + "<parameter name=city>" * 15_000,
+    "parameters": '<invoke name="get_weather">' + "<parameter name=city>" * 15_000 + "</invoke>",
     "deep": BLOCK.replace('"Paris"', "[" * 900 + "]" * 900),
     "deep functions": "<tool_call>" + '{"function":' * 900 + "1" + "}" * 900,
     "slow to repair": "<tool_call>{get_weather" + '\\"{](“' * 3_000 + "</tool_call>",

@@ -1,0 +1,229 @@
+"""Real clients against the service as it runs: `python clients/drive.py [NAME ...]`.
+
+Installs them from npm and PyPI beside this file (once), starts the service and Flowith's stand-in,
+which answers by the last words of a prompt (see WISHES), runs each client's program and prints
+what failed. A program prints one JSON line per case: {"case": name, "error": null or text}.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
+
+from conftest import KEY, TOKEN, WEB_TOKEN, Server  # noqa: E402
+from fake_flowith import (  # noqa: E402
+    CUT,
+    HANG,
+    FakeFlowith,
+    Piece,
+    Reply,
+    Seen,
+    error,
+    json_reply,
+    llm,
+    think,
+    web,
+    words,
+)
+
+PROGRAMS = {  # the slowest first, as two run at a time
+    "llm": "use_llm.py",
+    "openai-node": "openai.mjs",
+    "Vercel AI SDK": "ai-sdk.mjs",
+    "@langchain/openai": "langchain.mjs",
+    "langchain-openai": "use_langchain.py",
+    "litellm": "use_litellm.py",
+    "curl": "use_curl.py",
+}
+PYTHON = HERE / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+SECONDS = 300  # for all cases of one client
+# A refusal of an account makes it rest, so that each case with one needs an account of its own.
+ACCOUNTS = ",".join(f"{kind}{i:03}" for i in range(300) for kind in (TOKEN, WEB_TOKEN))
+SETTINGS = {"FLOWITH_AUTH_TOKEN": ACCOUNTS, "RETRY_ATTEMPTS": "1", "HOLD": "1", "HEARTBEAT": "0.5"}
+MODELS = {
+    "gpt-4.1": {"model": "gpt-4.1", "api": "web"},
+    "native": {"model": "gpt-4.1", "api": "llm", "native_tools": True},
+}
+
+JSON = 'Here it is:\n\n```json\n{"name": "Paris",\n "people": 2102650}\n```\n'
+Wish = Callable[[str], Sequence[Any]]
+
+
+def calls(*cities: str) -> list[str]:
+    """Tool calls as the models are asked to write them, in small pieces."""
+    told = [json.dumps({"name": "weather", "arguments": {"city": city}}) for city in cities]
+    text = "\n".join(f"<tool_call>\n{one}\n</tool_call>" for one in told)
+    return [text[i : i + 4] for i in range(0, len(text), 4)]
+
+
+def native_calls(*cities: str) -> list[Piece]:
+    """The same as OpenAI's deltas."""
+    pieces: list[Piece] = []
+    for i, city in enumerate(cities):
+        for call in (
+            {"index": i, "id": f"call_{i}", "function": {"name": "weather", "arguments": ""}},
+            {"index": i, "function": {"arguments": '{"city": '}},
+            {"index": i, "function": {"arguments": f'"{city}"}}'}},
+        ):
+            pieces.append({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
+    return pieces
+
+
+# What a prompt has to begin with, and the answer.
+WISHES: dict[str, Sequence[Any]] = {
+    "hello": ["Hel", 0.05, "lo, 你", 0.05, "好 ", b"\xf0\x9f\x91", 0.05, b"\xa9", "‍👩‍👧!"],
+    "reason": [think("One and one."), "Two", "."],
+    "tool": calls("Paris"),
+    "two tools": ["I shall look.\n\n", *calls("Paris", "Rome")],
+    "city call": [
+        '<tool_call>\n{"name": "weather", "argum',
+        'ents": {"name": "Paris", "people": 2102650}}\n</tool_call>',
+    ],
+    "json": [JSON[i : i + 5] for i in range(0, len(JSON), 5)],
+    "long": words("word " * 5000 + "end"),
+    "silence": [2.2, "late, ", 1.2, "but here"],
+    "cut": ["half an ", 0.2, CUT],
+    "empty": [],
+    "wait": ["not ", "begun", HANG],
+}
+
+
+def answer(seen: Seen) -> Reply:
+    """The stand-in's answer to a prompt."""
+    users = [m["content"] for m in seen.json["messages"] if m["role"] == "user"]
+    native = seen.path.endswith("/llm")
+    say = llm if native else web
+    if isinstance(users[-1], list):
+        return say(next(p["image_url"]["url"] for p in users[-1] if p["type"] == "image_url"))
+    said = users[-1].strip()
+    if seen.json["messages"][-1]["role"] == "tool" or said.startswith("<tool_result"):
+        return say("It is 18 degrees ", "in Paris.")
+    if said.startswith("That answer could not be used"):
+        said = users[-2].replace(" at the second try", "")
+    elif "at the second try" in said:
+        return say("I would rather not.")
+    if refusal := re.match(r"error (\d+)", said):
+        return error(int(refusal[1]), headers={"Retry-After": "300"})
+    if native and re.match(r"(two )?tool", said):
+        made = native_calls("Paris", "Rome") if said.startswith("two") else native_calls("Paris")
+        return llm(*made, finish="tool_calls")
+    wish = next((w for w in sorted(WISHES, key=len, reverse=True) if said.startswith(w)), None)
+    return say(*WISHES[wish]) if wish else say(f"You said: {said}")
+
+
+def seen_by(flowith: FakeFlowith) -> Callable[[Seen], Reply]:
+    """Lets a client's program ask what became of the calls with these last words."""
+
+    def tell(asked: Seen) -> Reply:
+        text = unquote(asked.query)
+        found = [s for s in flowith.requests if text in s.body.decode("utf-8", "replace")]
+        left = [s for s in found if s.hung_up_at is not None]
+        return json_reply({"calls": len(found), "left": len(left)})
+
+    return tell
+
+
+def install(names: Sequence[str]) -> None:
+    """npm and pip, when what they are told has changed since they last ran."""
+    jobs: list[tuple[Path, Path, Callable[[], Any]]] = []
+    if any(PROGRAMS[name].endswith(".mjs") for name in names):
+        npm = shutil.which("npm")
+        if npm is None or shutil.which("node") is None:
+            sys.exit("Node.js 20 or newer with npm is needed for the JavaScript clients.")
+        order = [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"]
+        run_npm = lambda: subprocess.run(order, cwd=HERE, check=True)  # noqa: E731
+        jobs.append((HERE / "package-lock.json", HERE / "node_modules/installed", run_npm))
+    if any(PROGRAMS[name].endswith(".py") for name in names):
+        jobs.append((HERE / "requirements.txt", HERE / ".venv/installed", install_python))
+    for wanted, stamp, work in jobs:
+        if not stamp.exists() or stamp.read_bytes() != wanted.read_bytes():
+            print(f"installing {wanted.name} ...", flush=True)
+            work()
+            stamp.write_bytes(wanted.read_bytes())
+
+
+def install_python() -> None:
+    venv.create(HERE / ".venv", with_pip=True, clear=True)
+    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", "requirements.txt"], cwd=HERE, check=True)
+
+
+def run(name: str, environ: dict[str, str]) -> tuple[float, list[tuple[str, str | None]]]:
+    """Seconds, and each case with its error; a program that ends badly is one more."""
+    started = time.monotonic()
+    program = PROGRAMS[name]
+    order = ["node" if program.endswith(".mjs") else str(PYTHON), program]
+    try:
+        done = subprocess.run(
+            order, cwd=HERE, env=environ, timeout=SECONDS, capture_output=True, text=True
+        )
+        out, complaint = done.stdout, done.stderr.strip()[-2000:] if done.returncode else ""
+    except subprocess.TimeoutExpired as late:
+        out = late.stdout.decode() if isinstance(late.stdout, bytes) else ""
+        complaint = f"not done after {SECONDS} s"
+    found = [json.loads(line) for line in out.splitlines() if line.startswith('{"case"')]
+    cases = [(case["case"], case["error"]) for case in found]
+    if complaint or not cases:
+        cases.append(("runs to its end", complaint or "no case was run"))
+    return time.monotonic() - started, cases
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(PROGRAMS)
+    if unknown := [name for name in names if name not in PROGRAMS]:
+        sys.exit(f"Unknown client {unknown[0]!r}; there are: {', '.join(PROGRAMS)}")
+    install(names)
+    with tempfile.TemporaryDirectory() as folder, FakeFlowith() as flowith:
+        for path in ("/completion", "/external/use/llm"):
+            flowith.reply(answer, path=path)
+        flowith.reply(seen_by(flowith), path="/seen")
+        models = Path(folder, "models.json")
+        models.write_text(json.dumps(MODELS), "utf-8")
+        given = {**SETTINGS, "FLOWITH_API_URL": flowith.url, "MODELS_FILE": str(models)}
+        server = Server(Path(folder, "service.log"), given)
+        ours = {"BASE_URL": f"{server.url}/v1", "API_KEY": KEY, "STAND_IN": flowith.url}
+        plain = {"PYTHONIOENCODING": "utf-8", "NO_COLOR": "1", "LLM_USER_PATH": folder}
+        environ = {**os.environ, **ours, **plain}
+        for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "PYTHONPATH"):
+            environ.pop(name, None)
+        try:
+            with ThreadPoolExecutor(2) as pool:
+                found = dict(zip(names, pool.map(lambda n: run(n, environ), names), strict=True))
+        finally:
+            server.stop()
+        if "Traceback" in (log := server.log()):
+            print(log[log.index("Traceback") :][:3000])
+    sys.exit(report(found))
+
+
+def report(found: dict[str, tuple[float, list[tuple[str, str | None]]]]) -> int:
+    """Print the table; the exit status."""
+    width = max(map(len, found))
+    total = failed = 0
+    for name, (seconds, cases) in found.items():
+        wrong = [(case, complaint) for case, complaint in cases if complaint]
+        total, failed = total + len(cases), failed + len(wrong)
+        passed = f"{len(cases) - len(wrong)}/{len(cases)}"
+        print(f"{name + ':':{width + 1}} {passed:>7} {seconds:4.0f} s")
+        for case, complaint in wrong:
+            first, *rest = (complaint or "").strip().splitlines()
+            print(f"    {case}: {first}", *(f"        {line}" for line in rest[:6]), sep="\n")
+    print(f"{total - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""One message of a request, checked: roles, contents, parts, images, files and earlier calls.
+
+Knows nothing of HTTP or of Flowith.
+"""
+
+import base64
+import binascii
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from errors import bad_value, missing, wrong_type
+from events import ToolCall
+
+IMAGE_BYTES = 20_971_520  # OpenAI's limit for one image
+TEXT_FILE = re.compile(r"text/|application/(json|xml|x-yaml|yaml|toml|javascript|x-sh|sql)")
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
+DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.=+-]+)*?)(;base64)?,", re.ASCII)
+THINK = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. `content` is text, or a list of text and image_url parts where it has images;
+    `calls` are the tool calls it made, `call_id` the call that it answers."""
+
+    role: str
+    content: str | list[dict[str, Any]]
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+    name: str = ""
+
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+
+def to_message(i: int, given: Any) -> Message:
+    """Check message number `i`. Raises InvalidRequest."""
+    where = f"messages[{i}]"
+    if not isinstance(given, dict):
+        raise wrong_type(where, "an object", given)
+    role = given.get("role")
+    if role is None:
+        raise missing(f"{where}.role")
+    if not isinstance(role, str):
+        raise wrong_type(f"{where}.role", "a string", role)
+    if role not in ROLES:
+        raise bad_value(f"{where}.role", f"supported values are {', '.join(map(repr, ROLES))}")
+    content = given.get("content")
+    if not isinstance(content, str):
+        content = _to_content(f"{where}.content", role, content)
+    if role == "developer":
+        role = "system"
+    elif role == "assistant":
+        if isinstance(content, str) and THINK.match(content):
+            content = THINK.sub("", content, count=1)
+        calls = _to_calls(where, given)
+        refusal = given.get("refusal")
+        content = content or (refusal if isinstance(refusal, str) else "")
+        return Message(role, content, calls)
+    elif role in ("tool", "function"):
+        call_id = given.get("tool_call_id") or given.get("name") or ""
+        return Message("tool", content, (), str(call_id), str(given.get("name") or ""))
+    name = given.get("name")
+    return Message(role, content, name=name if isinstance(name, str) else "")
+
+
+def _to_calls(where: str, given: dict[str, Any]) -> tuple[ToolCall, ...]:
+    """The calls an assistant message made, in today's and in the deprecated form."""
+    listed = given.get("tool_calls")
+    if listed is None:
+        old = given.get("function_call")
+        listed = [{"id": old.get("name"), "function": old}] if isinstance(old, dict) else []
+    if not isinstance(listed, list):
+        raise wrong_type(f"{where}.tool_calls", "an array", listed)
+    calls = []
+    for j, call in enumerate(listed):
+        at = f"{where}.tool_calls[{j}]"
+        if not isinstance(call, dict):
+            raise wrong_type(at, "an object", call)
+        custom = isinstance(call.get("custom"), dict)
+        function = call["custom"] if custom else call.get("function")
+        if not isinstance(function, dict):
+            raise missing(f"{at}.function")
+        if not isinstance(name := function.get("name"), str):
+            raise missing(f"{at}.function.name")
+        arguments = function.get("input" if custom else "arguments") or ""
+        if not isinstance(arguments, str):
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        calls.append(ToolCall(str(call.get("id") or ""), name, arguments, custom))
+    return tuple(calls)
+
+
+def _to_content(where: str, role: str, content: Any) -> str | list[dict[str, Any]]:
+    """Parts to one text, or to a list of parts where there are images among them."""
+    if content is None:
+        return ""
+    if not isinstance(content, list):
+        raise wrong_type(where, "a string or an array of content parts", content)
+    parts = [_to_part(f"{where}[{j}]", role, part) for j, part in enumerate(content)]
+    if any(part["type"] == "image_url" for part in parts):
+        return parts
+    return "\n".join(part["text"] for part in parts)
+
+
+def _to_part(where: str, role: str, part: Any) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    if not isinstance(part, dict):
+        raise wrong_type(where, "an object", part)
+    kind = part.get("type")
+    if kind is None:
+        raise missing(f"{where}.type")
+    if kind in ("text", "input_text", "output_text", "refusal"):
+        text = part.get("refusal" if kind == "refusal" else "text")
+        if not isinstance(text, str):
+            name = f"{where}.{'refusal' if kind == 'refusal' else 'text'}"
+            raise missing(name) if text is None else wrong_type(name, "a string", text)
+        return {"type": "text", "text": text}
+    if role in ("user", "tool") and kind in ("image_url", "input_image"):
+        return _to_image(f"{where}.image_url", part.get("image_url"))
+    if role == "user" and kind in ("file", "input_file"):
+        return _to_file(where, part.get("file") if kind == "file" else part)
+    if kind == "input_audio":
+        raise bad_value(where, "audio input is not supported", "unsupported_value")
+    wanted = "a supported type is 'text'"
+    if role == "user":
+        wanted = "supported types are 'text', 'image_url' and 'file'"
+    raise bad_value(f"{where}.type", f"{str(kind)[:40]!r} cannot be used here; {wanted}")
+
+
+def _to_image(where: str, image: Any) -> dict[str, Any]:
+    detail = None
+    if isinstance(image, dict):
+        detail, image, where = image.get("detail"), image.get("url"), f"{where}.url"
+    if image is None:
+        raise missing(where)
+    if not isinstance(image, str):
+        raise wrong_type(where, "a string", image)
+    image = image.strip()
+    if image[:5].lower() == "data:":
+        check_data_url(where, image, IMAGE_TYPES)
+    elif not re.match(r"https://[^\s/]", image, re.IGNORECASE):
+        raise bad_value(where, "expected an https: URL or a base64 data: URL", "invalid_image_url")
+    detailed = {"detail": detail} if detail in ("auto", "low", "high") else {}
+    return {"type": "image_url", "image_url": {"url": image, **detailed}}
+
+
+def check_data_url(where: str, url: str, types: tuple[str, ...]) -> bytes:
+    """The bytes of a data: URL of one of `types`. Raises InvalidRequest."""
+    head = DATA_URL.match(url)
+    if head is None or not head[3]:
+        raise bad_value(where, "expected data:<type>;base64,<data>", "invalid_base64")
+    if (head[1] or "").lower() not in types:
+        wanted = f"supported types are {', '.join(types)}"
+        raise bad_value(where, wanted, "unsupported_value")
+    try:
+        content = base64.b64decode(url[head.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        raise bad_value(where, "the data is not valid base64", "invalid_base64") from None
+    if not content or len(content) > IMAGE_BYTES:
+        limit = IMAGE_BYTES // 1_048_576
+        raise bad_value(where, f"expected 1 byte to {limit} MB", "invalid_size")
+    return content
+
+
+def _to_file(where: str, file: Any) -> dict[str, Any]:
+    """A text file becomes text; an image that came as a file becomes an image."""
+    if not isinstance(file, dict):
+        raise missing(f"{where}.file") if file is None else wrong_type(where, "an object", file)
+    if file.get("file_id") or not isinstance(file.get("file_data"), str):
+        wanted = "send the file itself as 'file_data': nothing is stored here"
+        raise bad_value(f"{where}.file", wanted, "unsupported_value")
+    name, url = str(file.get("filename") or "file")[:200], file["file_data"]
+    head = DATA_URL.match(url)
+    kind = (head[1] or "").lower() if head else ""
+    if kind in IMAGE_TYPES:
+        return _to_image(f"{where}.file.file_data", url)
+    if not TEXT_FILE.match(kind):
+        wanted = "only text files and images can be sent; paste the text of other files"
+        raise bad_value(f"{where}.file.file_data", wanted, "unsupported_value")
+    content = check_data_url(f"{where}.file.file_data", url, (kind,))
+    return {"type": "text", "text": f"[File {name}]\n{content.decode('utf-8', 'replace')}"}

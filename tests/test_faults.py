@@ -4,6 +4,7 @@ Each row also asserts that every connection and descriptor is given back. docs/r
 which promise each test keeps.
 """
 
+import gzip
 import json
 import os
 import resource
@@ -432,3 +433,15 @@ def test_headers_that_trickle_in_are_cut_off(plain: Server) -> None:
     said = raw_request(plain, b"POST /v1/chat/completions HTTP/1.1\r\n", *TRICKLE)
     assert b"200 OK" not in said
     assert time.monotonic() - started < 25
+
+
+def test_a_compressed_bomb_fills_no_memory(serve: Serve, fake: FakeFlowith) -> None:
+    bomb = gzip.compress(b"a" * 200_000_000)
+    fake.reply(web(bomb, headers={"Content-Encoding": "gzip"}))
+    server = serve()
+    connection, response = server.post({})
+    assert response.status == 502
+    assert "does not end" in json.loads(response.read())["error"]["message"]
+    connection.close()
+    peak = Path(f"/proc/{workers(server)[0]}/status").read_text().split("VmHWM:")[1].split()[0]
+    assert int(peak) < 400_000

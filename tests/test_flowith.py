@@ -452,3 +452,11 @@ def test_when_all_accounts_rest_the_reason_and_the_time_are_told(
             ask(ours)
         assert 25 < int(wrong.value.reply_headers()["Retry-After"]) <= 30
     assert len(upstream.calls) == 1
+
+
+def test_the_row_s_fallbacks_follow_after_two_failures(upstream: responses.RequestsMock) -> None:
+    for status in (500, 503):
+        upstream.post(WEB_URL, status=status)
+    upstream.post(WEB_URL, body=b"Hi")
+    assert ask(flowith(), Model("m", ("main", "spare"))) == [Text("Hi"), Done()]
+    assert [sent(upstream, i)["model"] for i in range(3)] == ["main", "main", "spare"]

@@ -26,7 +26,7 @@ run: .venv/installed ## start the service on http://localhost:8099 (without a to
 	@$(BIN)/python run.py
 
 test: dev ## run all tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal
 
 check: dev ## format, lint and types, without changing a file
 	$(BIN)/ruff format --check .

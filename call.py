@@ -57,8 +57,8 @@ class Call:
             finally:
                 answer.close()
 
-    def close(self, ending: str = "") -> None:
-        """Stop everything upstream and write the access-log line; the first call counts."""
+    def close(self) -> None:
+        """Stop everything upstream and note what became of it; may be called more than once."""
         if self._closed:
             return
         self._closed = True
@@ -66,7 +66,6 @@ class Call:
         for answer in self._answers:
             answer.close()
         record, usage = self.record, self.tally.usage
-        record.ending = record.ending or ending
         record.dialect = self.dialect()
         record.failures = [failure for a in self._answers for failure in a.failures]
         firsts = [a.first_event for a in self._answers if a.first_event is not None]

@@ -58,8 +58,6 @@ API_PATHS = "chat/completions|completions|models"
 MISPLACED = re.compile(rf"(?:/(?:v1|api|openai))*/((?:{API_PATHS})(?:/.*)?)$")
 
 api = Blueprint("api", __name__, url_prefix="/v1")
-
-
 site = Blueprint("site", __name__)
 
 

@@ -12,6 +12,7 @@ if worker_class == "gevent":
     from gevent import monkey
 
     monkey.patch_all()
+    worker_class = "worker.QuickWorker"
 
 import gc  # noqa: E402
 import logging  # noqa: E402

@@ -61,6 +61,7 @@ ALLOWED: dict[str, set[str]] = {
         "record",
         "settings",
     },
+    "worker": set(),
     "wsgi": {"proxy", "settings"},
 }
 MODULES = sorted([*ROOT.glob("*.py"), *(ROOT / "flowith").glob("*.py")])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, g, render_template, request
+from flask import Blueprint, Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from call import Call, merged
@@ -32,10 +32,10 @@ from errors import CallerLeft, InvalidRequest, ModelNotFound, ProxyError, Unauth
 from flowith.client import Flowith
 from messages import Message
 from neighbours import advice
+from pages import VERSION, site
 from record import Record, log_bug, set_up_logging
 from settings import Model, Settings
 
-VERSION = "1.0.0"
 CREATED = 1_735_689_600  # of every model in the list: OpenAI's field must be there and be stable
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 PARAMETER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
@@ -58,7 +58,6 @@ API_PATHS = "chat/completions|completions|models"
 MISPLACED = re.compile(rf"(?:/(?:v1|api|openai))*/((?:{API_PATHS})(?:/.*)?)$")
 
 api = Blueprint("api", __name__, url_prefix="/v1")
-site = Blueprint("site", __name__)
 
 
 class Drain:
@@ -371,53 +370,3 @@ def _to_listing(model: Model) -> dict[str, Any]:
     listing["supported_parameters"] = list(SUPPORTED)
     listing["capabilities"] = {"vision": model.images, "tools": True, "json_mode": True}
     return listing
-
-
-@site.get("/")
-def index() -> Response | str:
-    """The page for people, a few facts for programs."""
-    facts = _facts()
-    if "text/html" not in request.headers.get("Accept", ""):
-        return _json(facts)
-    return render_template("index.html", facts=facts, settings=_settings(), base=_base_url())
-
-
-@site.get("/v1")
-@site.get("/health")
-@site.get("/healthz")
-@site.get("/health/live")
-def health() -> Response:
-    """Alive, which is all that a restart could mend; the state stands in the body."""
-    return _json(_facts())
-
-
-@site.get("/health/ready")
-def ready() -> Response:
-    """200 while calls are welcome and have an account to go to, else 503."""
-    facts = _facts()
-    return _json(facts, 200 if facts["status"] == "ready" else 503)
-
-
-def _facts() -> dict[str, Any]:
-    flowith, settings = _flowith(), _settings()
-    accounts = {"healthy": flowith.accounts.healthy(), "total": len(flowith.accounts.all)}
-    status = "ready" if accounts["healthy"] else "degraded"
-    if current_app.extensions["drain"].closing():
-        status = "draining"
-    return {
-        "status": status,
-        "service": "OpenAI to Flowith Converter",
-        "version": VERSION,
-        "demo": settings.demo,
-        "accounts": accounts,
-        "models": len(settings.models),
-        "running": flowith.running,
-        "warnings": settings.warnings(),
-    }
-
-
-def _base_url() -> str:
-    """The base URL as the visitor's browser sees it, behind proxies too."""
-    scheme = request.headers.get("X-Forwarded-Proto", request.scheme).split(",")[0].strip()
-    host = request.headers.get("X-Forwarded-Host", request.host).split(",")[0].strip()
-    return f"{'https' if scheme == 'https' else 'http'}://{host}/v1"

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
@@ -140,9 +140,11 @@ def workers(server: Server) -> list[int]:
 
 
 def sockets(pid: int) -> int:
-    folder = f"/proc/{pid}/fd"
-    names = [os.path.join(folder, name) for name in os.listdir(folder)]  # noqa: PTH118, PTH208
-    return sum(os.path.exists(n) and "socket" in os.readlink(n) for n in names)  # noqa: PTH110, PTH115
+    found = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed while we look
+            found += str(entry.readlink()).startswith("socket")
+    return found
 
 
 def settled(server: Server, before: int) -> bool:

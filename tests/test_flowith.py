@@ -189,6 +189,7 @@ def test_words_are_found_in_every_kind_of_error_body(body: bytes, words: str) ->
     "said",
     [
         f"bad token {LOGIN}",
+        "bad token of-no-known-shape",
         "bad key flo_deadbeefdeadbeef",
         "You wrote: my very secret question here",
         "<b>html</b>",
@@ -196,7 +197,7 @@ def test_words_are_found_in_every_kind_of_error_body(body: bytes, words: str) ->
 )
 def test_words_that_may_tell_a_secret_stay_here(said: str) -> None:
     refusal = to_refusal(400, json.dumps({"error": said}).encode())
-    quote(refusal, [LOGIN], ["my very secret question here and more"])
+    quote(refusal, [LOGIN, "of-no-known-shape"], ["my very secret question here and more"])
     assert "Flowith said" not in refusal.message
 
 

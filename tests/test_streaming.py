@@ -169,11 +169,11 @@ def test_one_call_makes_one_upstream_call_and_reuses_the_connection(
 
 
 def test_a_slow_reader_holds_upstream_back(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(web(*["x" * 60_000] * 1000))
+    fake.reply(web(*["x" * 60_000] * 600))
     server = serve()
     connection = server.send({"stream": True})
     (seen,) = fake.wait_for(1)
-    assert not seen.wait_finished(2)
+    assert not seen.wait_finished(4)
     connection.close()
     assert seen.wait_hung_up(5)
 

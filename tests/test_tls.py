@@ -1,0 +1,90 @@
+"""Over TLS: answers arrive as they do without, and only from a server that can show who it is."""
+
+import json
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from conftest import Server, deltas
+from fake_flowith import DROP, HANG, FakeFlowith, web, words
+
+WORDS = "word " * 300
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[FakeFlowith, dict[str, str]]]:
+    """The stand-in behind a certificate of its own, and settings that trust it."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    with FakeFlowith(tls=context) as fake:
+        url = fake.url.replace("127.0.0.1", "localhost")
+        yield fake, {"FLOWITH_API_URL": url, "REQUESTS_CA_BUNDLE": str(bundle)}
+
+
+def test_an_answer_over_tls_is_whole_and_its_connection_is_used_again(
+    secure: tuple[FakeFlowith, dict[str, str]], tmp_path: Path
+) -> None:
+    fake, environ = secure
+    server = Server(tmp_path / "log", environ)
+    fake.reply(web(*words(WORDS)))
+    for _ in range(3):
+        connection, response = server.post({"stream": True})
+        assert deltas(response.read()) == WORDS
+        connection.close()
+    assert len({seen.connection for seen in fake.requests}) == 1
+    fake.reply(web("half", 0.1, DROP))
+    connection, response = server.post({})
+    assert response.status == 502
+    connection.close()
+    server.stop()
+
+
+def test_a_crowd_over_tls_keeps_up(
+    secure: tuple[FakeFlowith, dict[str, str]], tmp_path: Path
+) -> None:
+    """Each record holds one word here; read one by one between pauses they would take for ever."""
+    fake, environ = secure
+    server = Server(tmp_path / "log", environ)
+    fake.reply(web(*words("word " * 400, 0.001)))
+    started = time.monotonic()
+    held = [server.send({"stream": True}) for _ in range(120)]
+    for connection in held:
+        assert deltas(connection.getresponse().read()) == "word " * 400
+        connection.close()
+    assert time.monotonic() - started < 400 * 0.05 / 2  # half of what a pause for each word takes
+    server.stop()
+
+
+def test_a_caller_who_leaves_ends_a_call_over_tls(
+    secure: tuple[FakeFlowith, dict[str, str]], tmp_path: Path
+) -> None:
+    fake, environ = secure
+    server = Server(tmp_path / "log", {**environ, "HEARTBEAT": "30"})
+    fake.reply(web("x", HANG))
+    connection = server.send({"stream": True})
+    (seen,) = fake.wait_for(1)
+    time.sleep(0.2)
+    connection.close()
+    assert seen.wait_hung_up(5)
+    server.stop()
+
+
+def test_a_server_that_cannot_show_who_it_is_gets_no_token(
+    secure: tuple[FakeFlowith, dict[str, str]], tmp_path: Path
+) -> None:
+    fake, environ = secure
+    del environ["REQUESTS_CA_BUNDLE"]
+    server = Server(tmp_path / "log", {**environ, "RETRY_ATTEMPTS": "1"})
+    connection, response = server.post({})
+    wrong = json.loads(response.read())["error"]
+    assert (response.status, wrong["code"]) == (502, "upstream_unreachable")
+    assert "TLS" in wrong["message"]
+    assert not fake.requests
+    connection.close()
+    server.stop()

@@ -42,7 +42,7 @@ bench: dev ## measure what the proxy costs, beside other servers (about 5 minute
 	$(BIN)/python bench/run.py
 
 soak: dev ## five minutes of mixed load with faults; fails on a leak
-	PYTHONPATH=. $(BIN)/python tests/soak.py
+	PYTHONPATH=. $(BIN)/python tests/soak.py $(SOAK)
 
 clients: dev ## real clients from npm and PyPI against the service (about 90 s, needs Node 20)
 	$(BIN)/python clients/drive.py

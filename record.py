@@ -32,7 +32,6 @@ class Record:
     first: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    pings: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def write(self) -> None:

@@ -41,6 +41,8 @@ LONGEST_ANSWER = 67_108_864  # bytes; more than any model writes
 SPARE_FILES = 600  # descriptors for callers who wait, idle connections, logs and libraries
 TRIES_PER_MODEL = 2  # before the row's next fallback gets its turn
 FIRST_DELAY, LONGEST_DELAY = 0.25, 4.0  # seconds between tries, doubled each time
+# the key itself may well be good, so it must not rest for this
+NO_STORE = "Flowith's file store takes no images from this kind of key: send an https: URL instead."
 MOVE_ON = (errors.UpstreamAuth, errors.OutOfCredits, errors.RateLimited)  # the account's fault
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 log = logging.getLogger("flowith")
@@ -223,7 +225,12 @@ class Answer:
                 "User-Agent": flowith.agent,
             }
             prompt, transport = self.prompt, flowith.transport
-            messages = with_addresses(prompt.messages, url, headers, transport, exchange)
+            try:
+                messages = with_addresses(prompt.messages, url, headers, transport, exchange)
+            except errors.UpstreamAuth:
+                if dialect.name == "web":
+                    raise
+                raise errors.UpstreamRejected(NO_STORE, param="messages") from None
             payload = dialect.payload(replace(prompt, messages=messages), self.model, upstream)
             response = transport.post(url, headers, to_json(payload), exchange)
             status, encoding = response.status_code, response.headers.get("Content-Encoding", "")
@@ -264,7 +271,7 @@ class Answer:
             elif end is not _GOES_ON:
                 raise end
             elif now >= heard + patience:
-                phase = "broke off" if begun else "said nothing"
+                phase = "fell silent" if begun else "said nothing"
                 raise UpstreamTimeout(f"Flowith {phase} for {patience:g} seconds.")
             elif now >= self._tick_at:
                 self._tick_at = now + settings.heartbeat
@@ -338,7 +345,8 @@ class Answer:
         status = refusal.upstream_status or "-"
         log.warning("%s account=%s failed=%s status=%s", self.label, *self.failures[-1], status)
         said = (part for m in self.prompt.messages for part in _texts(m["content"]))
-        quote(refusal, self.settings.flowith_auth_token, said)
+        current = (a.token for a in self.flowith.accounts.all)  # a login's is not in the settings
+        quote(refusal, (*self.settings.flowith_auth_token, *current), said)
 
     def _end_reader(self, finished: bool = False) -> None:
         reader, self._reader = self._reader, None

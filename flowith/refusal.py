@@ -71,7 +71,7 @@ def quote(refusal: UpstreamError, secrets: Iterable[str], prompt: Iterable[str])
     """Add Flowith's words to the message, unless they hold a secret, HTML or part of the prompt."""
     words, refusal.said = " ".join(refusal.said.split())[:WORDS], ""
     words = "".join(c for c in words if c.isprintable())
-    if not words or "<" in words or any(secret in words for secret in secrets):
+    if not words or "<" in words or any(secret and secret in words for secret in secrets):
         return
     if re.search(r"flo_\w{8}|eyJ\w{8}|sk-\w{8}|Bearer ", words):
         return

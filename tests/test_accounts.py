@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import MakeApi, Serve
-from fake_flowith import FakeFlowith, error, web
+from fake_flowith import FakeFlowith, error, llm, web
 
 import errors
 from errors import Overloaded, RateLimited
@@ -198,6 +198,19 @@ def test_an_image_that_cannot_be_stored_is_an_error(api: MakeApi, fake: FakeFlow
     response = api(RETRY_ATTEMPTS="1").post(messages=picture(url))
     assert response.status_code == 502
     assert [s.path for s in fake.requests] == ["/file/store"]
+
+
+def test_a_key_the_file_store_does_not_know_goes_on_working(
+    api: MakeApi, fake: FakeFlowith
+) -> None:
+    fake.reply(error(401), path="/file/store")
+    fake.reply(llm("Hi"), path="/external/use/llm")
+    ours = api(FLOWITH_AUTH_TOKEN="flo_0123456789abcdef")
+    url = "data:image/png;base64," + base64.b64encode(PNG + b"third").decode()
+    refused = ours.post(messages=picture(url))
+    assert refused.status_code == 400
+    assert refused.json["error"]["param"] == "messages"
+    assert ours.post().status_code == 200
 
 
 def test_a_model_without_eyes_refuses_images(

@@ -112,7 +112,10 @@ def test_what_is_missing_is_named() -> None:
     assert "'input'" in wrong.value.message
 
 
+BIG = "data:image/png;base64," + "A" * 28_000_000
 BAD_MESSAGES = [
+    ({"role": "user", "content": [{"type": "image_url", "image_url": BIG}]},
+     "messages[0].content[0].image_url", "invalid_size"),
     ("Hi", "messages[0]", TYPE),
     ({"content": "x"}, "messages[0].role", "missing_required_parameter"),
     ({"role": 1, "content": "x"}, "messages[0].role", TYPE),

@@ -4,7 +4,7 @@ Pure: what all chunks of an answer share is an `Envelope`. Knows nothing of HTTP
 """
 
 import json
-import secrets
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,7 @@ from events import Citation, Done, Event, Reasoning, Silence, Text, ToolCall, Us
 
 PING = b": ping\n"  # a comment line with one newline: safe in every client and hop tested
 DONE = b"data: [DONE]\n\n"
+ROLE = '{"role":"assistant","content":""}'
 LONGEST_PIECE = 8_000  # characters; keeps each line below 60 KB, escaped (readers cut at 64 KB)
 Shape = Literal["chat", "text"]
 
@@ -43,7 +44,7 @@ class Envelope:
     def new(cls, chat: ChatRequest, reasoning: str, shape: Shape) -> "Envelope":
         prefix = "chatcmpl-" if shape == "chat" else "cmpl-"
         return cls(
-            id=prefix + secrets.token_hex(14),
+            id=f"{prefix}{random.getrandbits(112):028x}",
             created=int(time.time()),
             model=chat.asked,
             usage=chat.include_usage,
@@ -83,7 +84,7 @@ def to_chunks(
     chat = envelope.shape == "chat"
     said, after = (head + '{"content":', "}" + tail) if chat else (head, tail)
     thought = f'{head}{{"{envelope.reasoning}":'
-    pending = to_role(envelope) if alone else b""
+    pending = f"{head}{ROLE}{tail}".encode() if alone and chat else b""
     calls, quiet = 0, True
     for event in events:
         match event:
@@ -124,7 +125,7 @@ def to_role(envelope: Envelope) -> bytes:
     Python package fails."""
     if envelope.shape == "text":
         return b""
-    return f'{_head(envelope)}{{"role":"assistant","content":""}}{_tail(envelope)}'.encode()
+    return f"{_head(envelope)}{ROLE}{_tail(envelope)}".encode()
 
 
 def to_tail(envelope: Envelope, tally: Tally) -> bytes:

@@ -3,21 +3,16 @@
 Every value has been measured with long streams; the reasons stand beside them.
 """
 
+import gc
+import logging
 import os
 import sys
 
+from settings import SettingsError, load
+
 worker_class = os.environ.get("WORKER_CLASS", "gevent")
 if worker_class == "gevent":
-    # before any other import, or every HTTPS call ends in a RecursionError
-    from gevent import monkey
-
-    monkey.patch_all()
-    worker_class = "worker.QuickWorker"
-
-import gc  # noqa: E402
-import logging  # noqa: E402
-
-from settings import SettingsError, load  # noqa: E402
+    worker_class = "worker.LateWorker"
 
 try:
     settings = load()
@@ -34,6 +29,7 @@ threads = 64  # for WORKER_CLASS=gthread only, which holds one caller per thread
 timeout = 60  # seconds the event loop may stand still, no limit for requests
 graceful_timeout = settings.graceful_timeout  # must stay below Docker's stop_grace_period
 keepalive = 10  # also the deadline for a request's headers; 0 would mean none at all
+preload_app = False  # gevent has to be there first, or every HTTPS call ends in a RecursionError
 # no max_requests: with one worker it would shut everybody out while the last stream ends
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108
 control_socket_disable = True  # needs a writable home, and nothing here uses it

@@ -5,8 +5,8 @@ Knows nothing of Flowith's wire; each request is one walk from `parse_request` t
 
 import hmac
 import json
+import random
 import re
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -128,7 +128,7 @@ def _flowith() -> Flowith:
 def begin() -> Response | None:
     """Give the request an id; answer preflights, which come without a key, on any path."""
     given = request.headers.get("X-Request-ID", "")
-    request_id = given if SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+    request_id = given if SANE_ID.fullmatch(given) else f"req_{random.getrandbits(96):024x}"
     g.record = Record(request_id, request.method, request.path)
     return Response(status=204) if request.method == "OPTIONS" else None
 
@@ -191,21 +191,31 @@ def _json(body: Any, status: int = 200) -> Response:
     return Response(text, status, content_type="application/json")
 
 
+def _sent_keys() -> Iterator[str]:
+    """OpenAI's way to send a key, then Anthropic's, Azure's and Google's."""
+    scheme, _, key = request.headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer":
+        yield key
+    for name in KEY_HEADERS:
+        yield request.headers.get(name, "")
+
+
 @api.before_request
 def require_api_key() -> None:
     """Compare the caller's key in constant time, on bytes, before the body is read."""
-    scheme, _, key = request.headers.get("Authorization", "").strip().partition(" ")
-    given = [key if scheme.lower() == "bearer" else ""]
-    given += [request.headers.get(name, "") for name in KEY_HEADERS]
-    sent = [one.strip().encode("latin-1", "replace") for one in given if one.strip()]
+    keys = [key.encode() for key in _settings().api_key]
+    sent = False
+    for text in _sent_keys():
+        if given := text.strip().encode("latin-1", "replace"):
+            sent = True
+            if any([hmac.compare_digest(given, key) for key in keys]):
+                return
     challenge = {"WWW-Authenticate": "Bearer"}
     if not sent:
         text = "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'."
         raise Unauthorized(text, headers=challenge)
-    keys = [key.encode() for key in _settings().api_key]
-    if not any([hmac.compare_digest(one, key) for one in sent for key in keys]):
-        text = "Incorrect API key provided: it is not the API_KEY of this service."
-        raise Unauthorized(text, code="invalid_api_key", headers=challenge)
+    text = "Incorrect API key provided: it is not the API_KEY of this service."
+    raise Unauthorized(text, code="invalid_api_key", headers=challenge)
 
 
 @api.post("/chat/completions")

@@ -6,6 +6,7 @@ proper end of an answer looks like. Nothing here does I/O or knows of OpenAI.
 
 import codecs
 import json
+import random
 import re
 import uuid
 from collections.abc import Mapping
@@ -65,7 +66,7 @@ class Dialect:
         if self.name == "knowledge":
             kb = {"kb_list": list(model.kb_list)} if model.kb_list else {}
             return {"model": upstream[0], "messages": messages, "stream": True, **kb}
-        ids = {"nodeId": str(uuid.uuid4()), "convId": str(uuid.uuid4())}
+        ids = {"nodeId": _random_id(), "convId": _random_id()}
         search = {"websearch": True} if prompt.online else {}
         fixed = {"target_feature": "text_completion", "model": upstream[0], "stream": True}
         return {**fixed, "messages": messages, **ids, **search}
@@ -85,6 +86,11 @@ KNOWLEDGE = Dialect(
     takes_system=False,
 )
 DIALECTS: dict[str, Dialect] = {d.name: d for d in (WEB, LLM, KNOWLEDGE)}
+
+
+def _random_id() -> str:
+    """A version 4 UUID without a system call: it has to be new, not unguessable."""
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 def _fold_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

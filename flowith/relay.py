@@ -13,10 +13,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from flowith.transport import BLOCK, FOREIGN, Exchange, to_error
+from flowith.transport import FOREIGN, Exchange, to_error
 
 ROOM = 262_144  # bytes a slow caller may leave unread before the reader stops reading
-TICK = 0.05  # seconds between two looks at the clock, for all calls together
+TICK = 0.05  # seconds between two looks at the deadlines, for all calls together
+BEAT = 0.01  # seconds between two rounds of readers that let tokens gather
 LINGER = 2.0  # seconds the reader may look for the end of the HTTP body after the answer's end
 CROWD = 100  # calls at once, up to which every token travels alone
 PAUSE = 0.05  # seconds to let tokens gather above that: two or three, at the usual pace
@@ -93,14 +94,17 @@ class Ticking(Protocol):
 
 
 class Clock:
-    """One thread per process that watches the deadlines of all calls under way.
+    """One thread per process that watches the deadlines of all calls under way, and wakes the
+    readers that pause.
 
     It spares every read and every wait a timer of its own; started with the first call, because a
-    thread does not survive gunicorn's fork.
+    thread does not survive gunicorn's fork. Readers are woken in rounds: a worker that is woken for
+    one of them at a time spends a third of its time on waking up (docs/performance.md).
     """
 
     def __init__(self) -> None:
         self._calls: set[Ticking] = set()
+        self._rounds: dict[int, list[threading.Lock]] = {}
         self._lock = threading.Lock()
         self._runs = False
 
@@ -110,36 +114,43 @@ class Clock:
     def add(self, call: Ticking) -> None:
         with self._lock:
             self._calls.add(call)
-            if not self._runs:
-                self._runs = True
-                threading.Thread(target=self._run, name="clock", daemon=True).start()
+            self._start()
 
     def drop(self, call: Ticking) -> None:
         with self._lock:
             self._calls.discard(call)
 
+    def pause(self, seconds: float, lock: threading.Lock) -> None:
+        """Wait about so long, to a `BEAT`; `lock` is the caller's own, and taken."""
+        beat = int((time.monotonic() + seconds) / BEAT)
+        with self._lock:
+            self._rounds.setdefault(beat, []).append(lock)
+            self._start()
+        lock.acquire()
+
+    def _start(self) -> None:
+        if not self._runs:
+            self._runs = True
+            threading.Thread(target=self._run, name="clock", daemon=True).start()
+
     def _run(self) -> None:
+        now = look_at = time.monotonic()
         while True:
-            time.sleep(TICK)
+            time.sleep(BEAT - now % BEAT if self._rounds else TICK)
+            now = time.monotonic()
             with self._lock:
-                if not self._calls:
+                due = [beat for beat in self._rounds if beat * BEAT <= now]
+                woken = [lock for beat in due for lock in self._rounds.pop(beat)]
+                calls = list(self._calls) if now >= look_at else []
+                if not (woken or self._calls or self._rounds):
                     self._runs = False
                     return
-                calls = list(self._calls)
-            now = time.monotonic()
-            for call in calls:
-                call.tick(now)
-
-
-def _pause(calls: int, at_once: int) -> float:
-    """Seconds to let tokens gather before the next read; nothing for a lone token.
-
-    A token that travels alone costs two wake-ups. Among many calls, or many tokens without a gap,
-    that is what fills the core and makes everybody late (docs/performance.md).
-    """
-    if calls > CROWD:
-        return PAUSE if calls < CRUSH else LONG_PAUSE
-    return BURST_PAUSE if at_once > BURST else 0.0
+            for lock in woken:
+                lock.release()
+            if calls:
+                look_at = now + TICK
+                for call in calls:
+                    call.tick(now)
 
 
 class Reader:
@@ -151,6 +162,8 @@ class Reader:
         self._send, self._url, self._clock = send, url, clock
         self._lingers_until = 0.0
         self._running = True
+        self._paused = threading.Lock()
+        self._paused.acquire()
         _thread.start_new_thread(self._run, ())
 
     def tick(self, now: float) -> None:
@@ -170,17 +183,22 @@ class Reader:
             self.exchange.cancel()
 
     def _run(self) -> None:
+        """A token that travels alone costs two wake-ups. Among many calls, or many tokens without a
+        gap, that is what fills the core and makes everybody late (docs/performance.md): there they
+        are let gather. Elsewhere nothing waits."""
         channel, response = self.channel, None
         try:
             response = self._send(self.exchange)
-            read1 = response.raw.read1
+            read = self.exchange.reader(response)
             asked, at_once = time.monotonic(), 0
-            while block := read1(BLOCK, decode_content=True):
+            while block := read():
                 if not channel.put(block) and not self._lingers_until:
                     break
                 at_once = at_once + 1 if time.monotonic() - asked < AT_ONCE else 0
-                if pause := _pause(len(self._clock), at_once):
-                    time.sleep(pause)
+                if (calls := len(self._clock)) > CROWD:
+                    self._clock.pause(PAUSE if calls < CRUSH else LONG_PAUSE, self._paused)
+                elif at_once > BURST:
+                    time.sleep(BURST_PAUSE)
                 asked = time.monotonic()
             channel.tell(None)
         except FOREIGN as wrong:

@@ -63,7 +63,8 @@ ALLOWED: dict[str, set[str]] = {
         "record",
         "settings",
     },
-    "worker": set(),
+    "worker": {"gevent_worker"},
+    "gevent_worker": set(),
     "wsgi": {"proxy", "settings"},
 }
 MODULES = sorted([*ROOT.glob("*.py"), *(ROOT / "flowith").glob("*.py")])

@@ -17,7 +17,7 @@ from flask.cli import AppGroup
 
 from errors import UpstreamError
 from flowith.client import Flowith
-from flowith.lists import list_url, read_list
+from flowith.lists import Named, list_url, read_list
 from settings import NO_TOKEN, Model, SettingsError, read_models, read_rows
 
 # Fields that only describe a model. A row under Flowith's own id with no other field is Flowith's
@@ -94,10 +94,10 @@ def refresh(write: bool) -> None:
         raise click.ClickException("Not all lists could be read, so nothing was removed.")
 
 
-def collect(flowith: Flowith) -> tuple[dict[str, dict[str, str]], bool, bool]:
+def collect(flowith: Flowith) -> tuple[Named, bool, bool]:
     """What all accounts' lists hold together; whether they are the lists of the APIs that are
     used, and whether one could not be read, which is told on standard error."""
-    live: dict[str, dict[str, str]] = {}
+    live: Named = {}
     whole, failed = True, False
     if not flowith.accounts.all:
         raise click.ClickException(NO_TOKEN)
@@ -105,20 +105,20 @@ def collect(flowith: Flowith) -> tuple[dict[str, dict[str, str]], bool, bool]:
         url = list_url(flowith, account).partition("?")[0]
         where = f"Account {account.name}, {url}"
         try:
-            listing = read_list(flowith, account)
+            listed, left_out = read_list(flowith, account)
         except UpstreamError as why:
             click.echo(f"{where}: {why.message}", err=True)
             failed = True
             continue
-        left_out = f" (left out: {listing.left_out})" if listing.left_out else ""
-        click.echo(f"{where}: {len(listing.models)} models{left_out}")
-        whole = whole and listing.own
-        for name, facts in listing.models.items():
+        besides = f" (left out: {left_out})" if left_out else ""
+        click.echo(f"{where}: {len(listed)} models{besides}")
+        whole = whole and flowith.dialect_of(account).name != "llm"
+        for name, facts in listed.items():
             live.setdefault(name, {}).update(facts)
     return live, whole, failed
 
 
-def compare(rows: Rows, live: dict[str, dict[str, str]], whole: bool) -> tuple[Rows, list[str]]:
+def compare(rows: Rows, live: Named, whole: bool) -> tuple[Rows, list[str]]:
     """The rows as they should be, in their order, and a line for each difference.
 
     `whole` says that a model which `live` lacks is gone.

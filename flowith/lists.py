@@ -7,7 +7,7 @@ alone. The LLM API has none that is known. Knows nothing of models.json.
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -16,30 +16,15 @@ from errors import UpstreamError, UpstreamTimeout
 from flowith.accounts import Account
 from flowith.client import Flowith
 from flowith.dialects import KNOWLEDGE, WEB, Dialect
+from flowith.refusal import to_refusal
 from flowith.transport import FOREIGN, Exchange, to_error
 
 LONGEST = 4_194_304  # bytes of a list
 LONGEST_TEXT = 200  # characters of a name or a description
 MODEL_ID = re.compile(r"[!-)+-~]{1,128}")  # no blanks, and no star, which means all models here
 MEDIA = re.compile("image|video")
-WHY = {
-    401: "Flowith refused the token: it is wrong or has expired.",
-    403: "Flowith refused the token: it is wrong, has expired or may not see this list.",
-    404: "There is no list at this address: it has moved (FLOWITH_API_URL sets another host).",
-    429: "Flowith's rate limit is reached; try again later.",
-}
 
-
-class Listing(NamedTuple):
-    """What one account may use: `name` and `description` by id, as far as Flowith gives them.
-
-    `left_out` says in words what the list holds besides, `own` whether it is the list of the API
-    that the account's calls go to.
-    """
-
-    models: dict[str, dict[str, str]]
-    left_out: str
-    own: bool
+Named = dict[str, dict[str, str]]  # `name` and `description` by id, as far as Flowith gives them
 
 
 def list_url(flowith: Flowith, account: Account) -> str:
@@ -49,13 +34,13 @@ def list_url(flowith: Flowith, account: Account) -> str:
     return _beside(flowith, KNOWLEDGE, "external/use/knowledge-base/models")
 
 
-def read_list(flowith: Flowith, account: Account) -> Listing:
-    """The text models that an account may use. Raises UpstreamError that says why in plain words.
+def read_list(flowith: Flowith, account: Account) -> tuple[Named, str]:
+    """The text models that an account may use, and in words what its list holds besides.
 
-    Models of a tier that the account lacks are left out when its credits tell.
+    Models of a tier that the account lacks are left out when its credits tell. Raises
+    UpstreamError that says why in plain words.
     """
-    api = flowith.dialect_of(account).name
-    dialect = WEB if api == "web" else KNOWLEDGE
+    dialect = WEB if flowith.dialect_of(account).name == "web" else KNOWLEDGE
     entries = dict(_entries(_get(flowith, account, dialect, list_url(flowith, account))))
     text = {i: e for i, e in entries.items() if not MEDIA.search(json.dumps(e.get("media")))}
     tiers = _tiers(flowith, account) if any(e.get("tier") for e in text.values()) else set()
@@ -64,7 +49,7 @@ def read_list(flowith: Flowith, account: Account) -> Listing:
         raise UpstreamError("Flowith's list holds no text model that this account may use.")
     counts = {"media": len(entries) - len(text), "in another tier": len(text) - len(usable)}
     left_out = ", ".join(f"{count} {why}" for why, count in counts.items() if count)
-    return Listing({i: _facts(e) for i, e in usable.items()}, left_out, own=api != "llm")
+    return {i: _facts(e) for i, e in usable.items()}, left_out
 
 
 def _entries(body: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -108,7 +93,7 @@ def _tiers(flowith: Flowith, account: Account) -> set[str]:
 
 def _beside(flowith: Flowith, dialect: Dialect, path: str) -> str:
     place = urlsplit(flowith.url_for(dialect))
-    return f"{place.scheme}://{place.netloc}/{path}"
+    return f"{place.scheme}://{place.netloc.rpartition('@')[2]}/{path}"
 
 
 def _get(flowith: Flowith, account: Account, dialect: Dialect, url: str) -> Any:
@@ -133,7 +118,7 @@ def _get(flowith: Flowith, account: Account, dialect: Dialect, url: str) -> Any:
             if status != 401:
                 break
     if status != 200:
-        raise UpstreamError(WHY.get(status, f"Flowith answered with status {status}."))
+        raise to_refusal(status, body, response.headers)
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -118,6 +118,15 @@ def test_rows_that_could_not_be_read_again_are_never_written(file: Path) -> None
     assert list(file.parent.iterdir()) == [file]
 
 
+def test_a_file_that_cannot_be_written_is_told(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / f"{'x' * 250}.json"  # the temporary file's name is longer than names may be
+    path.write_text(FILE, "utf-8")
+    result = run("refresh", "--write", MODELS_FILE=str(path))
+    assert result.exit_code == 1
+    assert "cannot be written: File name too long" in result.stderr
+    assert path.read_text("utf-8") == FILE
+
+
 def test_the_shipped_file_is_written_as_it_stands(tmp_path: Path) -> None:
     copy = tmp_path / "models.json"
     copy.touch()
@@ -195,11 +204,11 @@ def test_models_of_another_tier_are_left_out_when_the_credits_tell(
         (json_reply(None), "no list of models"),
         (web("hello"), "no JSON"),
         (error(200, html=True), "a web page (a captive portal?)"),
-        (error(302, headers={"Location": "/login"}), "status 302"),
-        (error(401), "refused the token"),
-        (error(404, html=True), "no list at this address"),
+        (error(302, headers={"Location": "/login"}), "its address has moved"),
+        (error(401), "refused the proxy's token"),
+        (error(404, html=True), "its address has moved"),
         (error(429), "rate limit"),
-        (error(500), "status 500"),
+        (error(500), "failed to answer"),
         (web('{"gpt-5.5": {', CUT), "broke off"),
         (Reply(delay=HANG), "No answer within 0.3 seconds"),
     ],
@@ -259,7 +268,9 @@ def test_a_token_is_tried_in_its_other_form(run: Run, fake: FakeFlowith, wanted:
 
 @pytest.mark.parametrize("path", ["", "/moved/completion?mode=general"])
 def test_the_lists_move_with_flowith_s_address(run: Run, fake: FakeFlowith, path: str) -> None:
-    assert run("refresh", FLOWITH_API_URL=fake.url + path).exit_code == 0
+    result = run("refresh", FLOWITH_API_URL=fake.url.replace("//", "//me:secret@") + path)
+    assert result.exit_code == 0
+    assert "secret" not in result.output
     assert [seen.path for seen in fake.requests] == [WEB_LIST, CREDITS]
     assert fake.requests[0].query == "logo=1&desc=1"
 

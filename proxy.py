@@ -15,8 +15,10 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
+import models
 from call import Call, merged
 from caller import Caller
+from catalogue import to_listing
 from chat import ChatRequest, parse_completion, parse_request
 from completion import (
     Envelope,
@@ -34,9 +36,8 @@ from messages import Message
 from neighbours import advice
 from pages import VERSION, site
 from record import Record, log_bug, set_up_logging
-from settings import Model, Settings
+from settings import Settings
 
-CREATED = 1_735_689_600  # of every model in the list: OpenAI's field must be there and be stable
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 PARAMETER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 EXPOSED = (
@@ -44,10 +45,6 @@ EXPOSED = (
     " openai-processing-ms"
 )
 KEY_HEADERS = ("X-Api-Key", "Api-Key", "X-Goog-Api-Key")
-SUPPORTED = (
-    "max_tokens", "stop", "temperature", "top_p", "tools", "tool_choice", "response_format",
-    "structured_outputs", "reasoning_effort", "include_reasoning", "web_search_options",
-)  # fmt: skip
 METHODS = "GET, POST, OPTIONS, HEAD, DELETE"
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -97,6 +94,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_error_handler(Exception, render_error)
     app.register_blueprint(api)
     app.register_blueprint(site)
+    app.cli.add_command(models.commands)
     inner = app.wsgi_app
     app.wsgi_app = lambda environ, start_response: inner(  # type: ignore[method-assign]
         normalised(environ), start_response
@@ -354,7 +352,8 @@ def _late(
 @api.get("/models")
 def list_models() -> Response:
     """The models of models.json, in its order."""
-    rows = [_to_listing(model) for name, model in _settings().models.items() if name != "*"]
+    apis = _flowith().apis_for
+    rows = [to_listing(m, apis(m)) for name, m in _settings().models.items() if name != "*"]
     return _json({"object": "list", "data": rows})
 
 
@@ -364,19 +363,4 @@ def show_model(name: str) -> Response:
     model = _settings().find_model(name)
     if model is None:
         raise ModelNotFound(f"The model '{name[:100]}' does not exist here.", param="model")
-    return _json(_to_listing(model))
-
-
-def _to_listing(model: Model) -> dict[str, Any]:
-    """OpenAI's four fields, and what UIs read besides (as OpenRouter names it)."""
-    inputs = ["text", "image"] if model.images else ["text"]
-    listing: dict[str, Any] = {"id": model.id, "object": "model", "created": CREATED}
-    listing |= {"owned_by": "flowith", "name": model.name or model.id}
-    if model.description:
-        listing["description"] = model.description
-    if model.context:
-        listing["context_length"] = model.context
-    listing["architecture"] = {"input_modalities": inputs, "output_modalities": ["text"]}
-    listing["supported_parameters"] = list(SUPPORTED)
-    listing["capabilities"] = {"vision": model.images, "tools": True, "json_mode": True}
-    return listing
+    return _json(to_listing(model, _flowith().apis_for(model)))

@@ -26,6 +26,7 @@ ROW_FIELDS = {
     "fallbacks": list,
     "kb_list": list,
     "context": int,
+    "output": int,
     "name": str,
     "description": str,
     "native_tools": bool,
@@ -42,8 +43,9 @@ class SettingsError(ValueError):
 class Model:
     """One row of models.json.
 
-    `id` is what callers ask for, `upstream` Flowith's ids in the order they are tried. `api` and
-    `context` (tokens) are None when the row does not say. `system_role` and `images` tell whether
+    `id` is what callers ask for, `upstream` Flowith's ids in the order they are tried. `api`,
+    `context` and `output` (most tokens in all, and of an answer) are None when the row does not
+    say. `system_role` and `images` tell whether
     the model takes them, `native_tools` whether Flowith passes tools to it.
     """
 
@@ -52,6 +54,7 @@ class Model:
     api: Api | None = None
     kb_list: tuple[str, ...] = ()
     context: int | None = None
+    output: int | None = None
     name: str = ""
     description: str = ""
     native_tools: bool = False
@@ -254,6 +257,11 @@ def mask(secret: str) -> str:
 
 def read_models(path: Path) -> dict[str, Model]:
     """Read and check models.json. Raises SettingsError that names the row."""
+    return {name: _to_model(str(path), name, row) for name, row in read_rows(path).items()}
+
+
+def read_rows(path: Path) -> dict[str, Any]:
+    """The rows of models.json as they are written, unchecked. Raises SettingsError."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if twice := [k for k, _ in pairs if [p[0] for p in pairs].count(k) > 1]:
@@ -270,7 +278,7 @@ def read_models(path: Path) -> dict[str, Model]:
         ) from wrong
     if not isinstance(rows, dict) or not rows:
         raise SettingsError(f"{path} must be an object with at least one model")
-    return {name: _to_model(str(path), name, row) for name, row in rows.items()}
+    return rows
 
 
 def _to_model(path: str, name: str, row: Any) -> Model:

@@ -85,11 +85,17 @@ class Flowith:
         return Answer(self, prompt, model, label)
 
     def dialect_for(self, model: Model, account: Account) -> Dialect:
-        """models.json decides, else FLOWITH_API, else the shape of the token."""
-        if model.api:
-            return DIALECTS[model.api]
+        """models.json decides, else `dialect_of` the account."""
+        return DIALECTS[model.api] if model.api else self.dialect_of(account)
+
+    def dialect_of(self, account: Account) -> Dialect:
+        """FLOWITH_API decides, else the shape of the token."""
         chosen = self.settings.flowith_api
         return DIALECTS[account.kind if chosen == "auto" else chosen]
+
+    def apis_for(self, model: Model) -> set[Api]:
+        """The APIs that a call to this model may go to; none without an account."""
+        return {self.dialect_for(model, account).name for account in self.accounts.all}
 
     def url_for(self, dialect: Dialect) -> str:
         """Where a dialect is; a FLOWITH_API_URL without a path changes the host only."""

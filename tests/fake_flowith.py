@@ -283,9 +283,10 @@ def error(
 MODELS: dict[str, dict[str, Any]] = {
     "claude-5-sonnet": {"title": "Claude 5 Sonnet", "tier": "pro", "logo": "claude.svg"},
     "gpt-5.5": {"title": "GPT-5.5", "tier": "pro"},
-    "gemini-2.5-pro": {"name": "Gemini 2.5 Pro", "description": "Long context", "tier": ""},
+    "gemini-2.5-pro": {"name": "Gemini 2.5 Pro", "description": "Long", "tier": ""},
     "deepseek-chat": {"title": "DeepSeek Chat"},
     "deepseek-reasoner": {"title": "DeepSeek Reasoner"},
+    "claude-fable-5": {"title": "Claude Fable 5", "tier": "max"},
     "gpt-image-2": {"title": "GPT Image 2", "media": ["image"], "tier": "pro"},
 }
 ANSWER = (
@@ -354,7 +355,8 @@ class Demo:
             case "GET", "/models":
                 return json_reply(MODELS)
             case "GET", "/external/use/knowledge-base/models":
-                return json_reply({"models": list(MODELS), "count": len(MODELS)})
+                text = [name for name, model in MODELS.items() if "media" not in model]
+                return json_reply({"models": text, "count": len(text)})
             case "GET", "/user/credits":
                 policy = {"allowed_model_tiers": ["pro"]}
                 grant = {"sub_type": "pro", "remain_quota": 900, "init_quota": 1000}

@@ -1,0 +1,126 @@
+"""Flowith's live lists of models: where they are, how to ask, and both of their forms read to one.
+
+The web app's list is an object by id, with names, media and tiers; the knowledge API's has ids
+alone. The LLM API has none that is known. Knows nothing of models.json.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from errors import UpstreamError, UpstreamTimeout
+from flowith.accounts import Account
+from flowith.client import Flowith
+from flowith.dialects import KNOWLEDGE, WEB, Dialect
+from flowith.refusal import to_refusal
+from flowith.transport import FOREIGN, Exchange, to_error
+
+LONGEST = 4_194_304  # bytes of a list
+LONGEST_TEXT = 200  # characters of a name or a description
+MODEL_ID = re.compile(r"[!-)+-~]{1,128}")  # no blanks, and no star, which means all models here
+MEDIA = re.compile("image|video")
+
+Named = dict[str, dict[str, str]]  # `name` and `description` by id, as far as Flowith gives them
+
+
+def list_url(flowith: Flowith, account: Account) -> str:
+    """Where an account's list is; FLOWITH_API_URL moves its host, too."""
+    if flowith.dialect_of(account).name == "web":
+        return _beside(flowith, WEB, "models?logo=1&desc=1")
+    return _beside(flowith, KNOWLEDGE, "external/use/knowledge-base/models")
+
+
+def read_list(flowith: Flowith, account: Account) -> tuple[Named, str]:
+    """The text models that an account may use, and in words what its list holds besides.
+
+    Models of a tier that the account lacks are left out when its credits tell. Raises
+    UpstreamError that says why in plain words.
+    """
+    dialect = WEB if flowith.dialect_of(account).name == "web" else KNOWLEDGE
+    entries = dict(_entries(_get(flowith, account, dialect, list_url(flowith, account))))
+    text = {i: e for i, e in entries.items() if not MEDIA.search(json.dumps(e.get("media")))}
+    tiers = _tiers(flowith, account) if any(e.get("tier") for e in text.values()) else set()
+    usable = {i: e for i, e in text.items() if not tiers or str(e.get("tier") or "") in tiers}
+    if not usable:
+        raise UpstreamError("Flowith's list holds no text model that this account may use.")
+    counts = {"media": len(entries) - len(text), "in another tier": len(text) - len(usable)}
+    left_out = ", ".join(f"{count} {why}" for why, count in counts.items() if count)
+    return {i: _facts(e) for i, e in usable.items()}, left_out
+
+
+def _entries(body: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    pairs: list[tuple[Any, dict[str, Any]]]
+    if isinstance(body, dict) and isinstance(body.get("models"), list):
+        pairs = [(m.get("id"), m) if isinstance(m, dict) else (m, {}) for m in body["models"]]
+    elif isinstance(body, dict) and not body.get("error"):
+        pairs = [(name, entry) for name, entry in body.items() if isinstance(entry, dict)]
+    else:
+        raise UpstreamError("What came is no list of models.")
+    for name, entry in pairs:
+        if isinstance(name, str) and MODEL_ID.fullmatch(name):
+            yield name, entry
+
+
+def _facts(entry: dict[str, Any]) -> dict[str, str]:
+    given = {
+        "name": entry.get("title") or entry.get("name"),
+        "description": entry.get("description"),
+    }
+    plain = {k: " ".join(v.split()) for k, v in given.items() if isinstance(v, str)}
+    shown = {k: "".join(c for c in v if c.isprintable())[:LONGEST_TEXT] for k, v in plain.items()}
+    return {k: v for k, v in shown.items() if v}
+
+
+def _tiers(flowith: Flowith, account: Account) -> set[str]:
+    """The tiers of an account's grants, and "" for models of none; empty when nothing tells."""
+    try:
+        grants = _get(flowith, account, WEB, _beside(flowith, WEB, "user/credits"))
+    except UpstreamError:
+        return set()
+    policies = [
+        grant.get("credit_policy_snapshot") or grant.get("policy_summary")
+        for grant in (grants if isinstance(grants, list) else ())
+        if isinstance(grant, dict)
+    ]
+    given = [p.get("allowed_model_tiers") for p in policies if isinstance(p, dict)]
+    told = {str(tier) for tiers in given if isinstance(tiers, list) for tier in tiers}
+    return told and told | {""}
+
+
+def _beside(flowith: Flowith, dialect: Dialect, path: str) -> str:
+    place = urlsplit(flowith.url_for(dialect))
+    return f"{place.scheme}://{place.netloc.rpartition('@')[2]}/{path}"
+
+
+def _get(flowith: Flowith, account: Account, dialect: Dialect, url: str) -> Any:
+    """GET the JSON at a URL; a refused token is tried in its other form once."""
+    patience = flowith.settings.connect_timeout
+    token = account.login.renew(Exchange()) if account.login else account.token
+    with requests.Session() as session:
+        session.auth = lambda request: request  # or an entry in ~/.netrc replaces the token
+        for bearer in (dialect.bearer, not dialect.bearer):
+            given = f"Bearer {token}" if bearer else token
+            headers = {**dialect.headers, "Authorization": given, "User-Agent": flowith.agent}
+            try:
+                with session.get(
+                    url, headers=headers, timeout=patience, allow_redirects=False, stream=True
+                ) as response:
+                    status = response.status_code
+                    body = response.raw.read(LONGEST, decode_content=True)
+            except requests.Timeout as wrong:
+                raise UpstreamTimeout(f"No answer within {patience:g} seconds.") from wrong
+            except FOREIGN as wrong:
+                raise to_error(wrong, url) from wrong
+            if status != 401:
+                break
+    if status != 200:
+        raise to_refusal(status, body, response.headers)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        kind = "a web page (a captive portal?)" if body.lstrip()[:1] == b"<" else "no JSON"
+        raise UpstreamError(f"What came is {kind}, not a list of models.") from None

@@ -13,10 +13,10 @@ PYTHON_VERSION ?= 3.13
 IMAGE ?= flowith-openai-proxy
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run test check fmt bench soak clients image clean
+.PHONY: help install dev run test check fmt bench soak clients screenshots image clean
 
 help: ## list these verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed ## make .venv with what the service needs
 
@@ -46,6 +46,9 @@ soak: dev ## five minutes of mixed load with faults; fails on a leak
 
 clients: dev ## real clients from npm and PyPI against the service (about 90 s, needs Node 20)
 	$(BIN)/python clients/drive.py
+
+screenshots: dev ## the pictures of the page in docs/images, taken anew (needs Chromium)
+	PYTHONPATH=. $(BIN)/python tests/screenshots.py
 
 image: ## build the container image with docker, podman or buildah
 	@test -n "$(ENGINE)" || { echo "Neither docker nor podman nor buildah works here."; exit 1; }

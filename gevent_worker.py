@@ -55,6 +55,10 @@ class QuietSocket:
         self.flush()
         return self._socket.send(data, flags)
 
+    def sendfile(self, *args: Any, **kwargs: Any) -> int:
+        self.flush()
+        return self._socket.sendfile(*args, **kwargs)
+
     def shutdown(self, how: int) -> None:
         self._write()
         self._socket.shutdown(how)

@@ -84,7 +84,7 @@ class Drain:
 def create_app(settings: Settings) -> Flask:
     """The WSGI application; its settings have been read and checked."""
     set_up_logging(settings)
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)  # the site has its own
     app.extensions["settings"] = settings
     app.extensions["flowith"] = Flowith(settings, f"flowith-openai-proxy/{VERSION}")
     app.extensions["drain"] = drain = Drain()

@@ -36,7 +36,7 @@ class Record:
 
     def write(self) -> None:
         """The access-log line."""
-        level = logging.DEBUG if self.path.startswith("/health") else logging.INFO
+        level = logging.DEBUG if self.path.startswith(("/health", "/static")) else logging.INFO
         if not access.isEnabledFor(level):
             return
         ms = {"ms": round((time.monotonic() - self.started) * 1000)}

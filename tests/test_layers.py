@@ -13,7 +13,7 @@ ALLOWED: dict[str, set[str]] = {
     "neighbours": set(),
     "catalogue": {"settings"},
     "models": {"errors", "flowith", "settings"},
-    "pages": set(),
+    "pages": {"settings"},
     "settings": set(),
     "prompt": set(),
     "structured": {"errors", "events"},

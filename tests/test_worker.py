@@ -77,6 +77,16 @@ def test_what_was_written_last_is_out_before_the_connection_closes(pair: Pair) -
     assert read_all(there) == b"goodbye"
 
 
+def test_a_file_follows_what_was_written_before_it(pair: Pair, tmp_path: Path) -> None:
+    ours, there = pair
+    (tmp_path / "file").write_bytes(b"file")
+    ours.sendall(b"head ")
+    with (tmp_path / "file").open("rb") as file:
+        ours.sendfile(file)
+    ours.close()
+    assert read_all(there) == b"head file"
+
+
 def test_what_a_write_met_is_raised_by_the_next(pair: Pair) -> None:
     ours, there = pair
     there.close()

@@ -1,0 +1,61 @@
+// How a conversation looks: elements, code fences, notes. What a model wrote only ever becomes text
+// nodes, so nothing in it can act. Knows nothing of the wire.
+
+/** An element with properties and children (strings become text). */
+export function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+/** One turn of the conversation: a place for images, thoughts, words and notes. */
+export function turn(who, kind) {
+  const words = element("div", { className: "words" });
+  const node = element("article", { className: kind }, element("h3", {}, who), words);
+  return { node, words };
+}
+
+/** The folded reasoning of a turn, made when the first thought comes. */
+export function thoughts(turn) {
+  const text = element("div", { className: "words" });
+  const details = element("details", {}, element("summary", {}, "Reasoning"), text);
+  turn.words.before(details);
+  return text;
+}
+
+/** A line below a turn. */
+export function note(turn, text, className) {
+  turn.node.append(element("p", { className }, text));
+}
+
+/**
+ * Makes `node` show `text`, of which more has come since the last time. Fenced code gets a box of
+ * its own; all else stays as written. What is there already is left alone, so that a selection
+ * survives the next word.
+ */
+export function show(node, text) {
+  // odd items are what stands behind the fences; every second part between them is code
+  const parts = text.split(/^ {0,3}```([^`\n]*)$\n?/m);
+  for (let i = 0; i < parts.length; i += 2) {
+    const isCode = i % 4 === 2;
+    const part = node.children[i / 2] ?? node.appendChild(isCode ? codeBox() : element("p"));
+    if (isCode) part.querySelector("figcaption span").textContent = parts[i - 1] || "code";
+    extend(isCode ? part.querySelector("code") : part, isCode ? parts[i] : parts[i].trim());
+  }
+  while (node.children.length > (parts.length + 1) / 2) node.lastChild.remove();
+}
+
+function codeBox() {
+  const code = element("code");
+  const copy = element("button", { type: "button", className: "copy" }, "Copy");
+  copy.append(element("span", { className: "unseen" }, " code"));
+  const box = element("pre", { tabIndex: 0 }, code);
+  return element("figure", {}, element("figcaption", {}, element("span"), copy), box);
+}
+
+function extend(node, text) {
+  const old = node.textContent;
+  if (text === old) return;
+  if (node.firstChild && text.startsWith(old)) node.firstChild.appendData(text.slice(old.length));
+  else node.textContent = text;
+}

@@ -1,0 +1,271 @@
+// The page's behaviour: copy buttons and the playground. Knows nothing of the wire, see ask.js.
+
+import { ask, Failure } from "./ask.js";
+import { element, note, show, thoughts, turn } from "./draw.js";
+import { shrink } from "./images.js";
+
+const $ = (id) => document.getElementById(id);
+const play = $("play");
+const talk = $("talk");
+const words = $("words");
+const keyBox = $("key");
+const modelBox = $("model");
+
+let history = []; // what the model gets to see again
+let images = []; // data: URLs that go with the next question
+let running = null; // the AbortController of the answer under way
+
+// -- small things ---------------------------------------------------------------------------
+
+/** What a screen reader hears: the few words here, never each word of an answer. */
+function say(text) {
+  $("status").textContent = text;
+}
+
+/** A browser's memory; in a frame or with cookies switched off it may be closed to us. */
+function remember(storage, name, value) {
+  try {
+    if (value !== undefined) window[storage].setItem(name, value);
+    return window[storage].getItem(name) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // without HTTPS browsers only have the old way
+    const box = element("textarea", { value: text, className: "unseen" });
+    document.body.append(box);
+    box.select();
+    const copied = document.execCommand("copy");
+    box.remove();
+    if (!copied) throw new Error("The browser does not let this page copy.");
+  }
+}
+
+async function copy(button) {
+  const source = button.dataset.copy ? $(button.dataset.copy) : button.closest("figure");
+  const label = button.firstChild;
+  try {
+    await copyText(source.querySelector("code").textContent);
+    label.data = "Copied";
+    say(`Copied${button.querySelector(".unseen").textContent}.`);
+  } catch (wrong) {
+    label.data = "Not copied";
+    say(wrong.message);
+  }
+  button.focus();
+  setTimeout(() => (label.data = "Copy"), 2000);
+}
+
+// -- images ---------------------------------------------------------------------------------
+
+async function addImages(files) {
+  for (const file of files) {
+    try {
+      images.push(await shrink(file));
+      say(`Image ${images.length} added.`);
+    } catch {
+      say(`${file.name || "That"} is not an image that this browser can read.`);
+    }
+  }
+  listImages();
+}
+
+function listImages() {
+  const rows = images.map((url, i) => {
+    const remove = element("button", { type: "button" }, `Remove`);
+    remove.append(element("span", { className: "unseen" }, ` image ${i + 1}`));
+    remove.addEventListener("click", () => {
+      images.splice(i, 1);
+      listImages();
+      say("Image removed.");
+      words.focus();
+    });
+    return element("li", {}, element("img", { src: url, alt: `Image ${i + 1}` }), remove);
+  });
+  $("images").replaceChildren(...rows);
+  $("images").hidden = !rows.length;
+}
+
+// -- asking ---------------------------------------------------------------------------------
+
+async function send() {
+  const text = words.value.trim();
+  if (running || !(text || images.length)) return;
+  const key = keyBox.value.trim();
+  keyBox.setAttribute("aria-invalid", !key);
+  if (!key) {
+    say("Paste the key of this service first.");
+    keyBox.focus();
+    return;
+  }
+  const model = modelBox.value;
+  const sent = images;
+  const parts = sent.map((url) => ({ type: "image_url", image_url: { url } }));
+  const content = parts.length ? [...(text ? [{ type: "text", text }] : []), ...parts] : text;
+  const question = turn("You", "question");
+  question.words.append(text);
+  question.node.append(...sent.map((url, i) => element("img", { src: url, alt: `Image ${i + 1}` })));
+  const answer = turn(model, "answer");
+  talk.append(question.node, answer.node);
+  talk.scrollTop = talk.scrollHeight;
+  words.value = "";
+  images = [];
+  listImages();
+
+  const mine = (running = new AbortController());
+  busy(true);
+  const asked = [...history, { role: "user", content }];
+  const said = await receive(answer, { key, model, messages: asked, signal: mine.signal });
+  if (mine !== running) return; // a new chat has begun meanwhile
+  running = null;
+  busy(false);
+  if (said) history = [...asked, { role: "assistant", content: said }];
+  else if (!words.value && !images.length) {
+    // nothing was answered: the question is not lost
+    words.value = text;
+    images = sent;
+    listImages();
+  }
+}
+
+/** Shows an answer as it comes, and how it ended. Returns its text. */
+async function receive(answer, question) {
+  const started = performance.now();
+  let [text, thought, first, finish, usage, due, thoughtBox] = ["", "", 0, "", null, 0, null];
+  const draw = () => {
+    const atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 60;
+    if (thought) show((thoughtBox ??= thoughts(answer)), thought);
+    if (text) show(answer.words, text);
+    if (atEnd) talk.scrollTop = talk.scrollHeight;
+    due = 0;
+  };
+  say(`Asking ${question.model} …`);
+  answer.node.setAttribute("aria-busy", "true");
+  try {
+    for await (const piece of ask({ root: play.dataset.root, ...question })) {
+      if (!first && (piece.text || piece.reasoning)) {
+        first = performance.now();
+        say("Answering …");
+      }
+      text += piece.text ?? "";
+      thought += piece.reasoning ?? "";
+      finish = piece.finish ?? finish;
+      usage = piece.usage ?? usage;
+      due ||= requestAnimationFrame(draw); // many words may come within one frame
+    }
+    cancelAnimationFrame(due);
+    draw();
+    if (first) note(answer, measure(usage, first - started, performance.now() - first), "measured");
+    if (finish === "length") note(answer, "The answer reached its length limit.", "note");
+    say("The answer is complete.");
+  } catch (wrong) {
+    cancelAnimationFrame(due);
+    draw();
+    explain(answer, wrong, question.signal);
+  }
+  answer.node.removeAttribute("aria-busy");
+  talk.scrollTop = talk.scrollHeight;
+  return text;
+}
+
+function explain(answer, wrong, signal) {
+  if (signal.aborted) {
+    note(answer, "Stopped.", "measured");
+    return;
+  }
+  if (!(wrong instanceof Failure)) console.error(wrong);
+  note(answer, wrong.message, "note");
+  if (wrong.said) note(answer, `The service says: ${wrong.said}`, "small");
+  if (wrong.id) note(answer, `Request ${wrong.id}`, "small");
+  say(wrong.message);
+}
+
+function measure(usage, firstMs, restMs) {
+  const found = [];
+  if (usage) found.push(`${usage.prompt_tokens} tokens in, ${usage.completion_tokens} out`);
+  found.push(`first word after ${Math.round(firstMs)} ms`);
+  const speed = usage?.completion_tokens / (restMs / 1000);
+  if (speed && restMs > 50) found.push(`${Math.round(speed)} tokens/s`); // else there is no telling
+  return found.join(" · ");
+}
+
+function busy(yes) {
+  $("stop").hidden = !yes;
+  $("send").disabled = yes;
+}
+
+function stop() {
+  running.abort();
+  words.focus(); // the button is about to go
+  say("Stopped.");
+}
+
+function newChat() {
+  running?.abort();
+  running = null;
+  busy(false);
+  history = [];
+  images = [];
+  listImages();
+  talk.replaceChildren();
+  say("New chat.");
+  words.focus();
+}
+
+// -- wiring ---------------------------------------------------------------------------------
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button.copy");
+  if (button) copy(button);
+});
+for (const button of document.querySelectorAll("button.copy")) button.hidden = false;
+
+keyBox.value = remember("sessionStorage", "key"); // this tab only
+keyBox.addEventListener("input", () => remember("sessionStorage", "key", keyBox.value.trim()));
+const known = remember("localStorage", "model");
+if ([...modelBox.options].some((option) => option.value === known)) modelBox.value = known;
+modelBox.addEventListener("change", () => remember("localStorage", "model", modelBox.value));
+
+words.addEventListener("keydown", (event) => {
+  // an Enter that ends the input of a Chinese or Japanese word is not meant for us
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    send();
+  }
+  if (event.key === "Escape" && running) stop();
+});
+$("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+});
+$("stop").addEventListener("click", stop);
+$("new").addEventListener("click", newChat);
+$("add-image").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", async (event) => {
+  await addImages(event.target.files);
+  event.target.value = ""; // so that the same file can be chosen again
+});
+
+const imagesIn = (data) => [...data.files].filter((file) => file.type.startsWith("image/"));
+play.addEventListener("paste", (event) => {
+  const files = imagesIn(event.clipboardData);
+  if (!files.length) return;
+  event.preventDefault();
+  addImages(files);
+});
+play.addEventListener("dragover", (event) => {
+  if ([...event.dataTransfer.types].includes("Files")) event.preventDefault();
+});
+play.addEventListener("drop", (event) => {
+  if (!event.dataTransfer.files.length) return;
+  event.preventDefault(); // a file must not replace the page
+  addImages(event.dataTransfer.files);
+});
+
+$("needs-script").remove();
+play.hidden = false;

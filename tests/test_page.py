@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pytest
 from conftest import KEY, ROOT, MakeApi, Serve, Server
 from fake_flowith import CUT, HANG, FakeFlowith, error, think, web
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -175,6 +176,13 @@ def test_the_models_stand_there_as_text(api: MakeApi, tmp_path: Path) -> None:
 
 
 # -- what it does, in a browser --------------------------------------------------------------
+
+
+def a_picture(folder: Path) -> Path:
+    """A photo as wide as a phone takes it."""
+    path = folder / "photo.png"
+    Image.new("RGB", (2400, 1200), "teal").save(path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -523,7 +531,7 @@ def test_a_chosen_image_can_be_taken_away_again(
     text.write_text("no image")
     page.get_by_label("Image file").set_input_files(text)
     expect(page.get_by_role("status")).to_contain_text("notes.png is not an image")
-    page.get_by_label("Image file").set_input_files(ROOT / "docs/images/page-phone.png")
+    page.get_by_label("Image file").set_input_files(a_picture(tmp_path))
     expect(page.get_by_role("status")).to_have_text("Image 1 added.")
     page.get_by_role("button", name="Remove image 1").click()
     expect(page.locator("#images img")).to_have_count(0)
@@ -597,7 +605,11 @@ TARGETS = """() => [...document.querySelectorAll("button, input, select, textare
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_narrow_screen_all_can_be_read_and_touched(
-    browser: Browser, service: Server, flowith: FakeFlowith, scheme: Literal["light", "dark"]
+    browser: Browser,
+    service: Server,
+    flowith: FakeFlowith,
+    scheme: Literal["light", "dark"],
+    tmp_path: Path,
 ) -> None:
     flowith.reset()
     code = f"\n```python\n{'x' * 200}\n```\n"
@@ -605,7 +617,7 @@ def test_on_a_narrow_screen_all_can_be_read_and_touched(
     page = browser.new_page(viewport=PHONE, color_scheme=scheme)
     page.goto(service.url)
     page.get_by_label("Key", exact=True).fill(KEY)
-    page.get_by_label("Image file").set_input_files(ROOT / "docs/images/page-phone.png")
+    page.get_by_label("Image file").set_input_files(a_picture(tmp_path))
     expect(page.locator("#images img")).to_have_count(1)
     ask(page, "z" * 200)
     expect(page.locator(".measured")).to_have_count(1)

@@ -5,19 +5,21 @@ processes share files in a directory that gunicorn.conf.py makes; without one (t
 commands) the numbers are this process's own. Knows nothing of OpenAI's or Flowith's wire.
 """
 
+import os
 import time
 from functools import cache, partial
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Flask, Response, current_app, request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from flowith.accounts import Accounts
 from keys import require_api_key
+from pages import VERSION
 from record import Record
 from settings import Settings
 
@@ -31,20 +33,27 @@ HOPS = ("HTTP_X_FORWARDED", "HTTP_X_REAL_IP", "HTTP_FORWARDED", "HTTP_VIA", "HTT
 monitoring = Blueprint("monitoring", __name__)
 
 
-def share(seat: int) -> None:
-    """Count in files named after a worker's seat, in PROMETHEUS_MULTIPROC_DIR; call it before
-    `Metrics` is made.
+def attach(app: Flask, folder: str = "", seat: int = 0) -> None:
+    """Give the app its metrics. With a `folder` they are kept in files there, named after a
+    worker's `seat`, and those of all seats add up.
 
     Seats are used again, process ids are not: a service that is reloaded or loses workers for
     months keeps as many files as it has workers, and its counters go on where they were.
     """
-    values.ValueClass = values.MultiProcessValue(lambda: seat)  # type: ignore[no-untyped-call]
+    if folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # where prometheus_client looks for it
+        values.ValueClass = values.MultiProcessValue(lambda: seat)  # type: ignore[no-untyped-call]
+    else:
+        values.ValueClass = values.MutexValue
+    flowith = app.extensions["flowith"]
+    metrics = Metrics(app.extensions["settings"], flowith.accounts)
+    app.extensions["metrics"], flowith.tell_running = metrics, metrics.show_running
 
 
 class Metrics:
     """The counters of this process; the label values of each are resolved once."""
 
-    def __init__(self, settings: Settings, accounts: Accounts, version: str) -> None:
+    def __init__(self, settings: Settings, accounts: Accounts) -> None:
         self._models = {name for name in settings.models if name != "*"}
         self._accounts = accounts
         ours = self._registry = CollectorRegistry()
@@ -81,7 +90,7 @@ class Metrics:
         total = gauge("accounts", "Flowith accounts.", multiprocess_mode="livemax")
         total.set(len(accounts.all))
         info = gauge("info", "Always 1.", ("version",), multiprocess_mode="livemax")
-        info.labels(version).set(1)
+        info.labels(VERSION).set(1)
         self.show_running(0)
         self._look_at_accounts()
 

@@ -31,7 +31,7 @@ from errors import CallerLeft, InvalidRequest, ModelNotFound, ProxyError
 from flowith.client import Flowith
 from keys import require_api_key
 from messages import Message
-from metrics import Metrics, monitoring
+from metrics import Metrics, attach, monitoring
 from neighbours import advice
 from pages import VERSION, site
 from record import Record, log_bug, set_up_logging
@@ -93,8 +93,8 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["settings"] = settings
     app.extensions["flowith"] = flowith = Flowith(settings, f"flowith-openai-proxy/{VERSION}")
     app.extensions["drain"] = drain = Drain()
-    app.extensions["metrics"] = metrics = Metrics(settings, flowith.accounts, VERSION)
-    flowith.drains, flowith.tell_running = drain.is_due, metrics.show_running
+    flowith.drains = drain.is_due
+    attach(app)
     app.before_request(begin)
     app.after_request(finish)
     app.register_error_handler(Exception, render_error)

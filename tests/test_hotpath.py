@@ -114,4 +114,6 @@ def test_a_body_is_parsed_once_and_a_prompt_is_not_counted_for_nothing(
     assert counted["parse_json"] == 1
     assert counted["estimate_tokens"] <= 2
     assert counted["count_prompt"] == 0
+    assert counted["count"] == 1  # for the metrics, whose labels were resolved by the first request
+    assert counted["labels"] == 0
     assert counted["raw_decode"] <= 1 + 3  # ours, and the test's own reading of three chunks

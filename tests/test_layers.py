@@ -13,7 +13,7 @@ ALLOWED: dict[str, set[str]] = {
     "neighbours": set(),
     "pages": set(),
     "keys": {"errors"},
-    "metrics": {"flowith", "keys", "record", "settings"},
+    "metrics": {"flowith", "keys", "pages", "record", "settings"},
     "settings": set(),
     "prompt": set(),
     "structured": {"errors", "events"},

@@ -158,9 +158,9 @@ def finish(response: Response) -> Response:
 
 
 def end(record: Record, metrics: Metrics) -> None:
-    """Log and count a request that is over."""
-    record.write()
+    """Count and log a request that is over."""
     metrics.count(record)
+    record.write()
 
 
 def render_error(wrong: Exception) -> Response:

@@ -102,14 +102,13 @@ def test_a_body_is_parsed_once_and_a_prompt_is_not_counted_for_nothing(
 ) -> None:
     fake.reply(web("Hello"))
     ours = api(LOG_LEVEL="error")
-    ours.post(stream=True).close()
-    counted: Counter[str] = Counter()
 
     def ask() -> None:
         response = ours.post(stream=True)
         assert chunks(response.data)[-1] == "[DONE]"
         response.close()
 
+    ask()
     counted = calls(ask)
     assert counted["parse_json"] == 1
     assert counted["estimate_tokens"] <= 2

@@ -294,7 +294,7 @@ def test_an_account_that_rests_in_one_worker_is_seen_through_the_other(
         connection, response = server.post({})
         assert response.status == 429
         connection.close()
-        until(server, lambda numbers: numbers.of("requests_total") == 1)
+        server.wait_for_log("end=rate_limit_exceeded")
     with asleep(first):
         assert scrape(server).of("healthy_accounts") == 0
 
@@ -343,6 +343,7 @@ def test_two_workers_count_as_one_through_death_and_reload(serve: Serve, fake: F
         finished(server)
         until_done(server, 2 + reloads)
     assert len(list(shared.glob("counter_*.db"))) <= 4
+    assert len(list(shared.glob("gauge_livesum_*.db"))) == 2
     assert server.stop() == 0
     assert not shared.exists()
     assert "/metrics" not in server.log()

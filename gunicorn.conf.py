@@ -50,12 +50,13 @@ def on_starting(server):  # type: ignore[no-untyped-def]
     from record import log_settings
 
     log_settings(settings, server.address)
-    # here and not above, because a reload reads this file again and must not lose the counts
-    server.counts = tempfile.mkdtemp(prefix="flowith-proxy-", dir=worker_tmp_dir)
+    server.counts = ""  # not above: a reload reads this file again and must not lose the counts
 
 
 def pre_fork(server, worker):  # type: ignore[no-untyped-def]
-    """Give the worker the first free seat, after which the files of its metrics are named."""
+    """Give the worker a directory for its metrics, and the first free seat to name them after."""
+    if not os.path.isdir(server.counts):  # noqa: PTH112 - the first worker, or a cleaner was here
+        server.counts = tempfile.mkdtemp(prefix="flowith-proxy-", dir=worker_tmp_dir)
     taken = {other.seat for other in server.WORKERS.values()}
     worker.counts, worker.seat = server.counts, min(set(range(len(taken) + 1)) - taken)
 
@@ -74,7 +75,7 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
 def child_exit(server, worker):  # type: ignore[no-untyped-def]
     """What a dead worker's gauges said is over; its counters stay (mark_process_dead does the
     same, but to load prometheus_client costs the master 1.7 MB)."""
-    for file in Path(server.counts).glob(f"gauge_live*_{worker.seat}.db"):
+    for file in Path(worker.counts).glob(f"gauge_live*_{worker.seat}.db"):
         file.unlink()
 
 

@@ -5,6 +5,7 @@ import fnmatch
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -59,6 +60,13 @@ def scrape(server: Server) -> Numbers:
     connection.close()
     assert response.status == 200, text
     return Numbers(text)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 15
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def until(server: Server, holds: Callable[[Numbers], bool]) -> Numbers:
@@ -277,10 +285,7 @@ def asleep(worker: int) -> Iterator[None]:
 def serve_two(serve: Serve, **environ: str) -> Server:
     """A service of two workers that have both started."""
     server = serve(WEB_CONCURRENCY="2", **environ)
-    end = time.monotonic() + 10
-    while len(list(folder(server).glob("gauge_livesum_*.db"))) < 2:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until(lambda: len(list(folder(server).glob("gauge_livesum_*.db"))) == 2)
     return server
 
 
@@ -304,6 +309,19 @@ def test_a_directory_that_others_count_in_is_left_alone(serve: Serve, tmp_path: 
     theirs.mkdir()
     assert scrape(serve(PROMETHEUS_MULTIPROC_DIR=str(theirs))).of("info") == 1
     assert list(theirs.iterdir()) == []
+
+
+def test_a_cleaner_of_temporary_files_does_no_harm(serve: Serve, fake: FakeFlowith) -> None:
+    fake.reply(web("Hi"))
+    server = serve()
+    shutil.rmtree(folder(server))
+    finished(server)
+    (worker,) = workers(server)
+    os.kill(worker, signal.SIGKILL)
+    server.wait_for_log("SIGKILL")
+    server.wait_until_up()
+    finished(server)
+    until_done(server, 1)
 
 
 def test_two_workers_count_as_one_through_death_and_reload(serve: Serve, fake: FakeFlowith) -> None:
@@ -334,19 +352,20 @@ def test_two_workers_count_as_one_through_death_and_reload(serve: Serve, fake: F
     assert numbers.of("requests_total", ending="caller_left") == 2
 
     for reloads in (1, 2, 3):
-        before = set(workers(server))
-        server.process.send_signal(signal.SIGHUP)
-        end = time.monotonic() + 15
-        while before & set(workers(server)) or len(workers(server)) != 2:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        reload(server)
+        wait_until(lambda: len(list(shared.glob("gauge_livesum_*.db"))) == 2)
         finished(server)
         until_done(server, 2 + reloads)
     assert len(list(shared.glob("counter_*.db"))) <= 4
-    assert len(list(shared.glob("gauge_livesum_*.db"))) == 2
     assert server.stop() == 0
     assert not shared.exists()
     assert "/metrics" not in server.log()
+
+
+def reload(server: Server) -> None:
+    before = set(workers(server))
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: not before & set(workers(server)))
 
 
 def until_done(server: Server, times: int) -> Numbers:

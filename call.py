@@ -67,7 +67,9 @@ class Call:
             answer.close()
         record, usage = self.record, self.tally.usage
         record.dialect = self.dialect()
+        record.attempts = [attempt for a in self._answers for attempt in a.attempts]
         record.failures = [failure for a in self._answers for failure in a.failures]
+        record.heartbeats = self.tally.heartbeats
         firsts = [a.first_event for a in self._answers if a.first_event is not None]
         record.first = min(firsts, default=None)
         if usage:

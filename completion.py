@@ -59,6 +59,7 @@ class Tally:
     """What one or more answers came to, for the usage chunk, the log and the metrics."""
 
     usage: Usage | None = None
+    heartbeats: int = 0
     finish: list[str] = field(default_factory=list)
 
     def add(self, usage: Usage) -> None:
@@ -100,8 +101,11 @@ def to_chunks(
                 block = f'{head}{{"annotations":[{_dumps(_to_annotation(event))}]}}{tail}'.encode()
             case Silence():
                 block = PING
+                tally.heartbeats += 1
             case Working():
-                block, quiet = PING if quiet else b"", True
+                block = PING if quiet else b""
+                tally.heartbeats += int(quiet)
+                quiet = True
             case Usage():
                 tally.add(event)
                 continue
@@ -136,9 +140,9 @@ def to_tail(envelope: Envelope, tally: Tally) -> bytes:
     return f"data: {_dumps(whole)}\n\n".encode() + DONE
 
 
-def to_error(wrong: ProxyError) -> bytes:
+def to_error(wrong: ProxyError, request_id: str) -> bytes:
     """An error after the stream has begun: an event without `choices`, then the end."""
-    return f"data: {_dumps(wrong.body())}\n\n".encode() + DONE
+    return f"data: {_dumps(wrong.body(request_id))}\n\n".encode() + DONE
 
 
 def to_choice(

@@ -54,9 +54,13 @@ class ProxyError(Exception):
         """Response headers that go with the error."""
         return self.headers
 
-    def body(self) -> dict[str, Any]:
-        """OpenAI's error object with all four keys, as its OpenAPI document requires."""
-        detail = {"message": self.message, "type": self.type, "param": self.param}
+    def body(self, request_id: str) -> dict[str, Any]:
+        """OpenAI's error object with all four keys, as its OpenAPI document requires.
+
+        A failure names the request, so that what a chat UI shows leads to the log's line.
+        """
+        message = f"{self.message} (request {request_id})" if self.status >= 500 else self.message
+        detail = {"message": message, "type": self.type, "param": self.param}
         return {"error": {**detail, "code": self.code}}
 
 

@@ -4,9 +4,11 @@ Every value has been measured with long streams; the reasons stand beside them.
 """
 
 import gc
-import logging
 import os
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 from settings import SettingsError, load
 
@@ -34,6 +36,7 @@ preload_app = False  # gevent has to be there first, or every HTTPS call ends in
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108
 control_socket_disable = True  # needs a writable home, and nothing here uses it
 accesslog = None  # the service writes its own line, which knows how a stream ended
+logger_class = "record.ServerLog"
 loglevel = "warning" if settings.log_level == "info" else settings.log_level
 forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
 
@@ -42,12 +45,36 @@ def on_starting(server):  # type: ignore[no-untyped-def]
     """Say once what runs here, before the workers start."""
     from record import log_settings
 
-    logging.getLogger("gunicorn.error").propagate = False
     log_settings(settings, server.address)
+    server.counts = ""  # not above: a reload reads this file again and must not lose the counts
+
+
+def pre_fork(server, worker):  # type: ignore[no-untyped-def]
+    """Give the worker a directory for its metrics, and the first free seat to name them after."""
+    if not os.path.isdir(server.counts):  # noqa: PTH112 - the first worker, or a cleaner was here
+        server.counts = tempfile.mkdtemp(prefix="flowith-proxy-", dir=worker_tmp_dir)
+    taken = {other.seat for other in server.WORKERS.values()}
+    worker.counts, worker.seat = server.counts, min(set(range(len(taken) + 1)) - taken)
 
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
-    """Let the app see when this worker is told to stop, so that streams end with a word."""
+    """Let the app see when this worker is told to stop, so that streams end with a word; give it
+    the files that all workers count in. Not in post_fork: signals are lost as long as that runs."""
+    from metrics import attach
+
+    attach(worker.wsgi, worker.counts, worker.seat)
     worker.wsgi.extensions["drain"].worker = worker
     gc.collect()
     gc.freeze()  # what start-up made is never garbage: 7 % less time per request (measured)
+
+
+def child_exit(server, worker):  # type: ignore[no-untyped-def]
+    """What a dead worker's gauges said is over; its counters stay (mark_process_dead does the
+    same, but to load prometheus_client costs the master 1.7 MB)."""
+    for file in Path(worker.counts).glob(f"gauge_live*_{worker.seat}.db"):
+        file.unlink()
+
+
+def on_exit(server):  # type: ignore[no-untyped-def]
+    """Leave nothing behind."""
+    shutil.rmtree(server.counts, ignore_errors=True)

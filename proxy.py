@@ -3,7 +3,6 @@
 Knows nothing of Flowith's wire; each request is one walk from `parse_request` to a `Response`.
 """
 
-import hmac
 import json
 import random
 import re
@@ -30,9 +29,11 @@ from completion import (
     to_role,
     to_tail,
 )
-from errors import CallerLeft, InvalidRequest, ModelNotFound, ProxyError, Unauthorized
+from errors import CallerLeft, InvalidRequest, ModelNotFound, ProxyError
 from flowith.client import Flowith
+from keys import require_api_key
 from messages import Message
+from metrics import Metrics, attach, monitoring
 from neighbours import advice
 from pages import VERSION, site
 from record import Record, log_bug, set_up_logging
@@ -44,7 +45,7 @@ EXPOSED = (
     "x-request-id, x-ignored-params, retry-after, retry-after-ms, x-should-retry,"
     " openai-processing-ms"
 )
-KEY_HEADERS = ("X-Api-Key", "Api-Key", "X-Goog-Api-Key")
+BUG = "The proxy failed; its log says where."
 METHODS = "GET, POST, OPTIONS, HEAD, DELETE"
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -55,6 +56,7 @@ API_PATHS = "chat/completions|completions|models"
 MISPLACED = re.compile(rf"(?:/(?:v1|api|openai))*/((?:{API_PATHS})(?:/.*)?)$")
 
 api = Blueprint("api", __name__, url_prefix="/v1")
+api.before_request(require_api_key)
 
 
 class Drain:
@@ -86,14 +88,16 @@ def create_app(settings: Settings) -> Flask:
     set_up_logging(settings)
     app = Flask(__name__, static_folder=None)  # the site has its own
     app.extensions["settings"] = settings
-    app.extensions["flowith"] = Flowith(settings, f"flowith-openai-proxy/{VERSION}")
+    app.extensions["flowith"] = flowith = Flowith(settings, f"flowith-openai-proxy/{VERSION}")
     app.extensions["drain"] = drain = Drain()
-    app.extensions["flowith"].drains = drain.is_due
+    flowith.drains = drain.is_due
+    attach(app)
     app.before_request(begin)
     app.after_request(finish)
     app.register_error_handler(Exception, render_error)
     app.register_blueprint(api)
     app.register_blueprint(site)
+    app.register_blueprint(monitoring)
     app.cli.add_command(models.commands)
     inner = app.wsgi_app
     app.wsgi_app = lambda environ, start_response: inner(  # type: ignore[method-assign]
@@ -147,8 +151,14 @@ def finish(response: Response) -> Response:
         if request.headers.get("Access-Control-Request-Private-Network") == "true":
             headers["Access-Control-Allow-Private-Network"] = "true"
     record.status = response.status_code
-    response.call_on_close(record.write)
+    response.call_on_close(partial(end, record, current_app.extensions["metrics"]))
     return response
+
+
+def end(record: Record, metrics: Metrics) -> None:
+    """Count and log a request that is over."""
+    metrics.count(record)
+    record.write()
 
 
 def render_error(wrong: Exception) -> Response:
@@ -160,9 +170,9 @@ def render_error(wrong: Exception) -> Response:
         return Response(status=499)
     elif not isinstance(wrong, ProxyError):
         log_bug(wrong, g.record.id)
-        wrong = ProxyError(f"The proxy failed (request {g.record.id}); its log says where.")
+        wrong = ProxyError(BUG)
     g.record.ending = g.record.ending or wrong.code or wrong.type
-    response = _json(wrong.body(), wrong.status)
+    response = _json(wrong.body(g.record.id), wrong.status)
     response.headers.update(wrong.reply_headers())
     return response
 
@@ -187,33 +197,6 @@ def _from_http(wrong: HTTPException) -> ProxyError:
 def _json(body: Any, status: int = 200) -> Response:
     text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
     return Response(text, status, content_type="application/json")
-
-
-def _sent_keys() -> Iterator[str]:
-    """OpenAI's way to send a key, then Anthropic's, Azure's and Google's."""
-    scheme, _, key = request.headers.get("Authorization", "").strip().partition(" ")
-    if scheme.lower() == "bearer":
-        yield key
-    for name in KEY_HEADERS:
-        yield request.headers.get(name, "")
-
-
-@api.before_request
-def require_api_key() -> None:
-    """Compare the caller's key in constant time, on bytes, before the body is read."""
-    keys = [key.encode() for key in _settings().api_key]
-    sent = False
-    for text in _sent_keys():
-        if given := text.strip().encode("latin-1", "replace"):
-            sent = True
-            if any([hmac.compare_digest(given, key) for key in keys]):
-                return
-    challenge = {"WWW-Authenticate": "Bearer"}
-    if not sent:
-        text = "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'."
-        raise Unauthorized(text, headers=challenge)
-    text = "Incorrect API key provided: it is not the API_KEY of this service."
-    raise Unauthorized(text, code="invalid_api_key", headers=challenge)
 
 
 @api.post("/chat/completions")
@@ -294,13 +277,13 @@ def _stream(
         record.ending = "done"
     except ProxyError as wrong:
         record.ending = wrong.code or wrong.type
-        yield to_error(wrong)
+        yield to_error(wrong, record.id)
     except CallerLeft:
         return
     except Exception as wrong:  # noqa: BLE001 - the status is out: this is the last resort
         log_bug(wrong, record.id)
         record.ending = "internal_error"
-        yield to_error(ProxyError(f"The proxy failed (request {record.id}); its log says where."))
+        yield to_error(ProxyError(BUG), record.id)
 
 
 def _whole(items: Iterator[dict[str, Any]], call: Call, envelope: Envelope) -> Response:
@@ -312,6 +295,7 @@ def _whole(items: Iterator[dict[str, Any]], call: Call, envelope: Envelope) -> R
         if item:
             choices.append(item)
         elif time.monotonic() >= late_at:
+            call.tally.heartbeats += 1
             body = _late(items, choices, call, envelope)
             headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
             return Response(body, headers=headers, content_type="application/json")
@@ -335,6 +319,7 @@ def _late(
             if item:
                 choices.append(item)
             else:
+                call.tally.heartbeats += 1
                 yield b" "
         yield to_completion(choices, envelope, call.tally)
         record.ending = "done"

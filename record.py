@@ -11,7 +11,9 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
-from settings import Settings
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+
+from settings import Settings, load
 
 access = logging.getLogger("access")
 log = logging.getLogger("proxy")
@@ -32,11 +34,14 @@ class Record:
     first: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    heartbeats: int = 0
+    attempts: list[tuple[str, str]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def write(self) -> None:
         """The access-log line."""
-        level = logging.DEBUG if self.path.startswith(("/health", "/static")) else logging.INFO
+        quiet = self.path.startswith(("/health", "/metrics", "/static"))
+        level = logging.DEBUG if quiet else logging.INFO
         if not access.isEnabledFor(level):
             return
         ms = {"ms": round((time.monotonic() - self.started) * 1000)}
@@ -62,7 +67,8 @@ class TextFormatter(logging.Formatter):
             else _plain(record.getMessage())
         )
         when = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
-        return f"{when} {record.levelname.lower()} {record.name}: {message}"
+        line = f"{when} {record.levelname.lower()} {record.name}: {message}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -71,8 +77,24 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z")
         line = {"time": when, "level": record.levelname.lower(), "logger": record.name}
-        fields = getattr(record, "fields", None)
-        return json.dumps({**line, **(fields or {"message": record.getMessage()})})
+        fields = getattr(record, "fields", None) or {"message": record.getMessage()}
+        if record.exc_info:
+            fields = {**fields, "trace": self.formatException(record.exc_info)}
+        return json.dumps({**line, **fields})
+
+
+class ServerLog(Logger):  # type: ignore[misc]
+    """gunicorn's own lines, in the same format."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(_formatter(load()))
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        if msg.startswith("Invalid request from ip="):
+            msg = ": ".join(msg.split(": ")[:2])  # the third part quotes, and it may be a key
+        super().warning(msg, *args, **kwargs)
 
 
 def _quoted(value: Any) -> str:
@@ -85,11 +107,15 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
+def _formatter(settings: Settings) -> logging.Formatter:
+    return JsonFormatter() if settings.log_format == "json" else TextFormatter()
+
+
 def set_up_logging(settings: Settings) -> None:
     """Send all of this service's lines to standard error in the format asked for."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
-    for name in ("access", "proxy", "flowith"):
+    handler.setFormatter(_formatter(settings))
+    for name in ("access", "proxy", "flowith", "urllib3"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(settings.log_level.upper())

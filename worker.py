@@ -3,6 +3,8 @@
 gunicorn's master loads the class of its workers; without gevent it is 7 MB smaller (measured).
 """
 
+import signal
+
 from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 
 
@@ -10,6 +12,9 @@ class LateWorker(Worker):  # type: ignore[misc]
     """Becomes a gevent worker in the new process, before the service is loaded there."""
 
     def init_process(self) -> None:
+        # until gunicorn sets its own, which is after the import, the master's would swallow them
+        signal.signal(signal.SIGTERM, self.handle_exit)
+        signal.signal(signal.SIGQUIT, self.handle_quit)
         from gevent_worker import QuietWorker
 
         self.__class__ = QuietWorker

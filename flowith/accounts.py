@@ -23,11 +23,13 @@ PROBE = 10.0  # seconds between two looks at an account that rests, when no othe
 
 @dataclass(eq=False, slots=True)
 class Account:
-    """One Flowith token. `bearer` maps a dialect to the form of the token that it accepted;
-    `login` renews the token where the operator gave a refresh token."""
+    """One Flowith token. `name` is for logs and metrics, and stays when `login` renews the token
+    (where the operator gave a refresh token); `bearer` maps a dialect to the form of the token
+    that it accepted."""
 
     number: int
     token: str = field(repr=False)
+    name: str = field(init=False)
     running: int = 0
     rests_until: float = 0.0
     probe_at: float = 0.0
@@ -35,15 +37,13 @@ class Account:
     bearer: dict[Api, bool] = field(default_factory=dict)
     login: Login | None = None
 
+    def __post_init__(self) -> None:
+        self.name = f"{self.number}:{mask(self.token)}"
+
     @property
     def kind(self) -> Api:
         """`flo_` keys belong to the APIs for programs, everything else is a web login."""
         return "llm" if self.token.startswith("flo_") else "web"
-
-    @property
-    def name(self) -> str:
-        """For logs and metrics."""
-        return f"{self.number}:{mask(self.token)}"
 
     def healthy(self, now: float) -> bool:
         return now >= self.rests_until

@@ -60,6 +60,7 @@ class Flowith:
         self.running = 0
         self.limit = fitting(settings.max_streams)
         self.drains: Callable[[float], bool] = lambda now: False
+        self.tell_running: Callable[[int], None] = lambda running: None
 
     def _to_accounts(self) -> Accounts:
         """An account for each token; the refresh token goes with the first web login."""
@@ -82,6 +83,7 @@ class Flowith:
             text = f"All {limit} places for running answers are taken; try again in a moment."
             raise Overloaded(text, headers={"Retry-After": "1"})
         self.running += 1
+        self.tell_running(self.running)
         return Answer(self, prompt, model, label)
 
     def dialect_for(self, model: Model, account: Account) -> Dialect:
@@ -125,13 +127,15 @@ class Answer:
     """Flowith's answer to one call; `events` may be asked for once.
 
     Until the first event a failed call is repeated elsewhere, within the budget; afterwards never.
-    `failures` holds account and code of each failed try, `first_event` monotonic seconds.
+    `attempts` holds account and API of each try, `failures` account and code of each that failed,
+    `first_event` monotonic seconds.
     """
 
     def __init__(self, flowith: Flowith, prompt: Prompt, model: Model, label: str) -> None:
         self.flowith, self.settings = flowith, flowith.settings
         self.prompt, self.model, self.label = prompt, model, label
         self.dialect: Dialect | None = None
+        self.attempts: list[tuple[str, str]] = []
         self.failures: list[tuple[str, str]] = []
         self.first_event: float | None = None
         self.caller_left: Callable[[], bool] = lambda: False
@@ -162,6 +166,7 @@ class Answer:
         if not self._closed:
             self._closed = True
             self.flowith.running -= 1
+            self.flowith.tell_running(self.flowith.running)
         self._end_reader()
         self.flowith.clock.drop(self)
         with suppress(ValueError):  # it runs at this moment, in another thread, and will see
@@ -203,6 +208,7 @@ class Answer:
         """One try on one account. A refused token is renewed if it can be, then tried in its
         other form, each once."""
         dialect = self.dialect = self.flowith.dialect_for(self.model, account)
+        self.attempts.append((account.name, dialect.name))
         first = account.bearer.get(dialect.name, dialect.bearer)
         ways = [(first, False), (first, True), (not first, False)]
         for bearer, renew in ways if account.login else ways[::2]:
@@ -229,6 +235,7 @@ class Answer:
                 "Authorization": f"Bearer {account.token}" if bearer else account.token,
                 **dialect.headers,
                 "User-Agent": flowith.agent,
+                "X-Request-ID": self.label,
             }
             prompt, transport = self.prompt, flowith.transport
             try:

@@ -84,7 +84,7 @@ class Server:
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
-        self._wait_until_up()
+        self.wait_until_up()
 
     @property
     def url(self) -> str:
@@ -93,7 +93,7 @@ class Server:
     def log(self) -> str:
         return self._log.read_text()
 
-    def _wait_until_up(self) -> None:
+    def wait_until_up(self) -> None:
         for _ in range(300):
             try:
                 connection = HTTPConnection("127.0.0.1", self.port, timeout=5)

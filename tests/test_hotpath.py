@@ -102,16 +102,17 @@ def test_a_body_is_parsed_once_and_a_prompt_is_not_counted_for_nothing(
 ) -> None:
     fake.reply(web("Hello"))
     ours = api(LOG_LEVEL="error")
-    ours.post(stream=True).close()
-    counted: Counter[str] = Counter()
 
     def ask() -> None:
         response = ours.post(stream=True)
         assert chunks(response.data)[-1] == "[DONE]"
         response.close()
 
+    ask()
     counted = calls(ask)
     assert counted["parse_json"] == 1
     assert counted["estimate_tokens"] <= 2
     assert counted["count_prompt"] == 0
+    assert counted["count"] == 1  # for the metrics, whose labels were resolved by the first request
+    assert counted["labels"] == 0
     assert counted["raw_decode"] <= 1 + 3  # ours, and the test's own reading of three chunks

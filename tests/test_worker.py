@@ -1,7 +1,9 @@
 """gunicorn's worker: what it writes leaves in few calls, whole and in order; and what it loads."""
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -99,7 +101,26 @@ def test_what_a_write_met_is_raised_by_the_next(pair: Pair) -> None:
 def test_only_the_workers_load_gevent(serve: Serve) -> None:
     """The master does without: 7 MB less, which is a tenth of what resides at rest."""
     master = serve(WEB_CONCURRENCY="2").process.pid
-    workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    workers = children(master)
     assert len(workers) == 2
     assert "gevent" not in Path(f"/proc/{master}/maps").read_text()
     assert all("gevent" in Path(f"/proc/{pid}/maps").read_text() for pid in workers)
+
+
+def test_a_worker_that_has_just_begun_hears_that_it_is_to_end(serve: Serve) -> None:
+    """gunicorn would wait for GRACEFUL_TIMEOUT, 30 seconds, and then kill it."""
+    service = serve().process
+    (old,) = children(service.pid)
+    os.kill(int(old), signal.SIGKILL)
+    while old in children(service.pid) or not loads_gevent(service.pid):
+        time.sleep(0.001)
+    service.send_signal(signal.SIGQUIT)
+    assert service.wait(15) == 0
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def loads_gevent(pid: int) -> bool:
+    return any("greenlet" in Path(f"/proc/{one}/maps").read_text() for one in children(pid))

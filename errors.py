@@ -5,9 +5,9 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
 
     ProxyError                      500 server_error / internal_error
     ├── InvalidRequest              400, names the field in `param`
-    ├── Unauthorized                401
-    ├── ModelNotFound               404 model_not_found
-    ├── TooLarge                    413
+    │   ├── Unauthorized            401
+    │   ├── ModelNotFound           404 model_not_found
+    │   └── TooLarge                413 request_too_large
     ├── Overloaded                  503, this service has no room or is closing down
     └── UpstreamError               502 upstream_error, Flowith did not do its part
         ├── UpstreamAuth            503 upstream_auth_error, Flowith refused our token
@@ -26,7 +26,10 @@ CallerLeft is no error: it unwinds the work for a caller who has gone.
 """
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+T = TypeVar("T")
 
 
 class ProxyError(Exception):
@@ -63,24 +66,20 @@ class ProxyError(Exception):
 class InvalidRequest(ProxyError):
     status = 400
     type = "invalid_request_error"
-    default_code = None
+    default_code: ClassVar[str | None] = None
 
 
-class Unauthorized(ProxyError):
+class Unauthorized(InvalidRequest):
     status = 401
-    type = "invalid_request_error"
-    default_code = None
 
 
-class ModelNotFound(ProxyError):
+class ModelNotFound(InvalidRequest):
     status = 404
-    type = "invalid_request_error"
     default_code = "model_not_found"
 
 
-class TooLarge(ProxyError):
+class TooLarge(InvalidRequest):
     status = 413
-    type = "invalid_request_error"
     default_code = "request_too_large"
 
 
@@ -166,8 +165,8 @@ class Unmet(UpstreamError):
     default_code = "unmet_requirement"
     retryable = False
 
-    def __init__(self, message: str, *, said: str, code: str | None = None) -> None:
-        super().__init__(message, code=code)
+    def __init__(self, message: str, *, said: str) -> None:
+        super().__init__(message)
         self.said = said
 
 
@@ -192,6 +191,26 @@ def missing(param: str) -> InvalidRequest:
     return InvalidRequest(message, param=param, code="missing_required_parameter")
 
 
+def expect(param: str, value: object, kind: type[T], wanted: str = "") -> T:
+    """`value`, which has to be of `kind`. Raises InvalidRequest."""
+    if isinstance(value, kind):
+        return value
+    raise wrong_type(param, wanted or JSON_TYPES[kind], value)
+
+
+def require(param: str, value: object, kind: type[T]) -> T:
+    """`value`, which has to be there and of `kind`. Raises InvalidRequest."""
+    if value is None:
+        raise missing(param)
+    return expect(param, value, kind)
+
+
 def bad_value(param: str, wanted: str, code: str = "invalid_value") -> InvalidRequest:
     """The error for a value that is none of those allowed."""
     return InvalidRequest(f"Invalid value for '{param}': {wanted}.", param=param, code=code)
+
+
+def one_of(param: str, value: object, allowed: Sequence[str]) -> None:
+    """Check that a string is one of those allowed. Raises InvalidRequest."""
+    if expect(param, value, str) not in allowed:
+        raise bad_value(param, f"supported values are {', '.join(map(repr, allowed))}")

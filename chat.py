@@ -137,14 +137,7 @@ def parse_json(raw: bytes) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError("out of range")
-    return number
-
-
-_decoder = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
+_decoder = json.JSONDecoder(parse_constant=structured.finite, parse_float=structured.finite)
 
 
 def parse_request(raw: bytes, max_choices: int = 128) -> ChatRequest:

@@ -7,14 +7,14 @@ XML parameters, `<invoke>`, fenced or bare JSON, OpenAI's own `tool_calls`. Know
 import re
 import secrets
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from errors import Unmet
 from events import Done, Event, Silence, Text, ToolCall, Usage, Working
 from structured import JsonScan, compact, fault, read_json, repair
-from toolcalls import Tool, ToolUse
-from toolforms import NS, Found, calls_in, free_text, from_xml
+from toolcalls import NS, Found, Tool, ToolUse, calls_in, free_text, from_xml
 
 # No real answer comes near these; without them a hostile one takes quadratic time.
 _HELD_CHARS = 1024 * 1024
@@ -58,7 +58,7 @@ def find_calls(events: Iterator[Event], use: ToolUse, *, last_try: bool) -> Iter
     found: Iterator[Event]
     for event in events:
         match event:
-            case Text(text) if not (finder.is_idle() and _PLAIN.fullmatch(text)):
+            case Text(text):
                 found = finder.feed(text)
             case ToolCall():
                 found = finder.adopt(event)
@@ -120,14 +120,15 @@ class _Finder:
         self.block: _Block | None = None
         self.made = self.misses = self.repairs = 0
 
-    def is_idle(self) -> bool:
-        """Whether nothing is held and no JSON can begin: most of an answer passes here."""
-        return not (self.held or self.block or self.fresh or self.waiting)
-
     def feed(self, piece: str) -> Iterator[Event]:
+        """Most of an answer passes at once: nothing is held, and no call can begin in it."""
         if self.said is not None:
             self.said.append(piece)
-        yield from self._read(piece)
+        busy = self.held or self.block or self.fresh or self.waiting
+        if not busy and _PLAIN.fullmatch(piece):
+            yield Text(piece)
+        else:
+            yield from self._read(piece)
 
     def _read(self, piece: str) -> Iterator[Event]:
         while piece:
@@ -258,17 +259,13 @@ class _Finder:
         yield Done("tool_calls" if self.made and reason == "stop" else reason)
 
     def _calls(self, block: _Block, body: str) -> list[ToolCall]:
-        try:
+        found: list[Found] = []
+        with suppress(ValueError, RecursionError):
             if block.scan is None:
                 found = [_xml_call(block, body)]
-            elif not block.tag and not any(name in body for name in self.tools):
-                found = []
-            else:
+            elif block.tag or any(name in body for name in self.tools):
                 value, repaired = self._json(body)
-                loose = bool(block.tag)
-                found = calls_in(value, block.name, loose=loose, repaired=repaired)
-        except (ValueError, RecursionError):
-            found = []
+                found = calls_in(value, block.name, loose=bool(block.tag), repaired=repaired)
         if not found:
             raise _Unusable("The model wrote a tool call that cannot be read.")
         return [self._to_call(call) for call in found]
@@ -301,18 +298,14 @@ class _Finder:
             value = from_xml(value, tool)
         if tool.custom:
             return free_text(value)
-        if value is None or value == "":
-            value = {}
+        value = {} if value in (None, "") else value
         if isinstance(value, str):
             value, repaired = self._json(value)
         if not isinstance(value, dict):
             raise ValueError("not an object")
         rules = tool.parameters or {}
-        if (
-            repaired
-            and isinstance(rules.get("properties"), dict)
-            and value.keys() - rules["properties"]
-        ):
+        known = rules.get("properties")
+        if repaired and isinstance(known, dict) and value.keys() - known:
             raise ValueError("torn apart by the repair")
         checked = tool.strict or (repaired and self.may_retry)
         if checked and (wrong := fault(value, rules)):

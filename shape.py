@@ -147,8 +147,10 @@ def count_usage(
             usage = event
             continue
         elif kind is Done:
-            reasoning, answer = (estimate_tokens("".join(pieces)) for pieces in (thought, said))
-            yield usage or Usage(prompt_tokens(), reasoning + answer, reasoning)
+            if usage is None:
+                reasoning, answer = (estimate_tokens("".join(pieces)) for pieces in (thought, said))
+                usage = Usage(prompt_tokens(), reasoning + answer, reasoning)
+            yield usage
         yield event
 
 

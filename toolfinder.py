@@ -142,34 +142,33 @@ class _Finder:
             return ""
         if self.fresh and self.made:
             text = _TAIL.sub("", text, count=1)
-        for spot, bare in self._spots(text):
+        for spot in self._spots(text):
             if self.made and _RESULT.match(text, spot):
                 yield from self._release(text[:spot].rstrip())
                 yield Done("tool_calls")
                 return ""
-            body, block = _opening(text, spot, bare)
+            body, self.block = _opening(text, spot)
             if body >= 0:
                 start = len(text[:spot].rstrip())
-                yield from self._release(text[:start])
-                self.block = block
-                if block is None:
-                    self.held = text[start:]
-                    return ""
-                block.opening = text[start:body]
-                return text[body:]
-        spaces = len(text) - len(text.rstrip())
-        held = spaces if spaces < _MOST_SPACES else 0
-        yield from self._release(text[: len(text) - held])
-        self.held = text[len(text) - held :]
+                break
+        else:
+            start = len(text.rstrip())
+            if len(text) - start >= _MOST_SPACES:
+                start = len(text)
+        yield from self._release(text[:start])
+        if self.block:
+            self.block.opening = text[start:body]
+            return text[body:]
+        self.held = text[start:]
         return ""
 
-    def _spots(self, text: str) -> Iterator[tuple[int, bool]]:
-        """Where calls may begin, and whether it is bare JSON: at the start or after a call."""
+    def _spots(self, text: str) -> Iterator[int]:
+        """Where calls may begin; bare JSON only at the start or after a call."""
         at = len(text) - len(text.lstrip()) if self.fresh else 0
         if self.fresh and text[at : at + 1] in ("{", "["):
-            yield at, True
+            yield at
         for trigger in _TRIGGER.finditer(text, at):
-            yield trigger.start(), False
+            yield trigger.start()
 
     def _fill(self, block: _Block, piece: str) -> Generator[Event, None, str]:
         """Add to the open block; returns what stands behind its end."""
@@ -190,8 +189,8 @@ class _Finder:
             calls = self._calls(block, body)
         except _Unusable as wrong:
             yield from self._miss(block, body, wrong)
-            return
-        yield from self._emit(calls)
+        else:
+            yield from self._emit(calls)
 
     def adopt(self, call: ToolCall) -> Iterator[Event]:
         """A call that came natively, held to the same rules."""
@@ -313,7 +312,7 @@ class _Finder:
         return compact(value)
 
 
-def _opening(text: str, at: int, bare: bool) -> tuple[int, _Block | None]:
+def _opening(text: str, at: int) -> tuple[int, _Block | None]:
     """Whether a call begins here: where its body does (-1: no), and once it is sure, the block."""
     body, tag, name = at, "", ""
     for _ in range(4):
@@ -327,9 +326,9 @@ def _opening(text: str, at: int, bare: bool) -> tuple[int, _Block | None]:
     if tag in ("invoke", "function") and not name:
         return -1, None
     if text[body] in "{[":
-        if tag or ((bare or body > at) and _KEY.match(text, body)):
+        if tag or _KEY.match(text, body):
             return body, _Block(tag, name, is_json=True)
-        return (body if (bare or body > at) and _KEY_PART.match(text, body) else -1), None
+        return (body if _KEY_PART.match(text, body) else -1), None
     if tag and (name or text[body] == "<"):
         return body, _Block(tag, name, is_json=False)
     return -1, None

@@ -42,23 +42,21 @@ class ChatRequest:
     ignored: tuple[str, ...] = ()
 
 
-def _number(low: float, high: float = math.inf, *, whole: bool = False) -> Check:
+def _number(
+    param: str, value: Any, *, low: float, high: float = math.inf, whole: bool = False
+) -> None:
     """A number between the two; JSON does not tell 5.0 from 5, so both are `whole`."""
-
-    def check(param: str, value: Any) -> None:
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        if not good or (whole and value % 1):
-            raise wrong_type(param, "an integer" if whole else "a number", value)
-        if not low <= value <= high:
-            side, wanted = "below_min", f"at least {low:g}"
-            if value > high:
-                side, wanted = "above_max", f"at most {high:g}"
-            if whole:
-                raise bad_value(param, f"expected {wanted}", f"integer_{side}_value")
-            wanted = f"expected a number from {low:g} to {high:g}"
-            raise bad_value(param, wanted, f"decimal_{side}_value")
-
-    return check
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or (whole and value % 1):
+        raise wrong_type(param, "an integer" if whole else "a number", value)
+    if not low <= value <= high:
+        side, wanted = "below_min", f"at least {low:g}"
+        if value > high:
+            side, wanted = "above_max", f"at most {high:g}"
+        if whole:
+            raise bad_value(param, f"expected {wanted}", f"integer_{side}_value")
+        wanted = f"expected a number from {low:g} to {high:g}"
+        raise bad_value(param, wanted, f"decimal_{side}_value")
 
 
 def _stop(param: str, value: Any) -> None:
@@ -71,7 +69,7 @@ def _stop(param: str, value: Any) -> None:
 
 def _logit_bias(param: str, value: Any) -> None:
     for key, bias in expect(param, value, dict).items():
-        _number(-100, 100)(f"{param}.{key[:20]}", bias)
+        _number(f"{param}.{key[:20]}", bias, low=-100, high=100)
 
 
 def _modalities(param: str, value: Any) -> None:
@@ -90,18 +88,18 @@ CHECKS: dict[str, Check] = {
     "model": _string,
     "stream": _boolean,
     "stream_options": _object,
-    "temperature": _number(0, 2),
-    "top_p": _number(0, 1),
-    "frequency_penalty": _number(-2, 2),
-    "presence_penalty": _number(-2, 2),
-    "max_tokens": _integer(1),
-    "max_completion_tokens": _integer(1),
-    "n": _integer(1, 128),
+    "temperature": partial(_number, low=0, high=2),
+    "top_p": partial(_number, low=0, high=1),
+    "frequency_penalty": partial(_number, low=-2, high=2),
+    "presence_penalty": partial(_number, low=-2, high=2),
+    "max_tokens": partial(_integer, low=1),
+    "max_completion_tokens": partial(_integer, low=1),
+    "n": partial(_integer, low=1, high=128),
     "stop": _stop,
-    "seed": _integer(-(2**63), 2**63 - 1),
+    "seed": partial(_integer, low=-(2**63), high=2**63 - 1),
     "logit_bias": _logit_bias,
     "logprobs": _boolean,
-    "top_logprobs": _integer(0, 20),
+    "top_logprobs": partial(_integer, low=0, high=20),
     "modalities": _modalities,
     "audio": _no_audio,
     "reasoning_effort": partial(one_of, allowed=EFFORTS),

@@ -144,15 +144,9 @@ def to_error(wrong: ProxyError) -> bytes:
 def to_choice(
     events: Iterator[Event], envelope: Envelope, tally: Tally
 ) -> Iterator[dict[str, Any]]:
-    """One choice of an answer in one piece: nothing for each sign of life, then the choice.
-
-    An empty object stands for a sign of life.
-    """
-    said: list[str] = []
-    thought: list[str] = []
-    calls: list[dict[str, Any]] = []
-    notes: list[dict[str, Any]] = []
-    reason = "stop"
+    """One choice of an answer in one piece: an empty object for each sign of life, then that."""
+    said, thought, reason = list[str](), list[str](), "stop"
+    calls, notes = list[dict[str, Any]](), list[dict[str, Any]]()
     for event in events:
         match event:
             case Text(text=text):

@@ -221,7 +221,7 @@ def read_json(text: str, *, strict: bool = True) -> Any:
 
 
 def finite(digits: str) -> float:
-    """Python reads NaN, Infinity and 1e999 in JSON, and cannot write them."""
+    """A number of JSON; ValueError for NaN, Infinity and 1e999, which Python alone reads."""
     number = float(digits)
     if not math.isfinite(number):
         raise ValueError(f"{digits} is not JSON")

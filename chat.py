@@ -8,14 +8,15 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structured
 import toolcalls
-from errors import InvalidRequest, bad_value, missing, wrong_type
+from errors import InvalidRequest, bad_value, expect, missing, one_of, wrong_type
 from messages import Message, to_message
 
-Check = Callable[[str, Any], None]
+Check = Callable[[str, Any], object]
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 
@@ -41,102 +42,70 @@ class ChatRequest:
     ignored: tuple[str, ...] = ()
 
 
-def _number(low: float, high: float) -> Check:
-    def check(param: str, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise wrong_type(param, "a number", value)
-        side = "above_max" if value > high else "below_min" if value < low else ""
-        if side:
-            wanted = f"expected a number from {low:g} to {high:g}"
-            raise bad_value(param, wanted, f"decimal_{side}_value")
-
-    return check
-
-
-def _integer(low: float = -math.inf, high: float = math.inf) -> Check:
-    def check(param: str, value: Any) -> None:
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        if isinstance(value, bool) or not whole:
-            raise wrong_type(param, "an integer", value)
-        side = "above_max" if value > high else "below_min" if value < low else ""
-        if side:
-            wanted = f"at most {high:g}" if side == "above_max" else f"at least {low:g}"
+def _number(
+    param: str, value: Any, *, low: float, high: float = math.inf, whole: bool = False
+) -> None:
+    """A number between the two; JSON does not tell 5.0 from 5, so both are `whole`."""
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or (whole and value % 1):
+        raise wrong_type(param, "an integer" if whole else "a number", value)
+    if not low <= value <= high:
+        side, wanted = "below_min", f"at least {low:g}"
+        if value > high:
+            side, wanted = "above_max", f"at most {high:g}"
+        if whole:
             raise bad_value(param, f"expected {wanted}", f"integer_{side}_value")
-
-    return check
-
-
-def _one_of(*allowed: str) -> Check:
-    def check(param: str, value: Any) -> None:
-        if not isinstance(value, str):
-            raise wrong_type(param, "a string", value)
-        if value not in allowed:
-            raise bad_value(param, f"supported values are {', '.join(map(repr, allowed))}")
-
-    return check
-
-
-def _of(kind: type, wanted: str) -> Check:
-    def check(param: str, value: Any) -> None:
-        if not isinstance(value, kind):
-            raise wrong_type(param, wanted, value)
-
-    return check
+        wanted = f"expected a number from {low:g} to {high:g}"
+        raise bad_value(param, wanted, f"decimal_{side}_value")
 
 
 def _stop(param: str, value: Any) -> None:
-    if isinstance(value, list):
-        for i, one in enumerate(value):
-            _string(f"{param}[{i}]", one)
-    elif not isinstance(value, str):
-        raise wrong_type(param, "a string or an array of strings", value)
+    if not isinstance(value, list):
+        expect(param, value, str, "a string or an array of strings")
+        return
+    for i, one in enumerate(value):
+        expect(f"{param}[{i}]", one, str)
 
 
 def _logit_bias(param: str, value: Any) -> None:
-    _object(param, value)
-    for key, bias in value.items():
-        _number(-100, 100)(f"{param}.{key[:20]}", bias)
+    for key, bias in expect(param, value, dict).items():
+        _number(f"{param}.{key[:20]}", bias, low=-100, high=100)
 
 
 def _modalities(param: str, value: Any) -> None:
-    if not isinstance(value, list):
-        raise wrong_type(param, "an array", value)
-    if "audio" in value:
+    if "audio" in expect(param, value, list):
         raise bad_value(param, "audio output is not supported", "unsupported_value")
 
 
 def _no_audio(param: str, _value: Any) -> None:
-    raise InvalidRequest(
-        "Unsupported parameter: 'audio' output is not available.",
-        param=param,
-        code="unsupported_parameter",
-    )
+    text = "Unsupported parameter: 'audio' output is not available."
+    raise InvalidRequest(text, param=param, code="unsupported_parameter")
 
 
-_boolean, _string = _of(bool, "a boolean"), _of(str, "a string")
-_object = _of(dict, "an object")
+_integer = partial(_number, whole=True)
+_boolean, _string, _object = (partial(expect, kind=kind) for kind in (bool, str, dict))
 CHECKS: dict[str, Check] = {
     "model": _string,
     "stream": _boolean,
     "stream_options": _object,
-    "temperature": _number(0, 2),
-    "top_p": _number(0, 1),
-    "frequency_penalty": _number(-2, 2),
-    "presence_penalty": _number(-2, 2),
-    "max_tokens": _integer(1),
-    "max_completion_tokens": _integer(1),
-    "n": _integer(1, 128),
+    "temperature": partial(_number, low=0, high=2),
+    "top_p": partial(_number, low=0, high=1),
+    "frequency_penalty": partial(_number, low=-2, high=2),
+    "presence_penalty": partial(_number, low=-2, high=2),
+    "max_tokens": partial(_integer, low=1),
+    "max_completion_tokens": partial(_integer, low=1),
+    "n": partial(_integer, low=1, high=128),
     "stop": _stop,
-    "seed": _integer(-(2**63), 2**63 - 1),
+    "seed": partial(_integer, low=-(2**63), high=2**63 - 1),
     "logit_bias": _logit_bias,
     "logprobs": _boolean,
-    "top_logprobs": _integer(0, 20),
+    "top_logprobs": partial(_integer, low=0, high=20),
     "modalities": _modalities,
     "audio": _no_audio,
-    "reasoning_effort": _one_of(*EFFORTS),
-    "verbosity": _one_of("low", "medium", "high"),
+    "reasoning_effort": partial(one_of, allowed=EFFORTS),
+    "verbosity": partial(one_of, allowed=("low", "medium", "high")),
     "web_search_options": _object,
-    "service_tier": _one_of(*TIERS),
+    "service_tier": partial(one_of, allowed=TIERS),
     "store": _boolean,
     "metadata": _object,
     "prediction": _object,
@@ -150,12 +119,12 @@ EFFECTIVE = {
 
 
 def parse_json(raw: bytes) -> dict[str, Any]:
-    """The body as an object. Raises InvalidRequest."""
+    """The body as an object, without what is null. Raises InvalidRequest."""
     try:
         body = _decoder.decode(raw.decode("utf-8-sig"))
     except RecursionError:
         raise InvalidRequest("The request body is nested too deeply.") from None
-    except (ValueError, UnicodeDecodeError) as wrong:
+    except ValueError as wrong:
         where = f" (at character {wrong.pos})" if isinstance(wrong, json.JSONDecodeError) else ""
         raise InvalidRequest(
             "We could not parse the JSON body of your request: it must be a JSON object"
@@ -163,35 +132,22 @@ def parse_json(raw: bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(body, dict):
         raise InvalidRequest("The request body must be a JSON object.")
-    return body
+    return {name: value for name, value in body.items() if value is not None}
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError("out of range")
-    return number
-
-
-_decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+_decoder = json.JSONDecoder(parse_constant=structured.finite, parse_float=structured.finite)
 
 
 def parse_request(raw: bytes, max_choices: int = 128) -> ChatRequest:
     """Check a chat completion request. Raises InvalidRequest that names the field."""
-    body = {k: v for k, v in parse_json(raw).items() if v is not None}
+    body = parse_json(raw)
     messages = body.get("messages")
     if messages is None:
-        hint = " Use 'messages', not 'input': this is chat completions." if "input" in body else ""
         wrong = missing("messages")
-        wrong.message += hint
+        if "input" in body:
+            wrong.message += " Use 'messages', not 'input': this is chat completions."
         raise wrong
-    if not isinstance(messages, list):
-        raise wrong_type("messages", "an array of objects", messages)
-    if not messages:
+    if not expect("messages", messages, list, "an array of objects"):
         wanted = "Invalid 'messages': empty array. Expected at least one message."
         raise InvalidRequest(wanted, param="messages", code="empty_array")
     return _to_request(body, [to_message(i, m) for i, m in enumerate(messages)], max_choices)
@@ -199,7 +155,7 @@ def parse_request(raw: bytes, max_choices: int = 128) -> ChatRequest:
 
 def parse_completion(raw: bytes, max_choices: int = 128) -> tuple[ChatRequest, list[list[Message]]]:
     """Check a legacy completion request: the request, and one conversation per prompt."""
-    body = {k: v for k, v in parse_json(raw).items() if v is not None}
+    body = parse_json(raw)
     prompts = body.pop("prompt", None)
     if prompts is None:
         raise missing("prompt")
@@ -229,8 +185,7 @@ def _to_request(body: dict[str, Any], messages: list[Message], max_choices: int)
         wanted = f"this service answers at most {max_choices} choices per request"
         raise bad_value("n", wanted, "integer_above_max_value")
     stop = body.get("stop", ())
-    limit = body.get("max_completion_tokens", body.get("max_tokens"))
-    tools = toolcalls.parse_tools(body)
+    limit = body.get("max_completion_tokens", body.get("max_tokens", 0))
     named = ("messages[].name",) if any(m.name for m in messages) else ()
     ignored = (*(name for name in body if name not in EFFECTIVE), *named)
     return ChatRequest(
@@ -240,11 +195,11 @@ def _to_request(body: dict[str, Any], messages: list[Message], max_choices: int)
         stream=body.get("stream", False),
         include_usage=body.get("stream_options", {}).get("include_usage") is True,
         n=int(body.get("n", 1)),
-        max_tokens=None if limit is None else int(limit),
+        max_tokens=int(limit) or None,
         stop=tuple(one for one in ([stop] if isinstance(stop, str) else stop) if one),
         thinks=body.get("reasoning_effort") not in ("none", "minimal"),
         online="web_search_options" in body or model.endswith(":online"),
-        tools=tools,
+        tools=toolcalls.parse_tools(body),
         format=structured.parse_format(body),
         options={k: body[k] for k in ("temperature", "top_p") if k in body},
         ignored=ignored,

@@ -136,7 +136,8 @@ def to_tail(envelope: Envelope, tally: Tally) -> bytes:
     """The end of a stream, after the finish chunk of each choice."""
     if not envelope.usage:
         return DONE
-    whole = {**_opening(envelope, stream=True), "choices": [], "usage": _to_usage(tally.usage)}
+    whole = {**_opening(envelope, "chat.completion.chunk"), "choices": []}
+    whole["usage"] = _to_usage(tally.usage)
     return f"data: {_dumps(whole)}\n\n".encode() + DONE
 
 
@@ -148,15 +149,9 @@ def to_error(wrong: ProxyError, request_id: str) -> bytes:
 def to_choice(
     events: Iterator[Event], envelope: Envelope, tally: Tally
 ) -> Iterator[dict[str, Any]]:
-    """One choice of an answer in one piece: nothing for each sign of life, then the choice.
-
-    An empty object stands for a sign of life.
-    """
-    said: list[str] = []
-    thought: list[str] = []
-    calls: list[dict[str, Any]] = []
-    notes: list[dict[str, Any]] = []
-    reason = "stop"
+    """One choice of an answer in one piece: an empty object for each sign of life, then that."""
+    said, thought, reason = list[str](), list[str](), "stop"
+    calls, notes = list[dict[str, Any]](), list[dict[str, Any]]()
     for event in events:
         match event:
             case Text(text=text):
@@ -195,15 +190,13 @@ def to_choice(
 
 def to_completion(choices: list[dict[str, Any]], envelope: Envelope, tally: Tally) -> bytes:
     """A whole answer that is not streamed."""
-    whole = _opening(envelope, stream=False)
-    choices = sorted(choices, key=lambda choice: choice["index"])
-    return _dumps({**whole, "choices": choices, "usage": _to_usage(tally.usage)}).encode(
-        "utf-8", "replace"
-    )
+    whole = _opening(envelope, "chat.completion")
+    whole["choices"] = sorted(choices, key=lambda choice: choice["index"])
+    whole["usage"] = _to_usage(tally.usage)
+    return _dumps(whole).encode("utf-8", "replace")
 
 
-def _opening(envelope: Envelope, stream: bool) -> dict[str, Any]:
-    kind = "chat.completion.chunk" if stream else "chat.completion"
+def _opening(envelope: Envelope, kind: str) -> dict[str, Any]:
     kind = kind if envelope.shape == "chat" else "text_completion"
     fixed = {"id": envelope.id, "object": kind, "created": envelope.created}
     return {**fixed, "model": envelope.model}
@@ -211,7 +204,7 @@ def _opening(envelope: Envelope, stream: bool) -> dict[str, Any]:
 
 def _head(envelope: Envelope) -> str:
     """What stands before the delta in each chunk."""
-    opening = _dumps(_opening(envelope, stream=True))[:-1]
+    opening = _dumps(_opening(envelope, "chat.completion.chunk"))[:-1]
     field = "delta" if envelope.shape == "chat" else "text"
     return f'data: {opening},"choices":[{{"index":{envelope.index},"{field}":'
 
@@ -235,27 +228,20 @@ def _reason(envelope: Envelope, reason: str) -> str:
 
 def _deltas(call: ToolCall, index: int, envelope: Envelope) -> Iterator[str]:
     """The deltas of one call: first who is called, then with what."""
-    if envelope.legacy:
-        yield _dumps({"function_call": {"name": call.name, "arguments": ""}})
-    else:
-        whole = _to_call(call)
-        whole[whole["type"]]["input" if call.custom else "arguments"] = ""
-        yield _dumps({"tool_calls": [{"index": index, **whole}]})
+    kind, field = ("custom", "input") if call.custom else ("function", "arguments")
+    parts = [_to_call(replace(call, arguments=""))]
     for i in range(0, len(call.arguments), LONGEST_PIECE):
-        piece = call.arguments[i : i + LONGEST_PIECE]
+        parts.append({kind: {field: call.arguments[i : i + LONGEST_PIECE]}})
+    for part in parts:
         if envelope.legacy:
-            yield _dumps({"function_call": {"arguments": piece}})
+            yield _dumps({"function_call": part[kind]})
         else:
-            kind, field = ("custom", "input") if call.custom else ("function", "arguments")
-            yield _dumps({"tool_calls": [{"index": index, kind: {field: piece}}]})
+            yield _dumps({"tool_calls": [{"index": index, **part}]})
 
 
 def _to_call(call: ToolCall) -> dict[str, Any]:
-    if call.custom:
-        custom = {"name": call.name, "input": call.arguments}
-        return {"id": call.id, "type": "custom", "custom": custom}
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function}
+    kind, field = ("custom", "input") if call.custom else ("function", "arguments")
+    return {"id": call.id, "type": kind, kind: {"name": call.name, field: call.arguments}}
 
 
 def _to_annotation(source: Citation) -> dict[str, Any]:

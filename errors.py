@@ -5,9 +5,9 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
 
     ProxyError                      500 server_error / internal_error
     ├── InvalidRequest              400, names the field in `param`
-    ├── Unauthorized                401
-    ├── ModelNotFound               404 model_not_found
-    ├── TooLarge                    413
+    │   ├── Unauthorized            401
+    │   ├── ModelNotFound           404 model_not_found
+    │   └── TooLarge                413 request_too_large
     ├── Overloaded                  503, this service has no room or is closing down
     └── UpstreamError               502 upstream_error, Flowith did not do its part
         ├── UpstreamAuth            503 upstream_auth_error, Flowith refused our token
@@ -20,21 +20,29 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
         ├── UpstreamUnreachable     502 upstream_unreachable, no connection was made
         ├── UpstreamCut             502 upstream_cut, the answer broke off
         ├── EmptyAnswer             502 empty_response
-        └── Unmet                   502, the model did not do what the request demands of it
+        └── Unmet                   502 unmet_requirement, the model did not do what was demanded
 
 CallerLeft is no error: it unwinds the work for a caller who has gone.
 """
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class ProxyError(Exception):
-    """Base of all errors that a caller sees."""
+    """Base of all errors that a caller sees; a class names only what differs from its parent."""
 
-    status: int = 500
-    type: ClassVar[str] = "server_error"
-    default_code: ClassVar[str | None] = "internal_error"
+    status = 500
+    type = "server_error"
+    default_code: str | None = "internal_error"
+
+    def __init_subclass__(cls, *, status: int = 0, type: str = "", code: str | None = "") -> None:
+        cls.status = status or cls.status
+        cls.type = type or cls.type
+        cls.default_code = cls.default_code if code == "" else code
 
     def __init__(
         self,
@@ -64,48 +72,32 @@ class ProxyError(Exception):
         return {"error": {**detail, "code": self.code}}
 
 
-class InvalidRequest(ProxyError):
-    status = 400
-    type = "invalid_request_error"
-    default_code = None
+class InvalidRequest(ProxyError, status=400, type="invalid_request_error", code=None): ...
 
 
-class Unauthorized(ProxyError):
-    status = 401
-    type = "invalid_request_error"
-    default_code = None
+class Unauthorized(InvalidRequest, status=401): ...
 
 
-class ModelNotFound(ProxyError):
-    status = 404
-    type = "invalid_request_error"
-    default_code = "model_not_found"
+class ModelNotFound(InvalidRequest, status=404, code="model_not_found"): ...
 
 
-class TooLarge(ProxyError):
-    status = 413
-    type = "invalid_request_error"
-    default_code = "request_too_large"
+class TooLarge(InvalidRequest, status=413, code="request_too_large"): ...
 
 
-class Overloaded(ProxyError):
-    status = 503
-    default_code = "overloaded"
+class Overloaded(ProxyError, status=503, code="overloaded"): ...
 
 
-class UpstreamError(ProxyError):
+class UpstreamError(ProxyError, status=502, code="upstream_error"):
     """Flowith failed. `retryable`: the same call may well succeed a moment later or elsewhere.
 
     `retry_after` (seconds) and `upstream_status` are what Flowith sent; `said` is its own message,
     which may quote anything and is never logged.
     """
 
-    status = 502
-    default_code: ClassVar[str | None] = "upstream_error"
-    retryable: ClassVar[bool] = True
+    retryable = True
     retry_after: float | None = None
     upstream_status: int | None = None
-    said: str = ""
+    said = ""
 
     def reply_headers(self) -> dict[str, str]:
         """Our own tries are spent: a client that repeats them would multiply them."""
@@ -115,63 +107,46 @@ class UpstreamError(ProxyError):
         return known | self.headers
 
 
-class UpstreamAuth(UpstreamError):
-    status = 503
-    default_code = "upstream_auth_error"
+class UpstreamAuth(UpstreamError, status=503, code="upstream_auth_error"): ...
 
 
-class OutOfCredits(UpstreamError):
-    status = 429
-    type = "insufficient_quota"
-    default_code = "insufficient_quota"
+class OutOfCredits(
+    UpstreamError, status=429, type="insufficient_quota", code="insufficient_quota"
+): ...
 
 
-class RateLimited(UpstreamError):
-    status = 429
-    type = "requests"
-    default_code = "rate_limit_exceeded"
+class RateLimited(UpstreamError, status=429, type="requests", code="rate_limit_exceeded"): ...
 
 
-class UpstreamNotFound(UpstreamError):
-    default_code = "upstream_not_found"
+class UpstreamNotFound(UpstreamError, code="upstream_not_found"): ...
 
 
-class UpstreamRejected(UpstreamError):
-    status = 400
-    type = "invalid_request_error"
-    default_code: ClassVar[str | None] = None
+class UpstreamRejected(UpstreamError, status=400, type="invalid_request_error", code=None):
     retryable = False
 
 
-class ContextTooLong(UpstreamRejected):
-    default_code = "context_length_exceeded"
+class ContextTooLong(UpstreamRejected, code="context_length_exceeded"): ...
 
 
-class UpstreamTimeout(UpstreamError):
-    status = 504
-    default_code = "timeout"
+class UpstreamTimeout(UpstreamError, status=504, code="timeout"): ...
 
 
-class UpstreamUnreachable(UpstreamError):
-    default_code = "upstream_unreachable"
+class UpstreamUnreachable(UpstreamError, code="upstream_unreachable"): ...
 
 
-class UpstreamCut(UpstreamError):
-    default_code = "upstream_cut"
+class UpstreamCut(UpstreamError, code="upstream_cut"): ...
 
 
-class EmptyAnswer(UpstreamError):
-    default_code = "empty_response"
+class EmptyAnswer(UpstreamError, code="empty_response"): ...
 
 
-class Unmet(UpstreamError):
+class Unmet(UpstreamError, code="unmet_requirement"):
     """The model's words do not meet the request; `said` is what it wrote (never logged)."""
 
-    default_code = "unmet_requirement"
     retryable = False
 
-    def __init__(self, message: str, *, said: str, code: str | None = None) -> None:
-        super().__init__(message, code=code)
+    def __init__(self, message: str, *, said: str) -> None:
+        super().__init__(message)
         self.said = said
 
 
@@ -196,6 +171,26 @@ def missing(param: str) -> InvalidRequest:
     return InvalidRequest(message, param=param, code="missing_required_parameter")
 
 
+def expect(param: str, value: object, kind: type[T], wanted: str = "") -> T:
+    """`value`, which has to be of `kind`. Raises InvalidRequest."""
+    if isinstance(value, kind):
+        return value
+    raise wrong_type(param, wanted or JSON_TYPES[kind], value)
+
+
+def require(param: str, value: object, kind: type[T]) -> T:
+    """`value`, which has to be there and of `kind`. Raises InvalidRequest."""
+    if value is None:
+        raise missing(param)
+    return expect(param, value, kind)
+
+
 def bad_value(param: str, wanted: str, code: str = "invalid_value") -> InvalidRequest:
     """The error for a value that is none of those allowed."""
     return InvalidRequest(f"Invalid value for '{param}': {wanted}.", param=param, code=code)
+
+
+def one_of(param: str, value: object, allowed: Sequence[str]) -> None:
+    """Check that a string is one of those allowed. Raises InvalidRequest."""
+    if expect(param, value, str) not in allowed:
+        raise bad_value(param, f"supported values are {', '.join(map(repr, allowed))}")

@@ -4,13 +4,12 @@ Knows nothing of HTTP or of Flowith.
 """
 
 import base64
-import binascii
 import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from errors import bad_value, missing, wrong_type
+from errors import bad_value, expect, missing, one_of, require
 from events import ToolCall
 
 IMAGE_BYTES = 20_971_520  # OpenAI's limit for one image
@@ -38,48 +37,36 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 def to_message(i: int, given: Any) -> Message:
     """Check message number `i`. Raises InvalidRequest."""
     where = f"messages[{i}]"
-    if not isinstance(given, dict):
-        raise wrong_type(where, "an object", given)
-    role = given.get("role")
-    if role is None:
-        raise missing(f"{where}.role")
-    if not isinstance(role, str):
-        raise wrong_type(f"{where}.role", "a string", role)
-    if role not in ROLES:
-        raise bad_value(f"{where}.role", f"supported values are {', '.join(map(repr, ROLES))}")
+    role = require(f"{where}.role", expect(where, given, dict).get("role"), str)
+    one_of(f"{where}.role", role, ROLES)
     content = given.get("content")
     if not isinstance(content, str):
         content = _to_content(f"{where}.content", role, content)
-    if role == "developer":
-        role = "system"
-    elif role == "assistant":
-        if isinstance(content, str) and THINK.match(content):
-            content = THINK.sub("", content, count=1)
-        calls = _to_calls(where, given)
-        refusal = given.get("refusal")
-        content = content or (refusal if isinstance(refusal, str) else "")
-        return Message(role, content, calls)
-    elif role in ("tool", "function"):
-        call_id = given.get("tool_call_id") or given.get("name") or ""
-        return Message("tool", content, (), str(call_id), str(given.get("name") or ""))
     name = given.get("name")
+    match role:
+        case "assistant":
+            if isinstance(content, str) and THINK.match(content):
+                content = THINK.sub("", content, count=1)
+            calls = _to_calls(where, given)
+            refusal = given.get("refusal")
+            return Message(role, content or (refusal if isinstance(refusal, str) else ""), calls)
+        case "tool" | "function":
+            call_id = given.get("tool_call_id") or name or ""
+            return Message("tool", content, call_id=str(call_id), name=str(name or ""))
+        case "developer":
+            role = "system"
     return Message(role, content, name=name if isinstance(name, str) else "")
 
 
 def _to_calls(where: str, given: dict[str, Any]) -> tuple[ToolCall, ...]:
     """The calls an assistant message made, in today's and in the deprecated form."""
-    listed = given.get("tool_calls")
+    listed, old = given.get("tool_calls"), given.get("function_call")
     if listed is None:
-        old = given.get("function_call")
         listed = [{"id": old.get("name"), "function": old}] if isinstance(old, dict) else []
-    if not isinstance(listed, list):
-        raise wrong_type(f"{where}.tool_calls", "an array", listed)
     calls = []
-    for j, call in enumerate(listed):
+    for j, call in enumerate(expect(f"{where}.tool_calls", listed, list)):
         at = f"{where}.tool_calls[{j}]"
-        if not isinstance(call, dict):
-            raise wrong_type(at, "an object", call)
-        custom = isinstance(call.get("custom"), dict)
+        custom = isinstance(expect(at, call, dict).get("custom"), dict)
         function = call["custom"] if custom else call.get("function")
         if not isinstance(function, dict):
             raise missing(f"{at}.function")
@@ -94,11 +81,9 @@ def _to_calls(where: str, given: dict[str, Any]) -> tuple[ToolCall, ...]:
 
 def _to_content(where: str, role: str, content: Any) -> str | list[dict[str, Any]]:
     """Parts to one text, or to a list of parts where there are images among them."""
-    if content is None:
-        return ""
-    if not isinstance(content, list):
-        raise wrong_type(where, "a string or an array of content parts", content)
-    parts = [_to_part(f"{where}[{j}]", role, part) for j, part in enumerate(content)]
+    wanted = "a string or an array of content parts"
+    given = expect(where, [] if content is None else content, list, wanted)
+    parts = [_to_part(f"{where}[{j}]", role, part) for j, part in enumerate(given)]
     if any(part["type"] == "image_url" for part in parts):
         return parts
     return "\n".join(part["text"] for part in parts)
@@ -107,17 +92,12 @@ def _to_content(where: str, role: str, content: Any) -> str | list[dict[str, Any
 def _to_part(where: str, role: str, part: Any) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    if not isinstance(part, dict):
-        raise wrong_type(where, "an object", part)
-    kind = part.get("type")
+    kind = expect(where, part, dict).get("type")
     if kind is None:
         raise missing(f"{where}.type")
     if kind in ("text", "input_text", "output_text", "refusal"):
-        text = part.get("refusal" if kind == "refusal" else "text")
-        if not isinstance(text, str):
-            name = f"{where}.{'refusal' if kind == 'refusal' else 'text'}"
-            raise missing(name) if text is None else wrong_type(name, "a string", text)
-        return {"type": "text", "text": text}
+        field = "refusal" if kind == "refusal" else "text"
+        return {"type": "text", "text": require(f"{where}.{field}", part.get(field), str)}
     if role in ("user", "tool") and kind in ("image_url", "input_image"):
         return _to_image(f"{where}.image_url", part.get("image_url"))
     if role == "user" and kind in ("file", "input_file"):
@@ -134,32 +114,27 @@ def _to_image(where: str, image: Any) -> dict[str, Any]:
     detail = None
     if isinstance(image, dict):
         detail, image, where = image.get("detail"), image.get("url"), f"{where}.url"
-    if image is None:
-        raise missing(where)
-    if not isinstance(image, str):
-        raise wrong_type(where, "a string", image)
-    image = image.strip()
-    if image[:5].lower() == "data:":
-        check_data_url(where, image, IMAGE_TYPES)
-    elif not re.match(r"https://[^\s/]", image, re.IGNORECASE):
+    url = require(where, image, str).strip()
+    if url[:5].lower() == "data:":
+        _from_data_url(where, url, IMAGE_TYPES)
+    elif not re.match(r"https://[^\s/]", url, re.IGNORECASE):
         raise bad_value(where, "expected an https: URL or a base64 data: URL", "invalid_image_url")
     detailed = {"detail": detail} if detail in ("auto", "low", "high") else {}
-    return {"type": "image_url", "image_url": {"url": image, **detailed}}
+    return {"type": "image_url", "image_url": {"url": url, **detailed}}
 
 
-def check_data_url(where: str, url: str, types: tuple[str, ...]) -> bytes:
+def _from_data_url(where: str, url: str, types: tuple[str, ...]) -> bytes:
     """The bytes of a data: URL of one of `types`. Raises InvalidRequest."""
     head = DATA_URL.match(url)
     if head is None or not head[3]:
         raise bad_value(where, "expected data:<type>;base64,<data>", "invalid_base64")
     if (head[1] or "").lower() not in types:
-        wanted = f"supported types are {', '.join(types)}"
-        raise bad_value(where, wanted, "unsupported_value")
+        raise bad_value(where, f"supported types are {', '.join(types)}", "unsupported_value")
     try:
         content = base64.b64decode(url[head.end() :], validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise bad_value(where, "the data is not valid base64", "invalid_base64") from None
-    if not content or len(content) > IMAGE_BYTES:
+    if not 0 < len(content) <= IMAGE_BYTES:
         limit = IMAGE_BYTES // 1_048_576
         raise bad_value(where, f"expected 1 byte to {limit} MB", "invalid_size")
     return content
@@ -167,18 +142,19 @@ def check_data_url(where: str, url: str, types: tuple[str, ...]) -> bytes:
 
 def _to_file(where: str, file: Any) -> dict[str, Any]:
     """A text file becomes text; an image that came as a file becomes an image."""
-    if not isinstance(file, dict):
-        raise missing(f"{where}.file") if file is None else wrong_type(where, "an object", file)
-    if file.get("file_id") or not isinstance(file.get("file_data"), str):
+    if file is None:
+        raise missing(f"{where}.file")
+    url = expect(where, file, dict).get("file_data")
+    if file.get("file_id") or not isinstance(url, str):
         wanted = "send the file itself as 'file_data': nothing is stored here"
         raise bad_value(f"{where}.file", wanted, "unsupported_value")
-    name, url = str(file.get("filename") or "file")[:200], file["file_data"]
+    where = f"{where}.file.file_data"
     head = DATA_URL.match(url)
     kind = (head[1] or "").lower() if head else ""
     if kind in IMAGE_TYPES:
-        return _to_image(f"{where}.file.file_data", url)
+        return _to_image(where, url)
     if not TEXT_FILE.match(kind):
         wanted = "only text files and images can be sent; paste the text of other files"
-        raise bad_value(f"{where}.file.file_data", wanted, "unsupported_value")
-    content = check_data_url(f"{where}.file.file_data", url, (kind,))
-    return {"type": "text", "text": f"[File {name}]\n{content.decode('utf-8', 'replace')}"}
+        raise bad_value(where, wanted, "unsupported_value")
+    text = _from_data_url(where, url, (kind,)).decode("utf-8", "replace")
+    return {"type": "text", "text": f"[File {str(file.get('filename') or 'file')[:200]}]\n{text}"}

@@ -5,34 +5,27 @@ that exist: `.env.example`, the table in the README and the start-up log follow 
 """
 
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from dotenv import dotenv_values
 
 Api = Literal["web", "llm", "knowledge"]
 APIS: tuple[Api, ...] = get_args(Api)
+REASONING = ("reasoning_content", "reasoning", "think_tags", "hide")
 DEFAULT_KEY = "123456"
 DEMO_TOKEN = "demo"  # what `make run` sets when it starts the bundled stand-in
 NO_TOKEN = "No Flowith token is set: put FLOWITH_AUTH_TOKEN into .env or the secrets."
 PLACEHOLDERS = {"your_actual_token_here", "changeme", "your_token_here"}
 ROW_FIELDS = {
-    "model": str,
-    "api": str,
-    "fallbacks": list,
-    "kb_list": list,
-    "context": int,
-    "output": int,
-    "name": str,
-    "description": str,
-    "native_tools": bool,
-    "system_role": bool,
-    "images": bool,
-}
+    "model": str, "api": str, "fallbacks": list, "kb_list": list, "context": int, "output": int,
+    "name": str, "description": str, "native_tools": bool, "system_role": bool, "images": bool,
+}  # fmt: skip
 
 
 class SettingsError(ValueError):
@@ -62,17 +55,16 @@ class Model:
     images: bool = True
 
 
-def _text(value: str) -> str:
-    return value
-
-
 def _list(value: str) -> tuple[str, ...]:
     return tuple(part for part in (p.strip() for p in value.split(",")) if part)
 
 
 def _tokens(value: str) -> tuple[str, ...]:
     bare = (t.removeprefix("Bearer ").removeprefix("bearer ").strip() for t in _list(value))
-    return tuple(dict.fromkeys(t for t in bare if t and t.lower() not in PLACEHOLDERS))
+    tokens = tuple(dict.fromkeys(t for t in bare if t and t.lower() not in PLACEHOLDERS))
+    if not all(t.isascii() and t.isprintable() for t in tokens):
+        raise ValueError("may hold printable ASCII characters only")
+    return tokens
 
 
 def _url(value: str) -> str:
@@ -81,107 +73,97 @@ def _url(value: str) -> str:
     return value.rstrip("/") if value.count("/") <= 3 else value
 
 
-def _one_of(*allowed: str) -> Callable[[str], str]:
+def _setting(
+    default: str, meaning: str, parse: Callable[[str], Any] = str, secret: bool = False
+) -> Any:
+    told = {"default": default, "parse": parse, "meaning": meaning, "secret": secret}
+    return field(default=parse(default), repr=not secret, metadata=told)
+
+
+_secret = partial(_setting, secret=True)
+
+
+def _choice(default: str, allowed: Sequence[str], of: str = "") -> Any:
+    """A setting that is one of a few words, whatever their case."""
+
     def parse(value: str) -> str:
         if value.lower() not in allowed:
             raise ValueError(f"must be one of {', '.join(allowed)}")
         return value.lower()
 
-    return parse
+    return _setting(default, f"{of}{', '.join(allowed[:-1])} or {allowed[-1]}", parse)
 
 
-def _number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
+def _number(default: str, least: float, most: float, meaning: str) -> Any:
+    """A setting that is a number; a whole one where its limits are."""
+    kind = float if isinstance(least, float) else int
+
     def parse(value: str) -> float:
         try:
             number = kind(value)
         except ValueError:
-            number = float("nan")
+            number = math.nan
         if not least <= number <= most:
             raise ValueError(f"must be a number from {least:g} to {most:g}")
         return number
 
-    return parse
+    return _setting(default, meaning, parse)
 
 
-def _setting(default: str, parse: Callable[[str], Any], meaning: str, secret: bool = False) -> Any:
-    return field(
-        default=parse(default),
-        repr=not secret,
-        metadata={"default": default, "parse": parse, "meaning": meaning, "secret": secret},
-    )
-
-
-_seconds = _number(float, 0.05, 86_400)
+def _seconds(default: str, meaning: str) -> Any:
+    return _number(default, 0.05, 86_400, meaning)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings; the environment variable is the field's name in capitals."""
 
-    flowith_auth_token: tuple[str, ...] = _setting(
-        "", _tokens, "Flowith token, flo_... key or web login; several with commas", True
+    flowith_auth_token: tuple[str, ...] = _secret(
+        "", "Flowith token, flo_... key or web login; several with commas", _tokens
     )
-    api_key: tuple[str, ...] = _setting(
-        DEFAULT_KEY, _list, "key that callers send; several with commas", True
+    api_key: tuple[str, ...] = _secret(
+        DEFAULT_KEY, "key that callers send; several with commas", _list
     )
-    flowith_api: str = _setting(
-        "auto", _one_of("auto", *APIS), "Flowith API: auto, web, llm or knowledge"
-    )
+    flowith_api: str = _choice("auto", ("auto", *APIS), "Flowith API: ")
     flowith_api_url: str = _setting(
-        "", _url, "Flowith's address, when it has moved: a host, or a whole URL"
+        "", "Flowith's address, when it has moved: a host, or a whole URL", _url
     )
-    flowith_refresh_token: str = _setting(
-        "", _text, "refresh token of the web login; keeps the (first) web token alive", True
+    flowith_refresh_token: str = _secret(
+        "", "refresh token of the web login; keeps the (first) web token alive"
     )
     flowith_identity_url: str = _setting(
-        "https://aibdxsebwhalbnugsqel.supabase.co", _url, "Flowith's login service, for the refresh"
+        "https://aibdxsebwhalbnugsqel.supabase.co", "Flowith's login service, for the refresh", _url
     )
-    flowith_identity_key: str = _setting(
-        "", _text, "the login service's public key (sb_publishable_...), for the refresh", True
+    flowith_identity_key: str = _secret(
+        "", "the login service's public key (sb_publishable_...), for the refresh"
     )
-    state_file: str = _setting(
-        ".flowith-state.json", _text, "where refreshed tokens are kept (mode 0600)"
+    state_file: str = _setting(".flowith-state.json", "where refreshed tokens are kept (mode 0600)")
+    models_file: str = _setting("models.json", "the model mapping")
+    host: str = _setting("0.0.0.0", "address to listen on")
+    port: int = _number("7860", 0, 65_535, "port to listen on")
+    web_concurrency: int = _number("1", 1, 64, "worker processes")
+    max_streams: int = _number("1200", 1, 100_000, "answers under way per worker; above it 503")
+    max_body_mb: float = _number("32", 0.001, 1024, "largest request, MB")
+    body_timeout: float = _seconds("15", "seconds a sender may pause within a request")
+    max_choices: int = _number("8", 1, 128, "largest n (answers per request)")
+    hold: float = _seconds("8", "seconds to wait for Flowith before the 200 goes out")
+    heartbeat: float = _seconds("5", "seconds of silence between signs of life")
+    keep_alive_after: float = _number(
+        "50", 0.0, 86_400, "seconds until a slow non-stream call sends white space; 0 = off"
     )
-    models_file: str = _setting("models.json", _text, "the model mapping")
-    host: str = _setting("0.0.0.0", _text, "address to listen on")
-    port: int = _setting("7860", _number(int, 0, 65_535), "port to listen on")
-    web_concurrency: int = _setting("1", _number(int, 1, 64), "worker processes")
-    max_streams: int = _setting(
-        "1200", _number(int, 1, 100_000), "answers under way per worker; above it 503"
+    connect_timeout: float = _seconds("10", "seconds to reach Flowith")
+    first_token_timeout: float = _seconds("150", "seconds until the first token")
+    idle_timeout: float = _seconds("120", "seconds between two tokens")
+    total_timeout: float = _seconds("1800", "seconds for a whole answer")
+    retry_attempts: int = _number("4", 1, 50, "calls to Flowith per answer, before its first token")
+    retry_seconds: float = _seconds("30", "no new try after so many seconds")
+    graceful_timeout: int = _number(
+        "30", 4, 3600, "seconds that running streams get when the service is stopped"
     )
-    max_body_mb: float = _setting("32", _number(float, 0.001, 1024), "largest request, MB")
-    body_timeout: float = _setting("15", _seconds, "seconds a sender may pause within a request")
-    max_choices: int = _setting("8", _number(int, 1, 128), "largest n (answers per request)")
-    hold: float = _setting("8", _seconds, "seconds to wait for Flowith before the 200 goes out")
-    heartbeat: float = _setting("5", _seconds, "seconds of silence between signs of life")
-    keep_alive_after: float = _setting(
-        "50",
-        _number(float, 0, 86_400),
-        "seconds until a slow non-stream call sends white space; 0 = off",
-    )
-    connect_timeout: float = _setting("10", _seconds, "seconds to reach Flowith")
-    first_token_timeout: float = _setting("150", _seconds, "seconds until the first token")
-    idle_timeout: float = _setting("120", _seconds, "seconds between two tokens")
-    total_timeout: float = _setting("1800", _seconds, "seconds for a whole answer")
-    retry_attempts: int = _setting(
-        "4", _number(int, 1, 50), "calls to Flowith per answer, before its first token"
-    )
-    retry_seconds: float = _setting("30", _seconds, "no new try after so many seconds")
-    graceful_timeout: int = _setting(
-        "30", _number(int, 4, 3600), "seconds that running streams get when the service is stopped"
-    )
-    reasoning_format: str = _setting(
-        "reasoning_content",
-        _one_of("reasoning_content", "reasoning", "think_tags", "hide"),
-        "how thoughts are sent: reasoning_content, reasoning, think_tags or hide",
-    )
-    log_level: str = _setting(
-        "info", _one_of("debug", "info", "warning", "error"), "debug, info, warning or error"
-    )
-    log_format: str = _setting("text", _one_of("text", "json"), "text or json")
-    models: Mapping[str, Model] = field(
-        default_factory=lambda: MappingProxyType({}), repr=False, metadata={"derived": True}
-    )
+    reasoning_format: str = _choice(REASONING[0], REASONING, "how thoughts are sent: ")
+    log_level: str = _choice("info", ("debug", "info", "warning", "error"))
+    log_format: str = _choice("text", ("text", "json"))
+    models: Mapping[str, Model] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -191,19 +173,14 @@ class Settings:
         for setting in cls.described():
             text = environ.get(setting.name.upper(), "").strip()
             try:
-                values[setting.name] = setting.metadata["parse"](
-                    text or setting.metadata["default"]
-                )
+                values[setting.name] = setting.metadata["parse"](text) if text else setting.default
             except ValueError as wrong:
                 shown = "" if setting.metadata["secret"] else f" (it is {text[:60]!r})"
                 mistakes.append(f"{setting.name.upper()} {wrong}{shown}")
-        path = Path(values.get("models_file", "models.json"))
         try:
-            values["models"] = MappingProxyType(read_models(path))
+            values["models"] = read_models(Path(values["models_file"]))
         except SettingsError as wrong:
             mistakes.append(str(wrong))
-        if any(not (t.isascii() and t.isprintable()) for t in values.get("flowith_auth_token", ())):
-            mistakes.append("FLOWITH_AUTH_TOKEN may hold printable ASCII characters only")
         if mistakes:
             raise SettingsError("; ".join(mistakes))
         return cls(**values)
@@ -211,7 +188,7 @@ class Settings:
     @classmethod
     def described(cls) -> Iterator[Field[Any]]:
         """The fields that are read from the environment, in order."""
-        return (f for f in fields(cls) if "derived" not in f.metadata)
+        return (f for f in fields(cls) if f.metadata)
 
     def shown(self) -> Iterator[tuple[str, str]]:
         """Name and value of each setting, secrets masked, for the start-up log."""
@@ -246,7 +223,7 @@ class Settings:
                 return row
         if (every := self.models.get("*")) and asked:
             given = tuple(asked if one == "*" else one for one in every.upstream)
-            return Model(asked, given, every.api, every.kb_list)
+            return replace(every, id=asked, upstream=given)
         return None
 
 
@@ -257,7 +234,8 @@ def mask(secret: str) -> str:
 
 def read_models(path: Path) -> dict[str, Model]:
     """Read and check models.json. Raises SettingsError that names the row."""
-    return {name: _to_model(str(path), name, row) for name, row in read_rows(path).items()}
+    rows = read_rows(path)
+    return {name: _to_model(f"{path}: row {name!r}", name, row) for name, row in rows.items()}
 
 
 def read_rows(path: Path) -> dict[str, Any]:
@@ -272,18 +250,17 @@ def read_rows(path: Path) -> dict[str, Any]:
         rows = json.loads(path.read_text("utf-8"), object_pairs_hook=unique)
     except OSError as wrong:
         raise SettingsError(f"{path} cannot be read: {wrong.strerror}") from wrong
+    except SettingsError:
+        raise
     except (ValueError, RecursionError) as wrong:
-        raise SettingsError(
-            str(wrong) if isinstance(wrong, SettingsError) else f"{path} is not JSON: {wrong}"
-        ) from wrong
+        raise SettingsError(f"{path} is not JSON: {wrong}") from wrong
     if not isinstance(rows, dict) or not rows:
         raise SettingsError(f"{path} must be an object with at least one model")
     return rows
 
 
-def _to_model(path: str, name: str, row: Any) -> Model:
+def _to_model(where: str, name: str, row: Any) -> Model:
     row = {"model": row} if isinstance(row, str) else row
-    where = f"{path}: row {name!r}"
     if not isinstance(row, dict):
         raise SettingsError(f"{where} must be a string or an object")
     for key, value in row.items():
@@ -301,12 +278,8 @@ def _to_model(path: str, name: str, row: Any) -> Model:
         raise SettingsError(f"{where}: 'api' must be one of {', '.join(APIS)}")
     if row.get("native_tools") and row.get("api") != "llm":
         raise SettingsError(f'{where}: \'native_tools\' needs "api": "llm", which alone has them')
-    return Model(
-        id=name,
-        upstream=(row.pop("model"), *row.pop("fallbacks", ())),
-        kb_list=tuple(row.pop("kb_list", ())),
-        **row,
-    )
+    upstream = (row.pop("model"), *row.pop("fallbacks", ()))
+    return Model(name, upstream, kb_list=tuple(row.pop("kb_list", ())), **row)
 
 
 def given() -> dict[str, str]:

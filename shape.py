@@ -4,6 +4,7 @@ A filter is only put in where it applies, and passes on what does not concern it
 so plain text pays nothing. Knows nothing of JSON, HTTP or Flowith.
 """
 
+from bisect import bisect
 from collections.abc import Callable, Iterator
 
 from errors import EmptyAnswer
@@ -64,10 +65,9 @@ def _until_close(held: str) -> tuple[str, str, bool]:
 def partial_suffix(text: str, words: tuple[str, ...]) -> int:
     """Length of the longest end of `text` that may be the beginning of one of `words`."""
     longest = max(map(len, words)) - 1
-    tail = text[-longest:] if longest else ""
-    for start in range(len(tail)):
-        if any(word.startswith(tail[start:]) for word in words):
-            return len(tail) - start
+    for size in range(min(longest, len(text)), 0, -1):
+        if any(word.startswith(text[-size:]) for word in words):
+            return size
     return 0
 
 
@@ -105,7 +105,9 @@ def cut_at_length(events: Iterator[Event], limit: int) -> Iterator[Event]:
         while text:
             piece, text = text[:TAIL], text[TAIL:]
             if counted + estimate_tokens(tail + piece) > limit:
-                fits = _fitting(tail, piece, limit - counted)
+                ends = range(1, len(piece) + 1)
+                left = limit - counted
+                fits = bisect(ends, left, key=lambda end: estimate_tokens(tail + piece[:end]))
                 if fits:
                     yield kind(piece[:fits])
                 yield Done("length")
@@ -114,16 +116,6 @@ def cut_at_length(events: Iterator[Event], limit: int) -> Iterator[Event]:
             tail += piece
             if len(tail) > TAIL:
                 counted, tail = counted + estimate_tokens(tail), ""
-
-
-def _fitting(tail: str, piece: str, limit: int) -> int:
-    """How many characters of `piece` may follow `tail` within `limit` tokens."""
-    low, high = 0, len(piece)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if estimate_tokens(tail + piece[:middle]) <= limit else (
-            low, middle - 1)  # fmt: skip
-    return low
 
 
 def note_text(events: Iterator[Event], raw: list[str]) -> Iterator[Event]:
@@ -155,13 +147,11 @@ def count_usage(
             usage = event
             continue
         elif kind is Done:
-            yield usage or _estimated(prompt_tokens(), said, thought)
+            if usage is None:
+                reasoning, answer = (estimate_tokens("".join(pieces)) for pieces in (thought, said))
+                usage = Usage(prompt_tokens(), reasoning + answer, reasoning)
+            yield usage
         yield event
-
-
-def _estimated(prompt_tokens: int, said: list[str], thought: list[str]) -> Usage:
-    reasoning = estimate_tokens("".join(thought))
-    return Usage(prompt_tokens, reasoning + estimate_tokens("".join(said)), reasoning)
 
 
 def hide_reasoning(events: Iterator[Event]) -> Iterator[Event]:

@@ -6,18 +6,18 @@ the tool calls.
 
 import functools
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from time import thread_time
 from typing import Any, Literal
 
-from errors import Unmet, bad_value, missing, wrong_type
+from errors import Unmet, bad_value, expect, missing, require
 from events import Done, Event, Text, ToolCall
 
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-NAME_RULE = "expected 1 to 64 characters out of a-z, A-Z, 0-9, _ and -"
 _REPAIR_CHARS = 256 * 1024
 _CPU_SECONDS = 1.0
 _PROSE_CHARS = 16_000
@@ -39,18 +39,17 @@ class Format:
 
 
 def parse_format(body: dict[str, Any]) -> Format | None:
+    """Read `response_format`; None where any text will do. Raises InvalidRequest."""
     wanted = body.get("response_format")
     if wanted is None:
         return None
-    if not isinstance(wanted, dict):
-        raise wrong_type("response_format", "an object", wanted)
-    match wanted.get("type"):
+    match expect("response_format", wanted, dict).get("type"):
         case "text":
             return None
         case "json_object":
             return Format("json_object")
         case "json_schema":
-            return _parse_json_schema(wanted.get("json_schema"))
+            return _parse_json_schema(wanted.get("json_schema"), "response_format.json_schema")
         case None:
             raise missing("response_format.type")
         case _:
@@ -58,24 +57,24 @@ def parse_format(body: dict[str, Any]) -> Format | None:
             raise bad_value("response_format.type", supported)
 
 
-def _parse_json_schema(wanted: Any) -> Format:
-    param = "response_format.json_schema"
-    if wanted is not None and not isinstance(wanted, dict):
-        raise wrong_type(param, "an object", wanted)
-    name = (wanted or {}).get("name")
-    if not wanted or name is None:
-        raise missing(f"{param}.name")
-    if not isinstance(name, str):
-        raise wrong_type(f"{param}.name", "a string", name)
-    if not NAME.fullmatch(name):
-        raise bad_value(f"{param}.name", NAME_RULE)
+def _parse_json_schema(wanted: Any, param: str) -> Format:
+    wanted = expect(param, {} if wanted is None else wanted, dict)
+    name = parse_name(f"{param}.name", wanted.get("name"))
     schema, strict = wanted.get("schema"), wanted.get("strict")
-    if strict is not None and not isinstance(strict, bool):
-        raise wrong_type(f"{param}.strict", "a boolean", strict)
+    if strict is not None:
+        expect(f"{param}.strict", strict, bool)
     if schema is not None:
         check_schema(schema, f"{param}.schema", f"response_format '{name}'")
     description = wanted.get("description")
     return Format("json_schema", name, str(description or ""), schema, bool(strict))
+
+
+def parse_name(param: str, value: Any) -> str:
+    """The name of a schema or of a tool. Raises InvalidRequest."""
+    name = require(param, value, str)
+    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
+        raise bad_value(param, "expected 1 to 64 characters out of a-z, A-Z, 0-9, _ and -")
+    return name
 
 
 def instructions(fmt: Format) -> str:
@@ -113,9 +112,12 @@ def only_json(
                 if prose > _PROSE_CHARS and not (value.parts or called or last_try):
                     raise Unmet("The answer is prose instead of JSON.", said="".join(said))
             case Done(reason):
-                text = value.best("".join(said)) if hold else "".join(value.parts)
-                if reason in ("stop", "tool_calls") and (text or not called):
-                    text = _checked(text, "".join(said), fmt, repairing=hold)
+                whole = reason in ("stop", "tool_calls")
+                text = "".join(value.parts)
+                if hold:
+                    text = value.best("".join(said), mend=whole)
+                if whole and (text or not called):
+                    _check(text, "".join(said), fmt)
                 if hold and text:
                     yield Text(text)
                 yield event
@@ -140,20 +142,17 @@ class JsonScan:
         at = 1 if self.escaped and text else 0
         self.escaped = self.escaped and not text
         while mark := (_MARKS_IN_STRING if self.quoted else _MARKS).search(text, at):
-            at = mark.end()
-            match mark[0]:
-                case '"':
-                    self.quoted = not self.quoted
-                case "{" | "[":
-                    self.depth += 1
-                case "}" | "]":
-                    self.depth -= 1
-                    if self.depth == 0:
-                        return at
-                case "<":
-                    return mark.start()
-                case escape:
-                    self.escaped = len(escape) == 1
+            at, found = mark.end(), mark[0]
+            if found == '"':
+                self.quoted = not self.quoted
+            elif found[0] == "\\":
+                self.escaped = len(found) == 1
+            elif found == "<":
+                return mark.start()
+            else:
+                self.depth += 1 if found in "{[" else -1
+                if self.depth == 0:
+                    return at
         return -1
 
 
@@ -179,8 +178,8 @@ class _Value:
         self.parts.append(text[:end] if self.whole else text)
         return self.parts[-1]
 
-    def best(self, said: str) -> str:
-        """The first value that parses, for prose has braces too; else the longest, for repair."""
+    def best(self, said: str, *, mend: bool) -> str:
+        """The first value that parses, for prose has braces too; else the longest, mended."""
         at, longest = 0, ""
         for _ in range(20):
             if not (found := self.start.search(said, at)):
@@ -188,28 +187,22 @@ class _Value:
             text = said[found.start() :]
             if (end := JsonScan().end(text)) >= 0:
                 text = text[:end]
-            if _parses(text):
+            with suppress(ValueError):
+                read_json(text)
                 return text
             longest = max(longest, text, key=len)
             at = found.start() + len(text)
+        if mend and longest:
+            with suppress(ValueError):
+                return compact(repair(longest))
         return longest
 
 
-def _parses(text: str) -> bool:
-    try:
-        read_json(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _checked(text: str, said: str, fmt: Format, *, repairing: bool) -> str:
-    """`text` when it fits the format, mended where it has to be."""
+def _check(text: str, said: str, fmt: Format) -> None:
+    """Raise `Unmet` where `text` does not fit the format."""
     if not text:
         raise Unmet("The answer has no JSON in it.", said=said)
     try:
-        if repairing and not _parses(text):
-            text = compact(repair(text))
         value = read_json(text)
     except ValueError:
         raise Unmet("The answer is not valid JSON.", said=said) from None
@@ -217,19 +210,22 @@ def _checked(text: str, said: str, fmt: Format, *, repairing: bool) -> str:
         raise Unmet("The answer is not a JSON object.", said=said)
     if fmt.schema is not None and (wrong := fault(value, fmt.schema)):
         raise Unmet(f"The answer breaks the schema '{fmt.name}': {wrong}.", said=said)
-    return text
 
 
 def read_json(text: str, *, strict: bool = True) -> Any:
     """Like `json.loads`, but NaN is no JSON and every failure is a `ValueError`."""
     try:
-        return json.loads(text, strict=strict, parse_constant=_refuse)
+        return json.loads(text, strict=strict, parse_constant=finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+def finite(digits: str) -> float:
+    """A number of JSON; ValueError for NaN, Infinity and 1e999, which Python alone reads."""
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits} is not JSON")
+    return number
 
 
 def clean(text: str) -> str:
@@ -279,10 +275,8 @@ def _limited(work: Callable[[], Any]) -> Any:
 
 def check_schema(schema: Any, param: str, owner: str) -> None:
     """Refuse what is no JSON Schema, or one that points outside itself."""
-    if not isinstance(schema, dict):
-        raise wrong_type(param, "an object", schema)
     try:
-        wrong = _schema_fault(compact(schema))
+        wrong = _schema_fault(compact(expect(param, schema, dict)))
     except ValueError as exc:
         wrong = str(exc)
     if wrong:
@@ -311,11 +305,18 @@ def fault(value: Any, schema: dict[str, Any]) -> str | None:
 
     A schema that makes no sense is no fault of the model: then everything fits.
     """
+    from jsonschema import Draft202012Validator
     from jsonschema.exceptions import UnknownType
+    from referencing import Registry
     from referencing.exceptions import Unresolvable
 
+    def first_error() -> Any:
+        # An empty registry, because the default one fetches whatever URL a $ref names.
+        validator = Draft202012Validator(_tame(schema), registry=Registry())
+        return next(validator.iter_errors(value), None)
+
     try:
-        error = _limited(lambda: _first_error(value, schema))
+        error = _limited(first_error)
     except ValueError as exc:
         return str(exc)
     except (UnknownType, Unresolvable, TypeError, AttributeError, LookupError, ArithmeticError):
@@ -324,15 +325,6 @@ def fault(value: Any, schema: dict[str, Any]) -> str | None:
         return None
     path = "/".join(map(str, error.absolute_schema_path))
     return f"{path} is {compact(error.validator_value)[:200]}"
-
-
-def _first_error(value: Any, schema: dict[str, Any]) -> Any:
-    from jsonschema import Draft202012Validator
-    from referencing import Registry
-
-    # An empty registry, because the default one fetches whatever URL a $ref names.
-    validator = Draft202012Validator(_tame(schema), registry=Registry())
-    return next(validator.iter_errors(value), None)
 
 
 def _tame(schema: Any, *, names: bool = False) -> Any:

@@ -1,6 +1,4 @@
-"""About how many tokens a text is, without a vocabulary.
-
-`estimate_tokens(text: str) -> int` gives o200k_base tokens (GPT-4o and later).
+"""About how many o200k_base tokens (GPT-4o and later) a text is, without a vocabulary.
 
 The text is cut where o200k_base itself cuts before it looks anything up: words with the space
 before them, up to three digits, runs of punctuation, line ends. No token spans two such pieces,

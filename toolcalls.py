@@ -1,22 +1,32 @@
-"""The tool bridge: what a request says of tools, and how a model is told of them.
+"""The tool bridge: what a request says of tools, how a model is told of them, how it writes calls.
 
-Knows nothing of HTTP or of Flowith. Flowith's models have no tool channel, so tools, calls and
-results are text; `toolfinder` finds the calls in what comes back.
+Knows nothing of HTTP, of streams or of Flowith. Flowith's models have no tool channel, so tools,
+calls and results are text; `toolfinder` finds where in an answer a call stands.
 """
 
 import html
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 
-from errors import JSON_TYPES, Unmet, bad_value, missing, wrong_type
+from errors import Unmet, bad_value, expect, missing, require, wrong_type
 from events import ToolCall
-from structured import NAME, NAME_RULE, check_schema, compact, read_json
+from structured import check_schema, clean, compact, parse_name, read_json
 
 Choice = Literal["auto", "none", "required"]
 
-_FIELDS = {"name": str, "description": str, "parameters": dict, "strict": bool, "format": dict}
+_FIELDS = {"description": str, "parameters": dict, "strict": bool, "format": dict}
+
+
+NS = r"(?:[\w-]{1,24}:)?"  # a namespace, which some models put before their tags
+_XML_ARGUMENTS = re.compile(rf"(?i)<({NS}(?:arguments|parameters|input|args))>")
+_VALUE = r"\s*=\s*[\"']?([^\"'<>\s]{1,200})[\"']?[^<>]{0,200}"
+_PARAMETER = re.compile(rf"(?i)<{NS}(?:parameter|param|arg)(?:\s+name)?{_VALUE}>")
+_PARAMETER_END = re.compile(rf"(?i)</{NS}(?:parameter|param|arg)\s?>")
+_NAME_KEYS = ("name", "tool", "tool_name", "function", "recipient_name")
+_ARGUMENT_KEYS = ("arguments", "parameters", "input", "args")
+_CALL_KEYS = {*_NAME_KEYS, *_ARGUMENT_KEYS, "id", "type", "tool_calls", "tool_uses"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,45 +58,31 @@ def parse_tools(body: dict[str, Any]) -> ToolUse | None:
     """Read `tools` or the deprecated `functions`; null and `[]` are as good as absent."""
     legacy = body.get("tools") in (None, []) and body.get("functions") not in (None, [])
     field, chooser = ("functions", "function_call") if legacy else ("tools", "tool_choice")
-    offered, parallel = body.get(field), body.get("parallel_tool_calls")
-    if not isinstance(offered, list | None):
-        raise wrong_type(field, "an array of objects", offered)
-    if not isinstance(parallel, bool | None):
-        raise wrong_type("parallel_tool_calls", "a boolean", parallel)
     parse = _parse_definition if legacy else _parse_tool
-    tools = tuple(parse(item, f"{field}[{i}]") for i, item in enumerate(offered or []))
+    offered, parallel = body.get(field), body.get("parallel_tool_calls", True)
+    offered = expect(field, [] if offered is None else offered, list, "an array of objects")
+    expect("parallel_tool_calls", parallel, bool)
+    tools = tuple(parse(item, f"{field}[{i}]") for i, item in enumerate(offered))
     choice, chosen = _parse_choice(body.get(chooser), tools, chooser)
-    if not tools:
-        return None
-    return ToolUse(chosen, choice, parallel is not False and not legacy, legacy)
+    return ToolUse(chosen, choice, parallel and not legacy, legacy) if tools else None
 
 
 def _parse_tool(item: Any, param: str) -> Tool:
-    if not isinstance(item, dict):
-        raise wrong_type(param, "an object", item)
-    kind = item.get("type") or "function"
+    kind = expect(param, item, dict).get("type") or "function"
     if kind not in ("function", "custom"):
         wanted = f"'{str(kind)[:64]}' is not built in here, only 'function' and 'custom' work"
         raise bad_value(f"{param}.type", wanted)
-    if item.get(kind) is None and "name" in item:
-        return _parse_definition(item, param)
-    if item.get(kind) is None:
-        raise missing(f"{param}.{kind}")
-    return _parse_definition(item[kind], f"{param}.{kind}", custom=kind == "custom")
+    if item.get(kind) is not None or "name" not in item:
+        param = f"{param}.{kind}"
+        item = require(param, item.get(kind), dict)
+    return _parse_definition(item, param, custom=kind == "custom")
 
 
 def _parse_definition(spec: Any, param: str, *, custom: bool = False) -> Tool:
-    if not isinstance(spec, dict):
-        raise wrong_type(param, "an object", spec)
-    custom = custom or spec.get("type") == "custom"
-    name = spec.get("name")
-    if name is None:
-        raise missing(f"{param}.name")
+    name = parse_name(f"{param}.name", expect(param, spec, dict).get("name"))
     for key, kind in _FIELDS.items():
-        if not isinstance(spec.get(key), kind | None):
-            raise wrong_type(f"{param}.{key}", JSON_TYPES[kind], spec[key])
-    if not NAME.fullmatch(name):
-        raise bad_value(f"{param}.name", NAME_RULE)
+        if spec.get(key) is not None:
+            expect(f"{param}.{key}", spec[key], kind)
     description, parameters = spec.get("description") or "", spec.get("parameters")
     if custom:
         return Tool(name, description, custom=True, format=spec.get("format"))
@@ -98,24 +94,18 @@ def _parse_definition(spec: Any, param: str, *, custom: bool = False) -> Tool:
 def _parse_choice(
     wanted: Any, tools: tuple[Tool, ...], param: str
 ) -> tuple[Choice, tuple[Tool, ...]]:
-    names = [tool.name for tool in tools]
-    chosen = names
+    names = chosen = [tool.name for tool in tools]
     if isinstance(wanted, dict):
         wanted, chosen = _parse_named(wanted, param)
-    match wanted:
-        case None:
-            wanted = "auto"
-        case "none" | "auto" | "required":
-            pass
-        case str():
-            raise bad_value(param, "supported values are 'none', 'auto', 'required' or an object")
-        case _:
-            raise wrong_type(param, "a string or an object", wanted)
+    choice: Choice = "auto" if wanted is None else wanted
+    if choice not in get_args(Choice):
+        expect(param, choice, str, "a string or an object")
+        raise bad_value(param, "supported values are 'none', 'auto', 'required' or an object")
     if unknown := [name for name in chosen if name not in names]:
         raise bad_value(param, f"the tool '{unknown[0][:64]}' is not among those offered")
-    if wanted == "required" and not tools:
+    if choice == "required" and not tools:
         raise bad_value(param, "it demands a tool, but the request offers none")
-    return wanted, tuple(tool for tool in tools if tool.name in chosen)
+    return choice, tuple(tool for tool in tools if tool.name in chosen)
 
 
 def _parse_named(wanted: dict[str, Any], param: str) -> tuple[Any, list[str]]:
@@ -188,9 +178,8 @@ def native(use: ToolUse) -> dict[str, Any]:
     """The tools as parameters, for the models that take them so."""
     if use.choice == "none":
         return {}
-    kinds = ["custom" if tool.custom else "function" for tool in use.tools]
-    specs = [_definition(tool) for tool in use.tools]
-    tools = [{"type": kind, kind: spec} for kind, spec in zip(kinds, specs, strict=True)]
+    kinds = [("custom" if tool.custom else "function", tool) for tool in use.tools]
+    tools = [{"type": kind, kind: _definition(tool)} for kind, tool in kinds]
     return {"tools": tools, "tool_choice": use.choice, "parallel_tool_calls": use.parallel}
 
 
@@ -219,3 +208,78 @@ def correction(unmet: Unmet) -> str:
         f"That answer could not be used: {unmet.message} Write the whole answer again, in the "
         "form that the instructions ask for, and do not mention this correction."
     )
+
+
+class Found(NamedTuple):
+    """A call as it was written."""
+
+    name: str
+    arguments: Any
+    repaired: bool = False
+    xml: bool = False
+
+
+def calls_in(value: Any, name: str, *, loose: bool, repaired: bool) -> list[Found]:
+    """The calls in JSON of any shape that models give them; `loose` where a tag vouches for it."""
+    if isinstance(value, list):
+        items = [item for item in value if isinstance(item, dict)]
+        return [c for i in items for c in calls_in(i, name, loose=loose, repaired=repaired)]
+    if not isinstance(value, dict):
+        return []
+    if repaired and not name and value.keys() - _CALL_KEYS:
+        return []  # A string with raw quotes has been torn apart: the rest cannot be trusted.
+    for key in ("tool_calls", "tool_uses", "function"):
+        if isinstance(value.get(key), list | dict):
+            return calls_in(value[key], name, loose=loose, repaired=repaired)
+    given = [value[key] for key in _ARGUMENT_KEYS if key in value]
+    if name and not (given and "name" in value):
+        return [Found(name, value, repaired)]
+    name = next((value[k] for k in _NAME_KEYS if isinstance(value.get(k), str)), "")
+    if not given and loose:
+        given = [{k: v for k, v in value.items() if k not in (*_NAME_KEYS, "id", "type")}]
+    return [Found(name, given[0], repaired)] if name and given else []
+
+
+def free_text(arguments: Any) -> str:
+    if isinstance(arguments, dict) and len(arguments) == 1:
+        arguments = next(iter(arguments.values()))
+    return clean(arguments) if isinstance(arguments, str) else compact(arguments)
+
+
+def from_xml(body: str, tool: Tool) -> Any:
+    """Arguments out of tags, typed by the schema; JSON text where the tags hold JSON."""
+    rules = (tool.parameters or {}).get("properties")
+    rules = rules if isinstance(rules, dict) else {}
+    values: dict[str, str] = {}
+    _, *parts = _PARAMETER.split(body)
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        closed = list(_PARAMETER_END.finditer(text))
+        value = text[: closed[-1].start()] if closed else text
+        values[name] = value.removeprefix("\n").removesuffix("\n")
+    if not values:
+        if inner := _XML_ARGUMENTS.search(body):
+            end = body.rfind(f"</{inner[1]}")
+            body = body[inner.end() : end if end > 0 else None]
+        if tool.custom or body.lstrip().startswith("{"):
+            return body.strip()
+        for key in rules:
+            _, opened, rest = body.partition(f"<{key}>")
+            if opened:
+                values[key] = rest.partition(f"</{key}>")[0].strip()
+    return values if tool.custom else {k: _typed(v, rules.get(k)) for k, v in values.items()}
+
+
+def _typed(value: str, rule: Any) -> Any:
+    """A value out of XML as its schema has it; text unless the schema knows better."""
+    rules = [rule]
+    if isinstance(rule, dict) and isinstance(rule.get("anyOf"), list):
+        rules += rule["anyOf"]
+    types = [one.get("type") for one in rules if isinstance(one, dict)]
+    kinds = {k for t in types for k in (t if isinstance(t, list) else [t]) if isinstance(k, str)}
+    text = value.strip()
+    if "string" in kinds or (not kinds and text[:1] not in ("{", "[")):
+        return value
+    try:
+        return read_json(text.lower() if "boolean" in kinds else text, strict=False)
+    except ValueError:
+        return value

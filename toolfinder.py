@@ -7,14 +7,14 @@ XML parameters, `<invoke>`, fenced or bare JSON, OpenAI's own `tool_calls`. Know
 import re
 import secrets
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from errors import Unmet
 from events import Done, Event, Silence, Text, ToolCall, Usage, Working
 from structured import JsonScan, compact, fault, read_json, repair
-from toolcalls import Tool, ToolUse
-from toolforms import NS, Found, calls_in, free_text, from_xml
+from toolcalls import NS, Found, Tool, ToolUse, calls_in, free_text, from_xml
 
 # No real answer comes near these; without them a hostile one takes quadratic time.
 _HELD_CHARS = 1024 * 1024
@@ -58,7 +58,7 @@ def find_calls(events: Iterator[Event], use: ToolUse, *, last_try: bool) -> Iter
     found: Iterator[Event]
     for event in events:
         match event:
-            case Text(text) if not (finder.is_idle() and _PLAIN.fullmatch(text)):
+            case Text(text):
                 found = finder.feed(text)
             case ToolCall():
                 found = finder.adopt(event)
@@ -120,14 +120,15 @@ class _Finder:
         self.block: _Block | None = None
         self.made = self.misses = self.repairs = 0
 
-    def is_idle(self) -> bool:
-        """Whether nothing is held and no JSON can begin: most of an answer passes here."""
-        return not (self.held or self.block or self.fresh or self.waiting)
-
     def feed(self, piece: str) -> Iterator[Event]:
+        """Most of an answer passes at once: nothing is held, and no call can begin in it."""
         if self.said is not None:
             self.said.append(piece)
-        yield from self._read(piece)
+        busy = self.held or self.block or self.fresh or self.waiting
+        if not busy and _PLAIN.fullmatch(piece):
+            yield Text(piece)
+        else:
+            yield from self._read(piece)
 
     def _read(self, piece: str) -> Iterator[Event]:
         while piece:
@@ -141,34 +142,33 @@ class _Finder:
             return ""
         if self.fresh and self.made:
             text = _TAIL.sub("", text, count=1)
-        for spot, bare in self._spots(text):
+        for spot in self._spots(text):
             if self.made and _RESULT.match(text, spot):
                 yield from self._release(text[:spot].rstrip())
                 yield Done("tool_calls")
                 return ""
-            body, block = _opening(text, spot, bare)
+            body, self.block = _opening(text, spot)
             if body >= 0:
                 start = len(text[:spot].rstrip())
-                yield from self._release(text[:start])
-                self.block = block
-                if block is None:
-                    self.held = text[start:]
-                    return ""
-                block.opening = text[start:body]
-                return text[body:]
-        spaces = len(text) - len(text.rstrip())
-        held = spaces if spaces < _MOST_SPACES else 0
-        yield from self._release(text[: len(text) - held])
-        self.held = text[len(text) - held :]
+                break
+        else:
+            start = len(text.rstrip())
+            if len(text) - start >= _MOST_SPACES:
+                start = len(text)
+        yield from self._release(text[:start])
+        if self.block:
+            self.block.opening = text[start:body]
+            return text[body:]
+        self.held = text[start:]
         return ""
 
-    def _spots(self, text: str) -> Iterator[tuple[int, bool]]:
-        """Where calls may begin, and whether it is bare JSON: at the start or after a call."""
+    def _spots(self, text: str) -> Iterator[int]:
+        """Where calls may begin; bare JSON only at the start or after a call."""
         at = len(text) - len(text.lstrip()) if self.fresh else 0
         if self.fresh and text[at : at + 1] in ("{", "["):
-            yield at, True
+            yield at
         for trigger in _TRIGGER.finditer(text, at):
-            yield trigger.start(), False
+            yield trigger.start()
 
     def _fill(self, block: _Block, piece: str) -> Generator[Event, None, str]:
         """Add to the open block; returns what stands behind its end."""
@@ -189,8 +189,8 @@ class _Finder:
             calls = self._calls(block, body)
         except _Unusable as wrong:
             yield from self._miss(block, body, wrong)
-            return
-        yield from self._emit(calls)
+        else:
+            yield from self._emit(calls)
 
     def adopt(self, call: ToolCall) -> Iterator[Event]:
         """A call that came natively, held to the same rules."""
@@ -258,17 +258,13 @@ class _Finder:
         yield Done("tool_calls" if self.made and reason == "stop" else reason)
 
     def _calls(self, block: _Block, body: str) -> list[ToolCall]:
-        try:
+        found: list[Found] = []
+        with suppress(ValueError, RecursionError):
             if block.scan is None:
                 found = [_xml_call(block, body)]
-            elif not block.tag and not any(name in body for name in self.tools):
-                found = []
-            else:
+            elif block.tag or any(name in body for name in self.tools):
                 value, repaired = self._json(body)
-                loose = bool(block.tag)
-                found = calls_in(value, block.name, loose=loose, repaired=repaired)
-        except (ValueError, RecursionError):
-            found = []
+                found = calls_in(value, block.name, loose=bool(block.tag), repaired=repaired)
         if not found:
             raise _Unusable("The model wrote a tool call that cannot be read.")
         return [self._to_call(call) for call in found]
@@ -301,18 +297,14 @@ class _Finder:
             value = from_xml(value, tool)
         if tool.custom:
             return free_text(value)
-        if value is None or value == "":
-            value = {}
+        value = {} if value in (None, "") else value
         if isinstance(value, str):
             value, repaired = self._json(value)
         if not isinstance(value, dict):
             raise ValueError("not an object")
         rules = tool.parameters or {}
-        if (
-            repaired
-            and isinstance(rules.get("properties"), dict)
-            and value.keys() - rules["properties"]
-        ):
+        known = rules.get("properties")
+        if repaired and isinstance(known, dict) and value.keys() - known:
             raise ValueError("torn apart by the repair")
         checked = tool.strict or (repaired and self.may_retry)
         if checked and (wrong := fault(value, rules)):
@@ -320,7 +312,7 @@ class _Finder:
         return compact(value)
 
 
-def _opening(text: str, at: int, bare: bool) -> tuple[int, _Block | None]:
+def _opening(text: str, at: int) -> tuple[int, _Block | None]:
     """Whether a call begins here: where its body does (-1: no), and once it is sure, the block."""
     body, tag, name = at, "", ""
     for _ in range(4):
@@ -334,9 +326,9 @@ def _opening(text: str, at: int, bare: bool) -> tuple[int, _Block | None]:
     if tag in ("invoke", "function") and not name:
         return -1, None
     if text[body] in "{[":
-        if tag or ((bare or body > at) and _KEY.match(text, body)):
+        if tag or _KEY.match(text, body):
             return body, _Block(tag, name, is_json=True)
-        return (body if (bare or body > at) and _KEY_PART.match(text, body) else -1), None
+        return (body if _KEY_PART.match(text, body) else -1), None
     if tag and (name or text[body] == "<"):
         return body, _Block(tag, name, is_json=False)
     return -1, None

@@ -10,8 +10,8 @@ import random
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from errors import UpstreamCut, UpstreamError
 from events import Citation, Done, Event, Reasoning, Silence, Text, ToolCall, Usage
@@ -28,86 +28,6 @@ FINISH = {"length": "length", "max_tokens": "length", "content_filter": "content
 
 # identity: a compressed stream comes when the compressor likes, not when the model speaks
 HEADERS = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"}
-
-
-class Decoder(Protocol):
-    """Bytes in, events out. Events of one block are joined where they can be."""
-
-    def decode(self, block: bytes) -> list[Event]:
-        """Raises UpstreamError when the bytes say so."""
-
-    def flush(self) -> list[Event]:
-        """The body has ended. Raises UpstreamCut when the answer had not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """One of Flowith's APIs. `bearer`: which form of the token is tried first."""
-
-    name: Api
-    url: str
-    bearer: bool
-    takes_system: bool = True
-    headers: Mapping[str, str] = field(default_factory=lambda: HEADERS)
-
-    def decoder(self) -> Decoder:
-        decoders: dict[Api, type[Decoder]] = {"web": WebDecoder, "llm": LlmDecoder}
-        return decoders.get(self.name, KnowledgeDecoder)()
-
-    def payload(self, prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
-        """The JSON body for `upstream`, the model ids still to be tried, best first."""
-        messages = prompt.messages
-        if not (self.takes_system and model.system_role):
-            messages = _fold_system(messages)
-        if self.name == "llm":
-            extra = {**(prompt.options or {}), **(prompt.tools or {})}
-            switches = {"stream": True, "thinking": prompt.thinking, "online": prompt.online}
-            return {"models": list(upstream), "messages": messages, **switches, **extra}
-        if self.name == "knowledge":
-            kb = {"kb_list": list(model.kb_list)} if model.kb_list else {}
-            return {"model": upstream[0], "messages": messages, "stream": True, **kb}
-        ids = {"nodeId": _random_id(), "convId": _random_id()}
-        search = {"websearch": True} if prompt.online else {}
-        fixed = {"target_feature": "text_completion", "model": upstream[0], "stream": True}
-        return {**fixed, "messages": messages, **ids, **search}
-
-
-WEB = Dialect(
-    "web",
-    "https://edge.flowith.io/completion",
-    bearer=False,
-    headers={**HEADERS, "Origin": "https://flowith.io", "Referer": "https://flowith.io/"},
-)
-LLM = Dialect("llm", "https://edge.flowith.io/external/use/llm", bearer=True)
-KNOWLEDGE = Dialect(
-    "knowledge",
-    "https://edge.flowith.net/external/use/knowledge-base/seek",
-    bearer=True,
-    takes_system=False,
-)
-DIALECTS: dict[str, Dialect] = {d.name: d for d in (WEB, LLM, KNOWLEDGE)}
-
-
-def _random_id() -> str:
-    """A version 4 UUID without a system call: it has to be new, not unguessable."""
-    return str(uuid.UUID(int=random.getrandbits(128), version=4))
-
-
-def _fold_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put what the system messages say in front of the first user message; nothing is dropped."""
-    said = [str(m["content"]) for m in messages if m["role"] == "system"]
-    rest = [m for m in messages if m["role"] != "system"]
-    if not said:
-        return rest
-    first = next((i for i, m in enumerate(rest) if m["role"] == "user"), None)
-    if first is None:
-        return [{"role": "user", "content": "\n\n".join(said)}, *rest]
-    content = rest[first]["content"]
-    if isinstance(content, str):
-        content = "\n\n".join([*said, content])
-    else:
-        content = [{"type": "text", "text": "\n\n".join(said)}, *content]
-    return [*rest[:first], {"role": "user", "content": content}, *rest[first + 1 :]]
 
 
 class WebDecoder:
@@ -128,37 +48,39 @@ class WebDecoder:
 class _LineDecoder:
     """Common to the two APIs that send JSON on lines, with `data:` in front or without."""
 
+    _finish: str | None = None
+
     def __init__(self) -> None:
         self._rest = b""
         self._half = ""  # a high surrogate whose other half comes with the next piece
-        self.ended = False
+        self._ended = False
 
     def decode(self, block: bytes) -> list[Event]:
+        """Raises UpstreamError when the bytes say so."""
         lines = (self._rest + block).split(b"\n")
         self._rest = lines.pop()
         if len(self._rest) > LONGEST_LINE:
             raise UpstreamError("Flowith sent an endless line.")
         events: list[Event] = []
         for line in lines:
-            if line and not self.ended:
-                self._read_line(line.rstrip(b"\r"), events)
-        return events if len(events) < 2 else _joined(events)
+            if line and not self._ended:
+                self._read_line(line, events)
+        return events
 
     def flush(self) -> list[Event]:
-        events: list[Event] = []
-        if self._rest and not self.ended:
-            self._read_line(self._rest.rstrip(b"\r"), events)
-        if not self.ended:
+        """The body has ended. Raises UpstreamCut when the answer had not."""
+        events = self.decode(b"\n")
+        if not self._ended:
+            if self._finish is None:
+                raise UpstreamCut("Flowith's answer ended before it was complete.")
             self._end(events)
-        return _joined(events)
+        return events
 
     def _read_line(self, line: bytes, events: list[Event]) -> None:
         framed = line.startswith(b"data:")
-        if framed:
-            line = line[5:]
-        line = line.strip()
+        line = line.removeprefix(b"data:").strip()
         if line == b"[DONE]":
-            self._done(events)
+            self._end(events)
         elif line[:1] == b"{":
             try:
                 frame = json.loads(line)
@@ -170,23 +92,26 @@ class _LineDecoder:
                 raise to_refusal(None, error)
             self._read_frame(frame, events)
 
-    def _text(self, text: object) -> str:
-        """Text of a JSON string, with surrogate pairs that were split over two frames joined."""
-        text, self._half = self._half + text if isinstance(text, str) else self._half, ""
+    def _say(self, kind: type[Text] | type[Reasoning], said: object, events: list[Event]) -> None:
+        """Add a JSON string to the event before it, if that is of its kind: what arrives together
+        leaves together. Surrogate pairs that were split over two frames are joined."""
+        text, self._half = self._half + said if isinstance(said, str) else self._half, ""
         if text and SURROGATES.search(text):
             if "\ud800" <= text[-1] <= "\udbff":
                 text, self._half = text[:-1], text[-1]
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return text
+        if text and events and isinstance(last := events[-1], kind):
+            events.pop()
+            text = last.text + text
+        if text:
+            events.append(kind(text))
 
     def _read_frame(self, frame: dict[str, Any], events: list[Event]) -> None:
         raise NotImplementedError
 
-    def _done(self, events: list[Event]) -> None:
-        raise NotImplementedError
-
     def _end(self, events: list[Event]) -> None:
-        raise NotImplementedError
+        self._ended = True
+        events.append(Done(self._finish or "stop"))
 
 
 class LlmDecoder(_LineDecoder):
@@ -194,7 +119,6 @@ class LlmDecoder(_LineDecoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._finish: str | None = None
         self._calls: dict[int, dict[str, str]] = {}
         self._called = False
 
@@ -213,17 +137,14 @@ class LlmDecoder(_LineDecoder):
     def _read_delta(self, delta: dict[str, Any], events: list[Event]) -> None:
         for key in REASONING_KEYS:
             if delta.get(key):
-                thought = self._text(_flat(delta[key]))
-                if thought:
-                    events.append(Reasoning(thought))
+                self._say(Reasoning, _flat(delta[key]), events)
                 break
         content = delta.get("content")
-        if isinstance(content, str):
-            if text := self._text(content):
-                events.append(Text(text))
-        elif isinstance(content, list):
+        if isinstance(content, list):
             for block in content:
                 self._read_block(block, events)
+        else:
+            self._say(Text, content, events)
         for part in delta.get("tool_calls") or ():
             self._read_call(part, events)
 
@@ -231,9 +152,8 @@ class LlmDecoder(_LineDecoder):
         if not isinstance(block, dict):
             block = {"text": block}
         thinks = block.get("type") in ("thinking", "reasoning")
-        text = self._text(_flat(block.get("thinking") or block.get("text")))
-        if text:
-            events.append(Reasoning(text) if thinks else Text(text))
+        said = _flat(block.get("thinking") or block.get("text"))
+        self._say(Reasoning if thinks else Text, said, events)
 
     def _read_call(self, part: Any, events: list[Event]) -> None:
         """Gather the fragments of a native call; a whole one leaves when the next one begins."""
@@ -259,42 +179,30 @@ class LlmDecoder(_LineDecoder):
                 call["name"] = ""
                 self._called = True
 
-    def _done(self, events: list[Event]) -> None:
-        self.ended = True
-        self._send_calls(events)
-        reason = self._finish or "stop"
-        events.append(Done("tool_calls" if self._called and reason == "stop" else reason))
-
     def _end(self, events: list[Event]) -> None:
-        if self._finish is None:
-            raise UpstreamCut("Flowith's answer ended before it was complete.")
-        self._done(events)
+        self._send_calls(events)
+        if self._called and self._finish in (None, "stop"):
+            self._finish = "tool_calls"
+        super()._end(events)
 
 
 class KnowledgeDecoder(_LineDecoder):
     """`{"tag","content"}` frames; `final` is a delta, and plain text lines happen as well."""
 
+    _finish = "stop"  # nothing but the end of the body tells the end of the answer for certain
+
     def _read_frame(self, frame: dict[str, Any], events: list[Event]) -> None:
         tag, content = frame.get("tag") or frame.get("type"), frame.get("content")
-        if tag == "final":
-            if content == "[DONE]":
-                self._done(events)
-            elif text := self._text(content):
-                events.append(Text(text))
+        if tag == "final" and content == "[DONE]":
+            self._end(events)
+        elif tag == "final":
+            self._say(Text, content, events)
         elif tag == "thinking":
-            if thought := self._text(_flat(content)):
-                events.append(Reasoning(thought))
+            self._say(Reasoning, _flat(content), events)
         elif tag == "seeds" and isinstance(content, list):
             events.extend(_to_citation(seed) for seed in content if isinstance(seed, dict))
         else:
             events.append(Silence())
-
-    def _done(self, events: list[Event]) -> None:
-        self.ended = True
-        events.append(Done())
-
-    def _end(self, events: list[Event]) -> None:
-        self._done(events)
 
 
 def _is_json(text: str) -> bool:
@@ -303,27 +211,6 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _joined(events: list[Event]) -> list[Event]:
-    """Neighbours of one kind as one event: what arrives together leaves together."""
-    whole: list[Event] = []
-    kind: type[Text] | type[Reasoning] | None = None
-    pieces: list[str] = []
-    for event in events:
-        if isinstance(event, (Text, Reasoning)) and type(event) is kind:
-            pieces.append(event.text)
-            continue
-        if kind is not None:
-            whole.append(kind("".join(pieces)))
-        if isinstance(event, (Text, Reasoning)):
-            kind, pieces = type(event), [event.text]
-        else:
-            kind = None
-            whole.append(event)
-    if kind is not None:
-        whole.append(kind("".join(pieces)))
-    return whole
 
 
 def _flat(thought: Any) -> str:
@@ -358,3 +245,78 @@ def _to_citation(seed: dict[str, Any]) -> Citation:
     url = text("url", "source_url", "link")
     url = url or (title if title.startswith(("http://", "https://")) else "")
     return Citation(title, url, text("content"), text("source_id", "id"))
+
+
+Decoder = WebDecoder | LlmDecoder | KnowledgeDecoder
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One of Flowith's APIs. `decoder` makes one answer's bytes events; `bearer`: which form of
+    the token is tried first."""
+
+    name: Api
+    url: str
+    decoder: type[Decoder]
+    headers: Mapping[str, str]
+    bearer: bool = True
+    takes_system: bool = True
+
+    def payload(self, prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
+        """The JSON body for `upstream`, the model ids still to be tried, best first."""
+        messages = prompt.messages
+        if not (self.takes_system and model.system_role):
+            messages = _fold_system(messages)
+        payload = {"messages": messages, "stream": True}
+        if self.name == "llm":
+            payload |= {"models": list(upstream), "thinking": prompt.thinking}
+            return (
+                payload | {"online": prompt.online} | (prompt.options or {}) | (prompt.tools or {})
+            )
+        payload["model"] = upstream[0]
+        if self.name == "knowledge":
+            return payload | ({"kb_list": list(model.kb_list)} if model.kb_list else {})
+        payload |= {"nodeId": _random_id(), "convId": _random_id()}
+        payload["target_feature"] = "text_completion"
+        return payload | ({"websearch": True} if prompt.online else {})
+
+
+DIALECTS: dict[str, Dialect] = {
+    "web": Dialect(
+        "web",
+        "https://edge.flowith.io/completion",
+        WebDecoder,
+        {**HEADERS, "Origin": "https://flowith.io", "Referer": "https://flowith.io/"},
+        bearer=False,
+    ),
+    "llm": Dialect("llm", "https://edge.flowith.io/external/use/llm", LlmDecoder, HEADERS),
+    "knowledge": Dialect(
+        "knowledge",
+        "https://edge.flowith.net/external/use/knowledge-base/seek",
+        KnowledgeDecoder,
+        HEADERS,
+        takes_system=False,
+    ),
+}
+
+
+def _random_id() -> str:
+    """A version 4 UUID without a system call: it has to be new, not unguessable."""
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
+
+
+def _fold_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put what the system messages say in front of the first user message; nothing is dropped."""
+    said = [str(m["content"]) for m in messages if m["role"] == "system"]
+    rest = [m for m in messages if m["role"] != "system"]
+    if not said:
+        return rest
+    for i, message in enumerate(rest):
+        if message["role"] == "user":
+            content = message["content"]
+            if isinstance(content, str):
+                content = "\n\n".join([*said, content])
+            else:
+                content = [{"type": "text", "text": "\n\n".join(said)}, *content]
+            return [*rest[:i], {"role": "user", "content": content}, *rest[i + 1 :]]
+    return [{"role": "user", "content": "\n\n".join(said)}, *rest]

@@ -15,7 +15,7 @@ import requests
 from errors import UpstreamError, UpstreamTimeout
 from flowith.accounts import Account
 from flowith.client import Flowith
-from flowith.dialects import KNOWLEDGE, WEB, Dialect
+from flowith.dialects import DIALECTS, Dialect
 from flowith.refusal import to_refusal
 from flowith.transport import FOREIGN, Exchange, to_error
 
@@ -23,6 +23,7 @@ LONGEST = 4_194_304  # bytes of a list
 LONGEST_TEXT = 200  # characters of a name or a description
 MODEL_ID = re.compile(r"[!-)+-~]{1,128}")  # no blanks, and no star, which means all models here
 MEDIA = re.compile("image|video")
+WEB, KNOWLEDGE = DIALECTS["web"], DIALECTS["knowledge"]
 
 Named = dict[str, dict[str, str]]  # `name` and `description` by id, as far as Flowith gives them
 

@@ -396,6 +396,10 @@ ACCEPTED: dict[str, tuple[dict[str, Any], ToolUse | None]] = {
     "named custom": ({"tools": BOTH, "tool_choice": BOTH[1]}, ToolUse((G,), "required")),
     "allowed": ({"tools": BOTH, "tool_choice": ALLOWED}, ToolUse((F,), "required")),
     "legacy": ({"tools": [], "functions": [FUNCTION]}, ToolUse((F,), "auto", False, True)),
+    "legacy, odd": (
+        {"functions": [{**FUNCTION, "type": "custom"}]},
+        ToolUse((F,), "auto", False, True),
+    ),
     "legacy, named": (
         {"functions": [FUNCTION], "function_call": {"name": "f"}},
         ToolUse((F,), "required", False, True),

@@ -28,6 +28,8 @@ CallerLeft is no error: it unwinds the work for a caller who has gone.
 import math
 from typing import Any, ClassVar
 
+DOCTOR = "The operator should run `flask doctor`."  # where the account or the address is at fault
+
 
 class ProxyError(Exception):
     """Base of all errors that a caller sees."""

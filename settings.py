@@ -20,6 +20,8 @@ DEFAULT_KEY = "123456"
 DEMO_TOKEN = "demo"  # what `make run` sets when it starts the bundled stand-in
 NO_TOKEN = "No Flowith token is set: put FLOWITH_AUTH_TOKEN into .env or the secrets."
 PLACEHOLDERS = {"your_actual_token_here", "changeme", "your_token_here"}
+READ_BY_REQUESTS = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
+READ_BY_REQUESTS |= {"requests_ca_bundle", "curl_ca_bundle"}
 ROW_FIELDS = {
     "model": str,
     "api": str,
@@ -35,7 +37,10 @@ ROW_FIELDS = {
 
 
 class SettingsError(ValueError):
-    """One or more settings are wrong; the message names each of them."""
+    """One or more settings are wrong; the message names each of them, `args` holds them."""
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +207,7 @@ class Settings:
         if any(not (t.isascii() and t.isprintable()) for t in values.get("flowith_auth_token", ())):
             mistakes.append("FLOWITH_AUTH_TOKEN may hold printable ASCII characters only")
         if mistakes:
-            raise SettingsError("; ".join(mistakes))
+            raise SettingsError(*mistakes)
         return cls(**values)
 
     @classmethod
@@ -308,5 +313,10 @@ def given() -> dict[str, str]:
 
 
 def load() -> Settings:
-    """Settings of this process. Raises SettingsError."""
-    return Settings.from_env(given())
+    """Settings of this process; what requests reads by itself is handed on from `.env`. Raises
+    SettingsError."""
+    environ = given()
+    for name in environ:
+        if name.lower() in READ_BY_REQUESTS:
+            os.environ.setdefault(name, environ[name])
+    return Settings.from_env(environ)

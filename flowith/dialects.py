@@ -87,6 +87,13 @@ KNOWLEDGE = Dialect(
 DIALECTS: dict[str, Dialect] = {d.name: d for d in (WEB, LLM, KNOWLEDGE)}
 
 
+def moved(url: str, given: str) -> str:
+    """Where `url` is by the operator's FLOWITH_API_URL; without a path that changes the host."""
+    if not given or given.count("/") > 2:
+        return given or url
+    return f"{given}/{url.split('/', 3)[3]}"
+
+
 def _fold_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Put what the system messages say in front of the first user message; nothing is dropped."""
     said = [str(m["content"]) for m in messages if m["role"] == "system"]

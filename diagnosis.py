@@ -83,8 +83,8 @@ def to_mark(probe: Probe, needed: bool, last: bool, chosen: bool) -> Mark:
 def to_change(settings: Settings, accounts: Accounts, probes: Sequence[Probe]) -> dict[str, str]:
     """The settings with which more accounts reach Flowith, as few as will do; none if none would.
 
-    Every address that showed life is tried on, as a host for all APIs first, with every choice of
-    the API.
+    What is nearest to these settings comes first: the address as it is or as it was shipped, then
+    every host and every whole address that showed life; the API as it is, then by the token.
     """
     alive = {
         (probe.account, probe.api, probe.url) for probe in probes if probe.said.outcome in ALIVE
@@ -99,9 +99,13 @@ def to_change(settings: Settings, accounts: Accounts, probes: Sequence[Probe]) -
         return len({account for account, _ in good}), len(good) - len(going)
 
     urls = [settings.flowith_api_url, "", *hosts, *whole]
-    choices = [settings.flowith_api, "auto", *APIS]
+    apis = [settings.flowith_api, "auto", *APIS]
+    near = [(apis[0], urls[0]), (apis[0], ""), ("auto", urls[0])]
     best = max(
-        ({"flowith_api": api, "flowith_api_url": url} for url, api in product(urls, choices)),
+        (
+            {"flowith_api": api, "flowith_api_url": url}
+            for api, url in [*near, *product(apis, urls)]
+        ),
         key=reached,
     )
     changed = {name: text for name, text in best.items() if text != getattr(settings, name)}

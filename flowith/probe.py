@@ -96,12 +96,14 @@ def addresses(api: Api, given: str) -> list[str]:
 def rows_for(models: Iterable[Model], api: Api, asked: Model | None) -> list[Model]:
     """Up to two rows with different models that fit an API, `asked` first, then those made for it.
 
-    The second one tells an unknown model from an address that has moved.
+    The second one tells an unknown model from an address that has moved; it is from the middle of
+    the file, since neighbours are often of one family and retire together.
     """
     rows = [*([asked] if asked else ()), *models]
     fit = [row for row in rows if row.api in (None, api) and "*" not in row.upstream]
     fit.sort(key=lambda row: (row is not asked, row.api is None))
-    return fit[:1] + [row for row in fit if row.upstream[0] != fit[0].upstream[0]][:1]
+    others = [row for row in fit if row.upstream[0] != fit[0].upstream[0]]
+    return [*fit[:1], *others[len(others) // 2 :][:1]]
 
 
 @dataclass(frozen=True, slots=True)

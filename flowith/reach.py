@@ -187,8 +187,8 @@ def to_said(wrong: Exception) -> Said:
         return Said("no_dns", NO_DNS)
     if has(requests.ConnectTimeout):
         return Said("no_connection", "accepts no connection in time: a firewall swallows it")
-    if has(requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
-        return Said("timeout", "gives no answer in time")
     if has(urllib3.exceptions.NewConnectionError):
         return Said("no_connection", "cannot be reached: nothing listens there, or no network")
+    if has(requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
+        return Said("timeout", "gives no answer in time")
     return Said("failed", "breaks off the connection")

@@ -205,5 +205,5 @@ def test_the_image_gets_every_package_and_no_more_than_is_named() -> None:
 
 def test_make_alone_lists_the_verbs() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for verb in ("install", "run", "test", "check", "fmt", "bench", "image"):
+    for verb in ("install", "run", "doctor", "test", "check", "fmt", "bench", "image"):
         assert f"make {verb} " in listed

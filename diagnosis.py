@@ -101,13 +101,8 @@ def to_change(settings: Settings, accounts: Accounts, probes: Sequence[Probe]) -
     urls = [settings.flowith_api_url, "", *hosts, *whole]
     apis = [settings.flowith_api, "auto", *APIS]
     near = [(apis[0], urls[0]), (apis[0], ""), ("auto", urls[0])]
-    best = max(
-        (
-            {"flowith_api": api, "flowith_api_url": url}
-            for api, url in [*near, *product(apis, urls)]
-        ),
-        key=reached,
-    )
+    tries = [*near, *product(apis, urls)]
+    best = max(({"flowith_api": api, "flowith_api_url": url} for api, url in tries), key=reached)
     changed = {name: text for name, text in best.items() if text != getattr(settings, name)}
     return {name.upper(): text for name, text in changed.items()}
 

@@ -41,7 +41,7 @@ from diagnosis import REMEDIES
 from doctor import doctor
 from errors import DOCTOR
 from flowith.probe import KNOWN, WORDS, addresses, rows_for
-from flowith.reach import UNSENT
+from flowith.reach import UNSENT, side_by_side
 from settings import Model, read_models
 
 IO, NET, ING = "edge.flowith.io", "edge.flowith.net", "edge.flo.ing"
@@ -68,7 +68,7 @@ class Gate(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), Tunnel)
         self.leads_to = port
         self.open = {IO, NET, ING}
-        self.asked: set[str] = set()
+        self.asked: list[str] = []
 
 
 class Tunnel(socketserver.BaseRequestHandler):
@@ -78,7 +78,7 @@ class Tunnel(socketserver.BaseRequestHandler):
         while b"\r\n\r\n" not in head:
             head += self.request.recv(4096)
         name = head.split()[1].decode().removesuffix(":443")
-        self.server.asked.add(name)
+        self.server.asked.append(name)
         if name not in self.server.open:
             self.request.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
             return
@@ -403,7 +403,7 @@ def test_a_token_goes_to_known_hosts_and_the_operator_s_only(
     fake.reply(error(404))
     assert run(FLOWITH_API_URL=fake.url).status == 1
     assert {seen.headers["host"] for seen in posts(flowith)} == {IO, NET, ING}
-    assert gate.asked == {IO, NET, ING}
+    assert set(gate.asked) == {IO, NET, ING}
     assert posts(fake)
 
 
@@ -433,6 +433,7 @@ def test_where_nothing_can_be_reached_the_network_is_named_as_the_reason(
     assert found.mark("tls", IO, "not let through by the HTTP proxy") == "problem"
     assert "small requests" not in found.output
     assert REMEDIES["proxy"] in found.output
+    assert sorted(gate.asked) == sorted([IO, NET, ING])  # to see whether they answer, never again
     assert flowith.requests == []
 
 
@@ -519,7 +520,8 @@ def test_netrc_does_not_put_another_token_in_the_place_of_ours(
 
 def test_flowith_s_own_words_never_bring_a_token_out(run: Run, fake: FakeFlowith) -> None:
     fake.reply(lambda seen: error(401, f"bad token {seen.headers.get('authorization')}"))
-    assert run(FLOWITH_API_URL=fake.url, FLOWITH_AUTH_TOKEN=f"{TOKEN},{WEB_TOKEN}").status == 1
+    tokens = f"{TOKEN},{WEB_TOKEN},a-token-that-looks-like-nothing-known"
+    assert run(FLOWITH_API_URL=fake.url, FLOWITH_AUTH_TOKEN=tokens).status == 1
 
 
 def test_no_token_means_that_nothing_can_be_checked(run: Run, flowith: FakeFlowith) -> None:
@@ -590,6 +592,13 @@ def test_json_says_the_same_as_one_object(run: Run, flowith: FakeFlowith) -> Non
     }  # fmt: skip
 
 
+def test_a_name_server_that_says_nothing_is_not_waited_for() -> None:
+    never = threading.Event()
+    found = side_by_side(lambda item: never.wait(item), [0, 600], patience=1)
+    assert found == {0: False}
+    never.set()
+
+
 def test_addresses_are_the_operator_s_then_those_known() -> None:
     assert addresses("llm", "") == [f"https://{IO}{LLM_PATH}", f"https://{NET}{LLM_PATH}"]
     assert addresses("llm", "http://gw")[:1] == [f"http://gw{LLM_PATH}"]
@@ -651,12 +660,17 @@ def test_errors_about_token_and_address_name_the_doctor(
     ids=["refused port", "no dns", "proxy", "no token", "state file", "login"],
 )
 def test_errors_about_the_way_and_the_login_name_the_doctor(
-    api: MakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: dict[str, str]
+    api: MakeApi,
+    fake: FakeFlowith,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    given: dict[str, str],
 ) -> None:
     if proxy := given.get("HTTPS_PROXY"):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-    dead = {"FLOWITH_IDENTITY_URL": "http://127.0.0.1:1", "STATE_FILE": str(tmp_path / "state")}
-    told = api(**{"RETRY_ATTEMPTS": "1", **dead, **given}).post()
+    login = {"FLOWITH_IDENTITY_URL": fake.url, "STATE_FILE": str(tmp_path / "state")}
+    fake.reply(error(400, "already used"), path="/auth/v1/token")
+    told = api(**{"RETRY_ATTEMPTS": "1", **login, **given}).post()
     assert told.status_code >= 500
     assert told.json["error"]["message"].endswith(DOCTOR)
 

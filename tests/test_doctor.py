@@ -32,7 +32,6 @@ from fake_flowith import (
     json_reply,
     knowledge,
     llm,
-    think,
     web,
 )
 
@@ -324,7 +323,7 @@ def test_the_login_that_the_service_has_renewed_is_the_one_asked_with(
         (error(500), 1, "problem", "failed (500)"),
         (error(422, "bad temperature"), 1, "problem", "Flowith said: bad temperature"),
         (llm(), 0, "warning", "without a word"),
-        (llm(think("hm"), finish="length"), 0, "ok", "worked"),
+        (llm(finish="length"), 0, "ok", "worked"),
         (llm({"error": {"message": "no", "code": 402}}), 1, "problem", "no credits"),
         (error(200, "Sign in", html=True), 1, "problem", "a web page"),
         (error(403, "Sign in", html=True), 1, "problem", "a web page"),
@@ -438,7 +437,7 @@ def test_where_nothing_can_be_reached_the_network_is_named_as_the_reason(
 
 
 def test_silence_is_told_after_a_short_time(run: Run, fake: FakeFlowith) -> None:
-    fake.reply(Reply(delay=HANG), path=LLM_PATH)
+    fake.reply(llm("OK.", delay=5), path=LLM_PATH)
     found = run(FLOWITH_API_URL=f"{fake.url}{LLM_PATH}", FIRST_TOKEN_TIMEOUT="0.3")
     assert found.mark("account", f"{fake.url}{LLM_PATH} (Bearer", " llm ", "in time") == "problem"
     fake.reset()

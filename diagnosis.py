@@ -81,7 +81,7 @@ def to_mark(probe: Probe, needed: bool, last: bool, chosen: bool) -> Mark:
 
 
 def to_change(settings: Settings, accounts: Accounts, probes: Sequence[Probe]) -> dict[str, str]:
-    """The settings with which more accounts reach Flowith, as few as will do; none if none would.
+    """The settings with which more accounts reach Flowith; none if they all do, or none would help.
 
     What is nearest to these settings comes first: the address as it is or as it was shipped, then
     every host and every whole address that showed life; the API as it is, then by the token.
@@ -89,15 +89,22 @@ def to_change(settings: Settings, accounts: Accounts, probes: Sequence[Probe]) -
     alive = {
         (probe.account, probe.api, probe.url) for probe in probes if probe.said.outcome in ALIVE
     }
+    probed = {probe.account for probe in probes}
     whole = sorted(url for _, _, url in alive)
     hosts = [f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" for url in whole]
 
-    def reached(changes: dict[str, Any]) -> tuple[int, int]:
-        changed = replace(settings, **changes)
-        going = ways(changed, accounts)
-        good = [way for way in going if (*way, address(changed, way[1])) in alive]
-        return len({account for account, _ in good}), len(good) - len(going)
+    def sorted_out(changed: Settings) -> tuple[set[Way], set[Way]]:
+        """The ways that lead somewhere, and those that do not."""
+        going = {way for way in ways(changed, accounts) if way[0] in probed}
+        good = {way for way in going if (*way, address(changed, way[1])) in alive}
+        return good, going - good
 
+    def reached(changes: dict[str, Any]) -> tuple[int, int]:
+        good, _ = sorted_out(replace(settings, **changes))
+        return len({account for account, _ in good}), len(good)
+
+    if not sorted_out(settings)[1]:
+        return {}
     urls = [settings.flowith_api_url, "", *hosts, *whole]
     apis = [settings.flowith_api, "auto", *APIS]
     near = [(apis[0], urls[0]), (apis[0], ""), ("auto", urls[0])]

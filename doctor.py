@@ -23,6 +23,8 @@ from flowith.reach import PATIENCE, UNSENT, Said, side_by_side, survey, to_host
 from pages import VERSION
 from settings import APIS, Settings, SettingsError, given, load
 
+LATEST = 253_402_300_799.0  # Unix seconds; the end of the year 9999
+
 
 class Report:
     """What was found, told line by line at once, or as one JSON object at the end."""
@@ -106,7 +108,7 @@ def examine(report: Report, asked: str | None, everything: bool) -> None:
 
 def check_settings(report: Report, settings: Settings) -> None:
     names = {setting.name.upper() for setting in Settings.described()}
-    report.add("ok", "settings", f"all {len(names)} can be used")
+    report.add("ok", "settings", f"{len(names)} read, none of them wrong")
     for warning in settings.warnings():
         report.add("warning", "settings", warning)
     for name in sorted(name for name in given() if name.startswith("FLOWITH_")):
@@ -159,7 +161,8 @@ def check_login(report: Report, account: Account) -> str:
     """The token to ask with, empty when it would be refused; a refresh token is not spent."""
     token = account.login.stored() if account.login else account.token
     ends = expiry(token)
-    when = "" if ends is None else time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(ends))
+    end = time.gmtime(min(ends or 0.0, LATEST))
+    when = "" if ends is None else time.strftime("%Y-%m-%d %H:%M UTC", end)
     if not token or (ends is not None and ends <= time.time()):
         said = f"account {account.name}: the web login {f'ended {when}' if when else 'is to come'}"
         if account.login:
@@ -193,7 +196,7 @@ def ask_all(
             here = address(settings, api) if (account, api) in ways(settings, accounts) else ""
             for probe in found[api]:
                 is_last = probe is last[probe.url]
-                mark = to_mark(probe, probe.url == here, is_last, bool(asking.model))
+                mark = to_mark(probe, probe.url == here, is_last, probe.model is asking.model)
                 add_probe(report, mark, probe)
             probes += found[api]
     return probes
@@ -220,7 +223,8 @@ def conclude(report: Report, settings: Settings, accounts: Accounts, probes: lis
     changes: dict[str, Any] = {name.lower(): text for name, text in report.env.items()}
     report.advice = remedies(replace(settings, **changes), accounts, probes)
     if report.status == 0:
-        report.advice.append("All is well: nothing has to be changed.")
+        well = "" if report.advice else "All is well: "
+        report.advice.append(f"{well}nothing has to be changed in .env.")
     elif not (report.advice or report.env):
         asked = "No account could be asked. " if not report.sent else ""
         report.advice = [f"{asked}The lines above say what is to be done."]

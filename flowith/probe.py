@@ -8,7 +8,6 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 import requests
@@ -170,7 +169,7 @@ class Asking:
         headers["Authorization"] = f"Bearer {token}" if bearer else token
         body = orjson.dumps(dialect.payload(ASKED, model, model.upstream[:1]))
         patience = min(self.settings.first_token_timeout, FIRST_WORDS)
-        how: dict[str, Any] = {"headers": headers, "stream": True, "allow_redirects": False}
+        how: dict[str, Any] = {"headers": headers, "stream": True}
         how["timeout"] = (min(self.settings.connect_timeout, PATIENCE), patience)
         try:
             with open_session() as session, session.post(url, body, **how) as answer:
@@ -185,8 +184,8 @@ def _read(dialect: Dialect, answer: requests.Response, until: float) -> Said:
     """Raises UpstreamError. `until` is monotonic seconds."""
     status = answer.status_code
     if 300 <= status < 400:
-        to = urlsplit(answer.headers.get("Location", "")).hostname
-        return Said("redirect", WORDS["redirect"] + (f" (to {to})" if to else ""), status)
+        to = re.match(r"https?://([\w.-]+)", answer.headers.get("Location", ""), re.ASCII)
+        return Said("redirect", WORDS["redirect"] + (f" (to {to[1]})" if to else ""), status)
     if not 200 <= status < 300:
         said = answer.raw.read(65_536, decode_content=True)
         if status in (401, 403) and _is_page(said):

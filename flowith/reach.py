@@ -55,7 +55,7 @@ class Said:
 class Step:
     """One look, at a host (scheme, name and port) or, where that is empty, at this machine.
 
-    `check` is proxy, dns, tls or clock.
+    `check` is proxy, dns, connect or clock.
     """
 
     check: str
@@ -71,10 +71,11 @@ def to_host(url: str) -> str:
 
 def open_session() -> requests.Session:
     """Proxies and certificates from the environment, as the service takes them; no netrc, which
-    would put another token in the place of ours."""
+    would put another token in the place of ours, and no redirects, not even a look at where to."""
     session = requests.Session()
     session.headers.clear()
     session.auth = lambda request: request
+    session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
     return session
 
 
@@ -95,7 +96,7 @@ def survey(hosts: Sequence[str], patience: float) -> Iterator[Step]:
     yield from (Step("dns", host, names.get(host, slow)) for host in direct)
     up = [h for h in hosts if proxies[h] or (h in names and names[h].outcome == "worked")]
     knocks = side_by_side(partial(_knock, patience), up, 3 * patience)
-    yield from (Step("tls", host, knocks.get(host, (slow, None))[0]) for host in up)
+    yield from (Step("connect", host, knocks.get(host, (slow, None))[0]) for host in up)
     ahead = [seconds for _, seconds in knocks.values() if seconds is not None]
     if ahead and min(map(abs, ahead)) > CLOCK_LIMIT:
         text = f"this machine's is {abs(ahead[0]) / 60:.0f} minutes"
@@ -156,7 +157,7 @@ def _knock(patience: float, url: str) -> tuple[Said, float | None]:
     clock."""
     try:
         with open_session() as session:
-            answer = session.head(url, timeout=patience, allow_redirects=False)
+            answer = session.head(url, timeout=patience)
     except FOREIGN as wrong:
         return to_said(wrong), None
     try:

@@ -205,7 +205,7 @@ def test_all_is_well_with_one_request_for_each_api(run: Run, flowith: FakeFlowit
 def test_checks_come_in_their_order(run: Run) -> None:
     marks = [line[9:].split()[0] for line in run().output.splitlines() if line.startswith("ok ")]
     assert list(dict.fromkeys(marks)) == [
-        "settings", "models", "state", "proxy", "tls", "login", "account",
+        "settings", "models", "state", "proxy", "connect", "login", "account",
     ]  # fmt: skip
     names = run(FLOWITH_API_URL="http://localhost:1").lines("dns", "localhost")
     assert names == ["ok       dns       http://localhost:1 is 127.0.0.1"] or "::1" in names[0]
@@ -359,8 +359,9 @@ def test_an_address_of_another_api_is_told_as_such(
 
 def test_a_redirect_is_never_followed(run: Run, fake: FakeFlowith) -> None:
     with FakeFlowith() as elsewhere:
-        fake.reply(error(307, headers={"Location": f"{elsewhere.url}/portal"}))
-        assert run(FLOWITH_API_URL=fake.url).status == 1
+        for to in (f"{elsewhere.url}/portal", "http://[bad"):
+            fake.reply(error(307, headers={"Location": to}))
+            assert run(FLOWITH_API_URL=fake.url).status == 1
         assert elsewhere.requests == []
 
 
@@ -410,7 +411,7 @@ def test_a_token_goes_to_known_hosts_and_the_operator_s_only(
     ("url", "check", "words"),
     [
         ("http://nothing.invalid", "dns", "has no address"),
-        ("http://127.0.0.1:1", "tls", "nothing listens there"),
+        ("http://127.0.0.1:1", "connect", "nothing listens there"),
     ],
 )
 def test_a_host_that_cannot_be_reached_is_told_and_not_asked(
@@ -429,7 +430,7 @@ def test_where_nothing_can_be_reached_the_network_is_named_as_the_reason(
     gate.open = set()
     found = run()
     assert found.status == 1
-    assert found.mark("tls", IO, "not let through by the HTTP proxy") == "problem"
+    assert found.mark("connect", IO, "not let through by the HTTP proxy") == "problem"
     assert "small requests" not in found.output
     assert REMEDIES["proxy"] in found.output
     assert sorted(gate.asked) == sorted([IO, NET, ING])  # to see whether they answer, never again
@@ -443,7 +444,7 @@ def test_silence_is_told_after_a_short_time(run: Run, fake: FakeFlowith) -> None
     fake.reset()
     fake.reply(Reply(delay=HANG))
     found = run(FLOWITH_API_URL=fake.url, CONNECT_TIMEOUT="0.3")
-    assert found.mark("tls", fake.url, "gives no answer in time") == "problem"
+    assert found.mark("connect", fake.url, "gives no answer in time") == "problem"
 
 
 @pytest.mark.parametrize(
@@ -469,7 +470,7 @@ def test_certificate_trouble_is_told_in_plain_words(
         found = run(FLOWITH_API_URL=url)
         assert fake.requests == []
     assert found.status == 1
-    assert found.mark("tls", url, words) == "problem"
+    assert found.mark("connect", url, words) == "problem"
 
 
 def test_a_port_without_tls_is_told_as_such(run: Run, fake: FakeFlowith) -> None:
@@ -482,7 +483,7 @@ def test_a_port_without_tls_is_told_as_such(run: Run, fake: FakeFlowith) -> None
 
         threading.Thread(target=answer, daemon=True).start()
         found = run(FLOWITH_API_URL=f"https://127.0.0.1:{plain.getsockname()[1]}")
-    assert found.mark("tls", "does not speak TLS") == "problem"
+    assert found.mark("connect", "does not speak TLS") == "problem"
 
 
 def test_a_file_of_certificates_that_is_none_is_named(run: Run, tmp_path: Path) -> None:
@@ -544,14 +545,29 @@ def test_a_state_file_that_cannot_be_written_is_a_problem(run: Run, tmp_path: Pa
 
 def test_two_accounts_get_the_settings_that_suit_both(run: Run, flowith: FakeFlowith) -> None:
     def by_kind(seen: Seen) -> Reply:
-        fits = (TOKEN in seen.headers["authorization"]) == (seen.path != "/completion")
+        fits = (TOKEN in seen.headers.get("authorization", "")) == (seen.path != "/completion")
         return flowith.demo(seen) if fits or seen.method != "POST" else error(401)
 
-    flowith.reply(lambda seen: by_kind(seen) if seen.method == "POST" else error(404))
+    flowith.reply(by_kind)
     both = f"{TOKEN},{WEB_TOKEN}"
     assert run(FLOWITH_AUTH_TOKEN=both).status == 0
-    (own, only) = (run(FLOWITH_AUTH_TOKEN=TOKEN, FLOWITH_API="web"), {"FLOWITH_API": "auto"})
-    assert (own.status, own.env) == (1, only)
+    own = run(FLOWITH_AUTH_TOKEN=TOKEN, FLOWITH_API="web")
+    assert (own.status, own.env) == (1, {"FLOWITH_API": "auto"})
+    chosen = run(FLOWITH_AUTH_TOKEN=both, FLOWITH_API="web")
+    assert (chosen.status, chosen.env) == (0, {})
+    flowith.reply(lambda seen: error(401) if seen.path == "/completion" else by_kind(seen))
+    half = run(FLOWITH_AUTH_TOKEN=both)
+    assert (half.status, half.env) == (1, {})
+    assert REMEDIES["refused"] in half.output
+
+
+def test_an_account_that_was_not_asked_is_no_reason_to_change_anything(
+    run: Run, tmp_path: Path
+) -> None:
+    given = {"FLOWITH_REFRESH_TOKEN": "a-refresh-token", "FLOWITH_IDENTITY_URL": f"https://{IO}"}
+    for api in ("auto", "web"):
+        found = run(**given, FLOWITH_API=api, STATE_FILE=str(tmp_path / "state.json"))
+        assert (found.status, found.env) == (0, {})
 
 
 def test_a_row_for_an_api_that_does_not_work_is_a_problem(

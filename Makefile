@@ -13,7 +13,7 @@ PYTHON_VERSION ?= 3.13
 IMAGE ?= flowith-openai-proxy
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run test check fmt bench soak clients screenshots image clean
+.PHONY: help install dev run doctor test check fmt bench soak clients screenshots image clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ dev: .venv/installed-dev
 
 run: .venv/installed ## start the service on http://localhost:8099 (without a token: a demo)
 	@$(BIN)/python run.py
+
+doctor: .venv/installed ## check settings, network and accounts; say what to put into .env
+	@FLASK_SKIP_DOTENV=1 $(BIN)/flask doctor $(DOCTOR)
 
 test: dev ## run all tests
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal

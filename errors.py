@@ -31,6 +31,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+DOCTOR = "The operator should run `flask doctor`."  # where the account or the address is at fault
+
 
 class ProxyError(Exception):
     """Base of all errors that a caller sees; a class names only what differs from its parent."""

@@ -12,6 +12,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
@@ -22,6 +23,8 @@ DEFAULT_KEY = "123456"
 DEMO_TOKEN = "demo"  # what `make run` sets when it starts the bundled stand-in
 NO_TOKEN = "No Flowith token is set: put FLOWITH_AUTH_TOKEN into .env or the secrets."
 PLACEHOLDERS = {"your_actual_token_here", "changeme", "your_token_here"}
+READ_BY_REQUESTS = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
+READ_BY_REQUESTS |= {"requests_ca_bundle", "curl_ca_bundle"}
 ROW_FIELDS = {
     "model": str, "api": str, "fallbacks": list, "kb_list": list, "context": int, "output": int,
     "name": str, "description": str, "native_tools": bool, "system_role": bool, "images": bool,
@@ -29,7 +32,10 @@ ROW_FIELDS = {
 
 
 class SettingsError(ValueError):
-    """One or more settings are wrong; the message names each of them."""
+    """One or more settings are wrong; the message names each of them, `args` holds them."""
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +74,13 @@ def _tokens(value: str) -> tuple[str, ...]:
 
 
 def _url(value: str) -> str:
-    if value and not value.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        good = False
+    if value and not good:
+        raise ValueError("must start with http:// or https:// and a host")
     return value.rstrip("/") if value.count("/") <= 3 else value
 
 
@@ -182,7 +193,7 @@ class Settings:
         except SettingsError as wrong:
             mistakes.append(str(wrong))
         if mistakes:
-            raise SettingsError("; ".join(mistakes))
+            raise SettingsError(*mistakes)
         return cls(**values)
 
     @classmethod
@@ -289,5 +300,10 @@ def given() -> dict[str, str]:
 
 
 def load() -> Settings:
-    """Settings of this process. Raises SettingsError."""
-    return Settings.from_env(given())
+    """Settings of this process; what requests reads by itself is handed on from `.env`. Raises
+    SettingsError."""
+    environ = given()
+    for name in environ:
+        if name.lower() in READ_BY_REQUESTS:
+            os.environ.setdefault(name, environ[name])
+    return Settings.from_env(environ)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import errors
-from errors import Overloaded, UpstreamError
+from errors import DOCTOR, Overloaded, UpstreamError
 from flowith.login import Login
 from settings import NO_TOKEN, Api, mask
 
@@ -70,8 +70,10 @@ class Accounts:
         `give_back`.
         """
         if not self.all:
-            raise Overloaded(NO_TOKEN, code="no_account", headers={"x-should-retry": "false"})
-        usable = self._usable(api)
+            raise Overloaded(
+                f"{NO_TOKEN} {DOCTOR}", code="no_account", headers={"x-should-retry": "false"}
+            )
+        usable = self.usable(api)
         with self._lock:
             now = time.monotonic()
             healthy = [a for a in usable if a.healthy(now)]
@@ -87,7 +89,7 @@ class Accounts:
     def others(self, api: Api | None, avoid: Collection[Account]) -> bool:
         """Whether a healthy account outside `avoid` is left."""
         now = time.monotonic()
-        return any(a.healthy(now) and a not in avoid for a in self._usable(api))
+        return any(a.healthy(now) and a not in avoid for a in self.usable(api))
 
     def give_back(self, account: Account) -> None:
         with self._lock:
@@ -108,7 +110,8 @@ class Accounts:
             wait = rest if isinstance(refusal, errors.RateLimited) else min(rest, PROBE)
             account.probe_at = now + wait
 
-    def _usable(self, api: Api | None) -> list[Account]:
+    def usable(self, api: Api | None) -> list[Account]:
+        """The accounts that calls to `api` (None: to any) are spread over."""
         kind = "web" if api == "web" else "llm"
         return [a for a in self.all if api is None or a.kind == kind] or self.all
 

@@ -18,6 +18,7 @@ import orjson
 
 import errors
 from errors import (
+    DOCTOR,
     CallerLeft,
     EmptyAnswer,
     Overloaded,
@@ -27,7 +28,7 @@ from errors import (
 )
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Working
 from flowith.accounts import Account, Accounts
-from flowith.dialects import DIALECTS, Decoder, Dialect
+from flowith.dialects import DIALECTS, Decoder, Dialect, moved
 from flowith.files import with_addresses
 from flowith.login import Login
 from flowith.refusal import quote, to_refusal
@@ -100,11 +101,8 @@ class Flowith:
         return {self.dialect_for(model, account).name for account in self.accounts.all}
 
     def url_for(self, dialect: Dialect) -> str:
-        """Where a dialect is; a FLOWITH_API_URL without a path changes the host only."""
-        given = self.settings.flowith_api_url
-        if not given or given.count("/") > 2:
-            return given or dialect.url
-        return f"{given}/{dialect.url.split('/', 3)[3]}"
+        """Where a dialect is."""
+        return moved(dialect.url, self.settings.flowith_api_url)
 
 
 def fitting(wanted: int) -> int:
@@ -313,7 +311,7 @@ class Answer:
         if self._html and re.match(rb"\s*<(!doctype|html)", block, re.I):
             raise UpstreamNotFound(
                 "A web page came in place of an answer: a captive portal, or Flowith's address has"
-                " moved. The operator should run `flask doctor`."
+                f" moved. {DOCTOR}"
             )
         self._html = False
 

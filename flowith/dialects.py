@@ -300,6 +300,13 @@ DIALECTS: dict[str, Dialect] = {
 }
 
 
+def moved(url: str, given: str) -> str:
+    """Where `url` is by the operator's FLOWITH_API_URL; without a path that changes the host."""
+    if not given or given.count("/") > 2:
+        return given or url
+    return f"{given}/{url.split('/', 3)[3]}"
+
+
 def _random_id() -> str:
     """A version 4 UUID without a system call: it has to be new, not unguessable."""
     return str(uuid.UUID(int=random.getrandbits(128), version=4))

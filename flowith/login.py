@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from errors import UpstreamAuth
+from errors import DOCTOR, UpstreamAuth
 from flowith.transport import FOREIGN, Exchange, Transport
 from settings import Settings
 
@@ -24,7 +24,7 @@ EARLY = 90.0  # seconds before its end at which a token is renewed
 LOCK_TIME = 30.0  # seconds to wait for another process that refreshes
 AGAIN = (
     "Flowith's login has ended and could not be renewed. The operator should sign in again and set"
-    " FLOWITH_AUTH_TOKEN and FLOWITH_REFRESH_TOKEN."
+    f" FLOWITH_AUTH_TOKEN and FLOWITH_REFRESH_TOKEN. {DOCTOR}"
 )
 
 
@@ -61,6 +61,10 @@ class Login:
             if self._is_stale(refused):
                 self._refresh(state.get("refresh_token") or self._first, exchange)
         return self.token
+
+    def stored(self) -> str:
+        """The token that the last refresh left, else the one that was set; spends nothing."""
+        return str(self._read().get("access_token") or self.token)
 
     def _is_stale(self, refused: str) -> bool:
         ends = expiry(self.token)
@@ -106,7 +110,7 @@ class Login:
             number, name = tempfile.mkstemp(dir=folder, prefix=f"{self._file.name}.")
         except OSError as wrong:
             raise UpstreamAuth(
-                f"The login was not renewed: {folder} cannot be written (STATE_FILE)."
+                f"The login was not renewed: {folder} cannot be written (STATE_FILE). {DOCTOR}"
             ) from wrong
         try:
             with os.fdopen(number, "w") as file:
@@ -125,7 +129,8 @@ class Login:
         try:
             lock = Path(f"{self._file}.lock").open("w")  # noqa: SIM115 - closed below
         except OSError as wrong:
-            raise UpstreamAuth(f"{self._file}.lock cannot be written (STATE_FILE).") from wrong
+            text = f"{self._file}.lock cannot be written (STATE_FILE). {DOCTOR}"
+            raise UpstreamAuth(text) from wrong
         with lock:
             while True:
                 try:

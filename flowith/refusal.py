@@ -13,7 +13,7 @@ from time import time
 from typing import Any
 
 import errors
-from errors import UpstreamError
+from errors import DOCTOR, UpstreamError
 
 WORDS = 300  # characters of Flowith's own message that a caller gets to see
 QUOTE = 16  # characters in a row that count as a quotation of the prompt
@@ -33,12 +33,11 @@ MEANING: dict[type[UpstreamError], str] = {
     errors.UpstreamRejected: "Flowith rejected the request.",
     errors.ContextTooLong: "The conversation is too long: this model's maximum context length is"
     " exceeded. Shorten the messages.",
-    errors.UpstreamAuth: "Flowith refused the proxy's token: it is wrong or has expired."
-    " The operator should run `flask doctor`.",
+    errors.UpstreamAuth: f"Flowith refused the proxy's token: it is wrong or has expired. {DOCTOR}",
     errors.OutOfCredits: "The proxy's Flowith account is out of credits.",
     errors.RateLimited: "Flowith's rate limit is reached; try again later.",
     errors.UpstreamNotFound: "Flowith does not know this model, or its address has moved."
-    " The operator should run `flask doctor`.",
+    f" {DOCTOR}",
     errors.UpstreamTimeout: "Flowith took too long.",
     UpstreamError: "Flowith failed to answer.",
 }

@@ -17,7 +17,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
 
-from errors import UpstreamCut, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from errors import DOCTOR, UpstreamCut, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 
 FOREIGN = (
     requests.RequestException,
@@ -373,29 +373,37 @@ def _share_context(pool: Any) -> None:
     pool.conn_kw["ssl_context"] = context
 
 
-def _was_dropped(wrong: BaseException | None) -> bool:
+def _was_dropped(wrong: BaseException) -> bool:
     """Whether the root cause is a connection that the other side had closed."""
+    dropped = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)  # RemoteDisconnected is one
+    return any(isinstance(one, dropped) for one in causes(wrong))
+
+
+def causes(wrong: BaseException | None) -> Iterator[BaseException]:
+    """An exception and what lies beneath it, the outermost first."""
     for _ in range(10):
-        if isinstance(wrong, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)):
-            return True  # http.client.RemoteDisconnected is a ConnectionResetError
         if wrong is None:
             break
+        yield wrong
         inner = [arg for arg in wrong.args if isinstance(arg, BaseException)]
         wrong = wrong.__cause__ or wrong.__context__ or (inner[0] if inner else None)
-    return False
 
 
 def to_error(wrong: Exception, url: str) -> UpstreamError:
     """Map what requests, urllib3 and the socket raise, in one place, sending and reading alike."""
     host = urllib3.util.parse_url(url).host
     if isinstance(wrong, requests.exceptions.SSLError):
-        return UpstreamUnreachable(f"No secure connection to Flowith ({host}): TLS failed.")
+        return UpstreamUnreachable(
+            f"No secure connection to Flowith ({host}): TLS failed. {DOCTOR}"
+        )
     if isinstance(wrong, requests.exceptions.ProxyError):
-        return UpstreamUnreachable(f"The HTTP proxy on the way to Flowith ({host}) refused.")
+        return UpstreamUnreachable(
+            f"The HTTP proxy on the way to Flowith ({host}) refused. {DOCTOR}"
+        )
     if isinstance(wrong, requests.ConnectTimeout):
-        return UpstreamTimeout(f"Flowith ({host}) did not accept a connection in time.")
+        return UpstreamTimeout(f"Flowith ({host}) did not accept a connection in time. {DOCTOR}")
     if isinstance(wrong, requests.ConnectionError) and _never_connected(wrong):
-        return UpstreamUnreachable(f"Flowith ({host}) cannot be reached; run `flask doctor`.")
+        return UpstreamUnreachable(f"Flowith ({host}) cannot be reached. {DOCTOR}")
     return UpstreamCut(f"Flowith ({host}) broke off the connection before the answer was complete.")
 
 

@@ -99,6 +99,15 @@ def test_a_mistake_is_told_with_its_name_and_value(name: str, value: str) -> Non
         Settings.from_env(given)
 
 
+@pytest.mark.parametrize("url", ["http://", "https://[::1", "http://a:b", "ftp://a", "http:/a"])
+def test_an_address_that_is_none_is_told(url: str) -> None:
+    given = {"MODELS_FILE": str(ROOT / "models.json"), "FLOWITH_API_URL": url}
+    with pytest.raises(
+        SettingsError, match=r"^FLOWITH_API_URL must start with http:// or https://"
+    ):
+        Settings.from_env(given)
+
+
 def test_a_mistake_in_a_secret_does_not_show_it() -> None:
     given = {"FLOWITH_AUTH_TOKEN": "flo_gehëim", "MODELS_FILE": str(ROOT / "models.json")}
     with pytest.raises(SettingsError, match=r"^FLOWITH_AUTH_TOKEN may hold") as failure:
@@ -205,5 +214,5 @@ def test_the_image_gets_every_package_and_no_more_than_is_named() -> None:
 
 def test_make_alone_lists_the_verbs() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for verb in ("install", "run", "test", "check", "fmt", "bench", "image"):
+    for verb in ("install", "run", "doctor", "test", "check", "fmt", "bench", "image"):
         assert f"make {verb} " in listed

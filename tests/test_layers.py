@@ -72,7 +72,9 @@ ALLOWED: dict[str, set[str]] = {
     },
     "worker": {"gevent_worker"},
     "gevent_worker": set(),
-    "wsgi": {"proxy", "settings"},
+    "diagnosis": {"flowith", "settings"},
+    "doctor": {"diagnosis", "flowith", "pages", "settings"},
+    "wsgi": {"doctor", "proxy", "settings"},
 }
 MODULES = sorted([*ROOT.glob("*.py"), *(ROOT / "flowith").glob("*.py")])
 OURS = {path.stem for path in ROOT.glob("*.py")} | {"flowith"}

@@ -11,6 +11,8 @@ import trustme
 from conftest import Server, deltas
 from fake_flowith import DROP, HANG, FakeFlowith, web, words
 
+from errors import DOCTOR
+
 WORDS = "word " * 300
 
 
@@ -85,6 +87,7 @@ def test_a_server_that_cannot_show_who_it_is_gets_no_token(
     wrong = json.loads(response.read())["error"]
     assert (response.status, wrong["code"]) == (502, "upstream_unreachable")
     assert "TLS" in wrong["message"]
+    assert wrong["message"].endswith(DOCTOR)
     assert not fake.requests
     connection.close()
     server.stop()

@@ -1,0 +1,123 @@
+"""What the doctor concludes: where calls go by the settings, how bad a finding is, what to change.
+
+Pure; knows nothing of the network or of the command line.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from flowith.accounts import Account, Accounts
+from flowith.dialects import DIALECTS, moved
+from flowith.probe import ALIVE, Probe
+from settings import APIS, Api, Settings
+
+Mark = Literal["ok", "note", "warning", "problem"]
+Way = tuple[Account, Api]
+NO_WAY = (
+    "This machine does not reach Flowith: see to its network, a firewall, HTTPS_PROXY, or the"
+    " address in FLOWITH_API_URL."
+)
+PORTAL = (
+    "Something between here and Flowith answers in its place: on a network that asks for a sign-in"
+    " open any page in a browser; else the firewall has to let this machine through, or the"
+    " address in FLOWITH_API_URL is wrong."
+)
+REMEDIES = {
+    "no_credits": "The account has no credits: top it up at Flowith, or set another token.",
+    "rate_limited": "Flowith's rate limit is reached: wait a minute.",
+    "empty": "Flowith answers without a word, which comes and goes: wait a minute.",
+    "refused": "The token is wrong, revoked or has expired: sign in at Flowith again and set"
+    " FLOWITH_AUTH_TOKEN.",
+    "not_found": "Flowith has moved, or none of the models asked for exists any more: try another"
+    " row (--model NAME); else take the address that the web app calls (a browser's developer"
+    " tools show it) or a newer version of this service, and set FLOWITH_API_URL.",
+    "unknown_model": "Give that row of models.json another model.",
+    "rejected": "Flowith wants the request otherwise, see its words above: try another row"
+    " (--model NAME).",
+    "redirect": PORTAL,
+    "web_page": PORTAL,
+    "other_api": "The address belongs to another of Flowith's APIs: empty FLOWITH_API_URL, or set"
+    " FLOWITH_API to fit it.",
+    "failed": "Flowith has trouble of its own: wait, and run this again.",
+    "timeout": "Flowith is slow or overloaded: wait, and run this again, perhaps with the row of a"
+    " small model (--model NAME).",
+    "no_dns": NO_WAY,
+    "no_connection": NO_WAY,
+    "proxy": "The proxy in HTTPS_PROXY is wrong or does not let this machine through; hosts that"
+    " need none belong into NO_PROXY.",
+    "tls": "No secure connection to Flowith: the line of its host above says why.",
+}
+
+
+def ways(settings: Settings, accounts: Accounts) -> set[Way]:
+    """Which accounts go to which API: by the rows of models.json, else by FLOWITH_API, else by the
+    shape of the token."""
+    chosen = next((api for api in APIS if api == settings.flowith_api), None)
+    wanted = {row.api or chosen for row in settings.models.values()}
+    return {(account, api or account.kind) for api in wanted for account in accounts.usable(api)}
+
+
+def address(settings: Settings, api: Api) -> str:
+    """Where the service looks for an API by these settings."""
+    return moved(DIALECTS[api].url, settings.flowith_api_url)
+
+
+def to_mark(probe: Probe, needed: bool, last: bool, chosen: bool) -> Mark:
+    """How bad it is. `needed`: the service itself goes this way; `last`: no later probe at this
+    address did better; `chosen`: the operator named the model."""
+    outcome = probe.said.outcome
+    if outcome == "worked":
+        return "ok"
+    if not needed:
+        return "note"
+    if outcome == "unknown_model":
+        return "problem" if chosen else "warning"
+    if not last:
+        return "note"
+    return "warning" if outcome in ("empty", "rate_limited") else "problem"
+
+
+def to_change(settings: Settings, accounts: Accounts, probes: Sequence[Probe]) -> dict[str, str]:
+    """The settings with which more accounts reach Flowith; none if they all do, or none would help.
+
+    What is nearest to these settings comes first: the address as it is or as it was shipped, then
+    every host and every whole address that showed life; the API as it is, then by the token.
+    """
+    alive = {
+        (probe.account, probe.api, probe.url) for probe in probes if probe.said.outcome in ALIVE
+    }
+    probed = {probe.account for probe in probes}
+    whole = sorted(url for _, _, url in alive)
+    hosts = [f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" for url in whole]
+
+    def sorted_out(changed: Settings) -> tuple[set[Way], set[Way]]:
+        """The ways that lead somewhere, and those that do not."""
+        going = {way for way in ways(changed, accounts) if way[0] in probed}
+        good = {way for way in going if (*way, address(changed, way[1])) in alive}
+        return good, going - good
+
+    def reached(changes: dict[str, Any]) -> tuple[int, int]:
+        good, _ = sorted_out(replace(settings, **changes))
+        return len({account for account, _ in good}), len(good)
+
+    if not sorted_out(settings)[1]:
+        return {}
+    urls = [settings.flowith_api_url, "", *hosts, *whole]
+    apis = [settings.flowith_api, "auto", *APIS]
+    near = [(apis[0], urls[0]), (apis[0], ""), ("auto", urls[0])]
+    tries = [*near, *product(apis, urls)]
+    best = max(({"flowith_api": api, "flowith_api_url": url} for api, url in tries), key=reached)
+    changed = {name: text for name, text in best.items() if text != getattr(settings, name)}
+    return {name.upper(): text for name, text in changed.items()}
+
+
+def remedies(settings: Settings, accounts: Accounts, probes: Sequence[Probe]) -> list[str]:
+    """What else is to be done where the service goes by these settings, the commonest first."""
+    going = ways(settings, accounts)
+    last = {(p.account, p.api): p for p in probes if p.url == address(settings, p.api)}
+    found = [probe.said.outcome for way, probe in last.items() if way in going]
+    found.sort(key=found.count, reverse=True)
+    return list(dict.fromkeys(REMEDIES[outcome] for outcome in found if outcome in REMEDIES))

@@ -1,0 +1,230 @@
+"""`flask doctor`: are the settings, the way to Flowith and the accounts right, and what to change.
+
+Knows nothing of OpenAI or of Flowith's wire; `diagnosis.py` judges what is found here.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from diagnosis import Mark, address, remedies, to_change, to_mark, ways
+from flowith.accounts import Account, Accounts
+from flowith.client import Flowith
+from flowith.login import expiry
+from flowith.probe import Asking, Probe, addresses
+from flowith.reach import PATIENCE, UNSENT, Said, side_by_side, survey, to_host
+from pages import VERSION
+from settings import APIS, Settings, SettingsError, given, load
+
+LATEST = 253_402_300_799.0  # Unix seconds; the end of the year 9999
+
+
+class Report:
+    """What was found, told line by line at once, or as one JSON object at the end."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.findings: list[dict[str, Any]] = []
+        self.at_most = self.sent = 0
+        self.env: dict[str, str] = {}
+        self.advice: list[str] = []
+
+    def add(self, mark: Mark, check: str, text: str, **about: Any) -> None:
+        self.findings.append({"mark": mark, "check": check, "text": text, **about})
+        if not self.as_json:
+            click.echo(f"{mark:8} {check:9} {text}")
+
+    @property
+    def status(self) -> int:
+        if any(finding["mark"] == "problem" for finding in self.findings):
+            return 1
+        return 0 if self.sent else 2
+
+    def close(self) -> None:
+        if self.as_json:
+            requests = {"at_most": self.at_most, "sent": self.sent}
+            whole = {"status": self.status, "findings": self.findings, "requests": requests}
+            click.echo(json.dumps({**whole, "env": self.env, "advice": self.advice}))
+            return
+        click.echo()
+        if self.env:
+            click.echo("Put into .env (or the secrets), and start the service again:\n")
+            click.echo("".join(f"{name}={text}\n" for name, text in self.env.items()))
+        for line in self.advice:
+            click.echo(line)
+
+
+@click.command()
+@click.option("--model", "asked", metavar="NAME", help="Ask with this row of models.json.")
+@click.option("--all", "everything", is_flag=True, help="Go on to all addresses when one worked.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(asked: str | None, everything: bool, as_json: bool) -> None:
+    """Check settings, network and accounts against Flowith, and say what to change.
+
+    Each account is asked one tiny question at each address that Flowith's APIs have had, until one
+    works. Flowith bills those that succeed. Exit status: 0 all is well, 1 something is wrong, 2 it
+    could not be checked (no usable token, an unknown option or model, Ctrl-C).
+    """
+    report = Report(as_json)
+    try:
+        examine(report, asked, everything)
+    except KeyboardInterrupt:
+        click.echo("\nStopped before the end.", err=True)
+        sys.exit(2)
+    report.close()
+    sys.exit(report.status)
+
+
+def examine(report: Report, asked: str | None, everything: bool) -> None:
+    """All checks, in order. Raises click.BadParameter for a model that has no row."""
+    try:
+        settings = load()
+    except SettingsError as wrong:
+        for mistake in wrong.args:
+            report.add("problem", "settings", mistake)
+        report.advice = ["Correct this first, in .env or in the environment."]
+        return
+    model = settings.find_model(asked) if asked else None
+    if asked and model is None:
+        raise click.BadParameter(
+            f"{settings.models_file} has no row {asked!r}.", None, None, "model"
+        )
+    flowith = Flowith(settings, f"flowith-openai-proxy/{VERSION}")
+    check_settings(report, settings)
+    check_state_file(report, settings)
+    down = check_network(report, settings, flowith.accounts)
+    tokens = {account: check_login(report, account) for account in flowith.accounts.all}
+    asking = Asking(settings, flowith.agent, down, model, everything)
+    probes = ask_all(report, asking, flowith.accounts, tokens)
+    conclude(report, settings, flowith.accounts, probes)
+
+
+def check_settings(report: Report, settings: Settings) -> None:
+    names = {setting.name.upper() for setting in Settings.described()}
+    report.add("ok", "settings", f"{len(names)} read, none of them wrong")
+    for warning in settings.warnings():
+        report.add("warning", "settings", warning)
+    for name in sorted(name for name in given() if name.startswith("FLOWITH_")):
+        if name not in names:
+            report.add("warning", "settings", f"{name} is no setting: nothing reads it")
+    if settings.flowith_refresh_token and not settings.flowith_identity_key:
+        text = "FLOWITH_IDENTITY_KEY is empty, without which Flowith renews no login"
+        report.add("warning", "settings", text)
+    report.add("ok", "models", f"{len(settings.models)} rows in {settings.models_file}")
+
+
+def check_state_file(report: Report, settings: Settings) -> None:
+    """Whether a renewed login can be kept; leaves nothing behind."""
+    file = Path(settings.state_file)
+    if not settings.flowith_refresh_token:
+        report.add("ok", "state", "not needed, as there is no FLOWITH_REFRESH_TOKEN")
+        return
+    try:
+        tempfile.TemporaryFile(dir=file.resolve().parent).close()  # noqa: SIM115
+        for there in (file, Path(f"{file}.lock")):
+            if there.exists():
+                there.open("r+").close()  # noqa: SIM115
+        report.add("ok", "state", f"{file} can be written")
+    except OSError as wrong:
+        text = f"{file} cannot be written ({wrong.strerror}): the login would be lost when it is"
+        report.add("problem", "state", f"{text} renewed. Set STATE_FILE to a place that can be.")
+
+
+def check_network(report: Report, settings: Settings, accounts: Accounts) -> dict[str, Said]:
+    """The hosts that cannot be reached, and why."""
+    going = {api for _, api in ways(settings, accounts)} or set(APIS)
+    in_use = [to_host(address(settings, api)) for api in APIS if api in going]
+    if settings.flowith_refresh_token:
+        in_use.append(to_host(settings.flowith_identity_url))
+    known = [to_host(url) for api in APIS for url in addresses(api, settings.flowith_api_url)]
+    down, patience = {}, min(settings.connect_timeout, PATIENCE)
+    for step in survey(list(dict.fromkeys(in_use + known)), patience):
+        spare = step.host and step.host not in in_use
+        mark: Mark = "note" if spare else "warning" if step.check == "clock" else "problem"
+        text = f"{step.host} {step.said.words}{' (not in use)' if spare else ''}".strip()
+        if step.said.outcome == "worked":
+            mark = "ok"
+        elif step.host:
+            down[step.host] = step.said
+        report.add(mark, step.check, text, host=step.host)
+    return down
+
+
+def check_login(report: Report, account: Account) -> str:
+    """The token to ask with, empty when it would be refused; a refresh token is not spent."""
+    token = account.login.stored() if account.login else account.token
+    ends = expiry(token)
+    end = time.gmtime(min(ends or 0.0, LATEST))
+    when = "" if ends is None else time.strftime("%Y-%m-%d %H:%M UTC", end)
+    if not token or (ends is not None and ends <= time.time()):
+        said = f"account {account.name}: the web login {f'ended {when}' if when else 'is to come'}"
+        if account.login:
+            text = f"{said}; the service renews it at its next call. Make one, then run this again."
+            report.add("warning", "login", text, account=account.name)
+        else:
+            text = f"{said}: sign in at Flowith again and set FLOWITH_AUTH_TOKEN (a flo_... key"
+            report.add("problem", "login", f"{text} lasts longer).", account=account.name)
+        return ""
+    kind = f"a web login, good until {when}" if when else "neither a flo_... key nor a web login"
+    kind = "a flo_... key" if account.kind == "llm" else kind
+    mark: Mark = "ok" if when or account.kind == "llm" else "warning"
+    report.add(mark, "login", f"account {account.name}: {kind}", account=account.name)
+    return token
+
+
+def ask_all(
+    report: Report, asking: Asking, accounts: Accounts, tokens: dict[Account, str]
+) -> list[Probe]:
+    """Name the cost, then ask with every token that is not empty; one line for each probe."""
+    settings, probes = asking.settings, list[Probe]()
+    tokens = {account: token for account, token in tokens.items() if token}
+    report.at_most = len(tokens) * sum(map(asking.at_most, APIS))
+    if report.at_most:
+        text = f"Asking Flowith: up to {report.at_most} small requests; each that succeeds is"
+        click.echo(f"{text} billed by Flowith as one short answer.", err=report.as_json)
+    for account, token in tokens.items():
+        found = side_by_side(partial(asking.ask, account, token), APIS)
+        for api in APIS:
+            last = {probe.url: probe for probe in found[api]}
+            here = address(settings, api) if (account, api) in ways(settings, accounts) else ""
+            for probe in found[api]:
+                is_last = probe is last[probe.url]
+                mark = to_mark(probe, probe.url == here, is_last, probe.model is asking.model)
+                add_probe(report, mark, probe)
+            probes += found[api]
+    return probes
+
+
+def add_probe(report: Report, mark: Mark, probe: Probe) -> None:
+    form, model, said = "Bearer" if probe.bearer else "bare", probe.model.upstream[0], probe.said
+    sent = said.outcome not in UNSENT
+    report.sent += sent
+    text = f"{probe.account.name} {probe.api} {probe.url} ({form}, {model}): "
+    text += said.words if sent else "not asked, as the host cannot be reached"
+    about: dict[str, Any] = {
+        "account": probe.account.name,
+        "api": probe.api,
+        "url": probe.url,
+        "form": form,
+    }
+    about |= {"model": model, "outcome": said.outcome, "http_status": said.status}
+    report.add(mark, "account", text, **about)
+
+
+def conclude(report: Report, settings: Settings, accounts: Accounts, probes: list[Probe]) -> None:
+    report.env = to_change(settings, accounts, probes)
+    changes: dict[str, Any] = {name.lower(): text for name, text in report.env.items()}
+    report.advice = remedies(replace(settings, **changes), accounts, probes)
+    if report.status == 0:
+        well = "" if report.advice else "All is well: "
+        report.advice.append(f"{well}nothing has to be changed in .env.")
+    elif not (report.advice or report.env):
+        asked = "No account could be asked. " if not report.sent else ""
+        report.advice = [f"{asked}The lines above say what is to be done."]

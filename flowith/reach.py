@@ -1,0 +1,195 @@
+"""Whether a host can be reached from here, and if not, why: proxy, name, TLS, clock.
+
+Sends no token anywhere. Knows nothing of Flowith's APIs.
+"""
+
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from flowith.transport import FOREIGN, causes
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+PATIENCE = 10.0  # seconds for a name, and for a connection, at most
+CLOCK_LIMIT = 300.0  # seconds by which a clock may be wrong without harm
+UNSENT = {"no_dns", "no_connection", "proxy", "tls"}  # outcomes that mean that nothing was sent
+NO_DNS = "has no address: the name is wrong, or there is no DNS here"
+CLOCK = "or this machine's clock is wrong"
+CERTIFICATE = {  # OpenSSL's X509_V_ERR_*
+    9: f"its certificate is not valid yet, {CLOCK}",
+    10: f"its certificate has expired, {CLOCK}",
+    62: "its certificate belongs to another host: a captive portal, or a wrong address",
+}
+UNKNOWN_ISSUER = (
+    "nobody whom this machine trusts has signed its certificate: a company's proxy or a virus"
+    " scanner reads along (name its certificate in REQUESTS_CA_BUNDLE), or somebody else does"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was found out, as a stable word and in plain words; `status` is HTTP's, if any.
+
+    Here `outcome` is worked, no_dns, no_connection, proxy, tls, timeout, failed or clock.
+    """
+
+    outcome: str
+    words: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One look, at a host (scheme, name and port) or, where that is empty, at this machine.
+
+    `check` is proxy, dns, connect or clock.
+    """
+
+    check: str
+    host: str
+    said: Said
+
+
+def to_host(url: str) -> str:
+    """Scheme, name and port of a URL."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def open_session() -> requests.Session:
+    """Proxies and certificates from the environment, as the service takes them; no netrc, which
+    would put another token in the place of ours, and no redirects, not even a look at where to."""
+    session = requests.Session()
+    session.headers.clear()
+    session.auth = lambda request: request
+    session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
+    return session
+
+
+def survey(hosts: Sequence[str], patience: float) -> Iterator[Step]:
+    """Look at all hosts side by side, with `patience` seconds for a name and for a connection; a
+    host that fails a step is left out of the next."""
+    proxies = {host: _proxy(host) for host in hosts}
+    for host in hosts:
+        if proxies[host]:
+            yield Step("proxy", host, Said("worked", f"is reached through {proxies[host]}"))
+    if not any(proxies.values()):
+        yield Step("proxy", "", Said("worked", "there is none on the way"))
+    if text := _bad_certificates():
+        yield Step("proxy", "", Said("tls", text))
+    slow = Said("no_connection", f"did not answer within {patience:g} seconds")
+    direct = [host for host in hosts if not proxies[host]]
+    names = side_by_side(_look_up, direct, patience)
+    yield from (Step("dns", host, names.get(host, slow)) for host in direct)
+    up = [h for h in hosts if proxies[h] or (h in names and names[h].outcome == "worked")]
+    knocks = side_by_side(partial(_knock, patience), up, 3 * patience)
+    yield from (Step("connect", host, knocks.get(host, (slow, None))[0]) for host in up)
+    ahead = [seconds for _, seconds in knocks.values() if seconds is not None]
+    if ahead and min(map(abs, ahead)) > CLOCK_LIMIT:
+        text = f"this machine's is {abs(ahead[0]) / 60:.0f} minutes"
+        yield Step("clock", "", Said("clock", f"{text} {'fast' if ahead[0] > 0 else 'slow'}"))
+
+
+def side_by_side(
+    work: Callable[[Item], Found], items: Iterable[Item], patience: float | None = None
+) -> dict[Item, Found]:
+    """What `work` makes of each item within `patience` seconds (None: for ever). In threads that
+    nobody waits for on Ctrl-C, as a name server may need half a minute to say nothing."""
+    found: dict[Item, Found] = {}
+
+    def one(item: Item) -> None:
+        found[item] = work(item)
+
+    threads = [threading.Thread(target=one, args=(item,), daemon=True) for item in items]
+    for thread in threads:
+        thread.start()
+    until = None if patience is None else time.monotonic() + patience
+    for thread in threads:
+        thread.join(None if until is None else max(0.0, until - time.monotonic()))
+    return dict(found)
+
+
+def _proxy(url: str) -> str:
+    """The proxy that requests takes from the environment, without its password."""
+    found = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    return re.sub(r"//[^/]*@", "//", found or "")
+
+
+def _bad_certificates() -> str:
+    """Why the certificates that the environment names are of no use; empty if they are."""
+    with requests.Session() as session:
+        place = session.merge_environment_settings("https://", {}, None, None, None)["verify"]
+    if not isinstance(place, str):
+        return ""
+    try:
+        folder = Path(place).is_dir()
+        ssl.create_default_context(
+            cafile=None if folder else place, capath=place if folder else None
+        )
+    except OSError:  # ssl.SSLError is one
+        return f"REQUESTS_CA_BUNDLE: {place} is no file of certificates"
+    return ""
+
+
+def _look_up(url: str) -> Said:
+    try:
+        found = socket.getaddrinfo(urlsplit(url).hostname, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return Said("no_dns", NO_DNS)
+    return Said("worked", "is " + ", ".join(dict.fromkeys(str(info[4][0]) for info in found)))
+
+
+def _knock(patience: float, url: str) -> tuple[Said, float | None]:
+    """Whether a host answers at all, and the seconds by which this machine's clock is ahead of its
+    clock."""
+    try:
+        with open_session() as session:
+            answer = session.head(url, timeout=patience)
+    except FOREIGN as wrong:
+        return to_said(wrong), None
+    try:
+        date = parsedate_to_datetime(answer.headers["Date"])
+    except (KeyError, ValueError):
+        return Said("worked", "answers", answer.status_code), None
+    return Said("worked", "answers", answer.status_code), time.time() - date.timestamp()
+
+
+def to_said(wrong: Exception) -> Said:
+    """Foreign exceptions in plain words; their own may quote headers or a proxy's password."""
+    beneath = list(causes(wrong))
+
+    def has(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(one, kinds) for one in beneath)
+
+    if has(requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL):
+        return Said("proxy", "is not let through by the HTTP proxy, or that cannot be reached")
+    if has(requests.exceptions.InvalidSchema):
+        return Said("proxy", "needs a proxy that is http:// or https:// (see HTTPS_PROXY)")
+    for one in beneath:
+        if isinstance(one, ssl.SSLCertVerificationError):
+            why = CERTIFICATE.get(one.verify_code, UNKNOWN_ISSUER)
+            return Said("tls", f"cannot show who it is: {why}")
+        if isinstance(one, ssl.SSLError):
+            return Said("tls", f"does not speak TLS there, or is disturbed ({one.reason})")
+    if has(socket.gaierror):
+        return Said("no_dns", NO_DNS)
+    if has(requests.ConnectTimeout):
+        return Said("no_connection", "accepts no connection in time: a firewall swallows it")
+    if has(urllib3.exceptions.NewConnectionError):
+        return Said("no_connection", "cannot be reached: nothing listens there, or no network")
+    if has(requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
+        return Said("timeout", "gives no answer in time")
+    return Said("failed", "breaks off the connection")

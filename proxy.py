@@ -14,7 +14,6 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
-import models
 from call import Call, merged
 from caller import Caller
 from catalogue import to_listing
@@ -98,7 +97,6 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(api)
     app.register_blueprint(site)
     app.register_blueprint(monitoring)
-    app.cli.add_command(models.commands)
     inner = app.wsgi_app
     app.wsgi_app = lambda environ, start_response: inner(  # type: ignore[method-assign]
         normalised(environ), start_response

@@ -3,17 +3,20 @@
 import click
 from flask import Flask
 
-from doctor import doctor
 from proxy import create_app
 from settings import SettingsError, load
 
+asked = click.get_current_context(silent=True)  # by `flask`; gunicorn has no use for its commands
 try:
     app = create_app(load())
 except SettingsError:
-    # `flask` is looking for its commands: the doctor has to be found to say what is wrong. Nothing
-    # else starts with wrong settings, `flask run` least of all.
-    looking = click.get_current_context(silent=True)
-    if not (looking and isinstance(looking.command, click.Group)):
+    # The doctor has to be found, to say what is wrong. Nothing else starts with wrong settings,
+    # `flask run` least of all.
+    if not (asked and isinstance(asked.command, click.Group)):
         raise
     app = Flask(__name__)
-app.cli.add_command(doctor)
+if asked:
+    from commands import ALL
+
+    for command in ALL:
+        app.cli.add_command(command)

@@ -159,7 +159,8 @@ def test_the_files_that_the_readme_links_to_are_there() -> None:
 
 def test_every_module_has_its_line_in_the_readme() -> None:
     modules = [path.name for path in ROOT.glob("*.py")]
-    modules += [f"flowith/{path.name}" for path in (ROOT / "flowith").glob("[a-z]*.py")]
+    for package in ("commands", "flowith"):
+        modules += [f"{package}/{path.name}" for path in (ROOT / package).glob("[a-z]*.py")]
     assert [name for name in modules if f"`{name}`" not in README] == []
 
 

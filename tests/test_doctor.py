@@ -36,8 +36,8 @@ from fake_flowith import (
 )
 
 import errors
-from diagnosis import REMEDIES
-from doctor import doctor
+from commands.diagnosis import REMEDIES
+from commands.doctor import doctor
 from errors import DOCTOR
 from flowith.probe import KNOWN, WORDS, addresses, rows_for
 from flowith.reach import UNSENT, side_by_side
@@ -687,7 +687,7 @@ def test_errors_about_the_way_and_the_login_name_the_doctor(
     fake.reply(error(400, "already used"), path="/auth/v1/token")
     told = api(**{"RETRY_ATTEMPTS": "1", **login, **given}).post()
     assert told.status_code >= 500
-    assert told.json["error"]["message"].endswith(DOCTOR)
+    assert DOCTOR in told.json["error"]["message"]
 
 
 def flask(*arguments: str, cwd: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -703,7 +703,7 @@ def tree(tmp_path: Path) -> Path:
     copy.mkdir()
     for name in [path.name for path in ROOT.glob("*.py")] + ["models.json", "Makefile"]:
         shutil.copy(ROOT / name, copy)
-    for name in ("flowith", "templates"):
+    for name in ("commands", "flowith", "templates"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 

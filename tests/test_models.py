@@ -2,9 +2,13 @@
 
 import base64
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from conftest import KEY, ROOT, TOKEN, WEB_TOKEN, MakeApi
 from fake_flowith import CUT, HANG, FakeFlowith, Reply, error, json_reply, web
 from openai.types import Model as OpenAIModel
 
-from models import write_rows
+from commands.models import models, write_rows
 from proxy import create_app
 from settings import Settings, SettingsError, read_models, read_rows
 
@@ -61,9 +65,9 @@ def run(fake: FakeFlowith, file: Path) -> Run:
     def invoke(*args: str, **environ: str) -> Result:
         given = {"API_KEY": KEY, "FLOWITH_AUTH_TOKEN": WEB_TOKEN, "FLOWITH_API_URL": fake.url}
         given |= {"MODELS_FILE": str(file), "CONNECT_TIMEOUT": "5", **environ}
-        result = (
-            create_app(Settings.from_env(given)).test_cli_runner().invoke(args=["models", *args])
-        )
+        app = create_app(Settings.from_env(given))
+        app.cli.add_command(models)
+        result = app.test_cli_runner().invoke(args=["models", *args])
         assert TOKEN not in result.output
         assert WEB_TOKEN not in result.output
         return result
@@ -322,9 +326,24 @@ def test_list_shows_a_row_a_line_with_what_is_special(run: Run, file: Path) -> N
     assert [row["id"] for row in rows] == ["a", "quick", "k", "n"]
 
 
-def test_flask_help_lists_the_command() -> None:
-    app = create_app(Settings.from_env({"MODELS_FILE": str(ROOT / "models.json")}))
-    assert re.search("^  models ", app.test_cli_runner().invoke(args=["--help"]).output, re.M)
+def flask(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flask", *args]
+    environ = {"PATH": os.environ["PATH"], "FLASK_SKIP_DOTENV": "1", **environ}
+    return subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+
+
+def test_flask_help_lists_the_commands() -> None:
+    told = flask("--help").stdout
+    for name in ("doctor", "models"):
+        assert re.search(f"^  {name} ", told, re.M)
+
+
+def test_wrong_settings_are_the_doctor_s_business() -> None:
+    told = flask("models", "list", PORT="many")
+    assert told.returncode == 1
+    assert told.stderr == "Error: The settings are wrong; `flask doctor` says which.\n"
 
 
 def test_the_list_is_what_openai_s_client_and_uis_read(api: MakeApi, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def tree(tmp_path: Path) -> Path:
     for name in [path.name for path in ROOT.glob("*.py")] + ["models.json", ".env.example"]:
         shutil.copy(ROOT / name, copy)
     shutil.copy(ROOT / "tests" / "fake_flowith.py", copy / "tests")
-    for name in ("flowith", "static", "templates"):
+    for name in ("commands", "flowith", "static", "templates"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 

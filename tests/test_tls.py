@@ -87,7 +87,7 @@ def test_a_server_that_cannot_show_who_it_is_gets_no_token(
     wrong = json.loads(response.read())["error"]
     assert (response.status, wrong["code"]) == (502, "upstream_unreachable")
     assert "TLS" in wrong["message"]
-    assert wrong["message"].endswith(DOCTOR)
+    assert DOCTOR in wrong["message"]
     assert not fake.requests
     connection.close()
     server.stop()

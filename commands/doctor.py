@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from diagnosis import Mark, address, remedies, to_change, to_mark, ways
+from commands.diagnosis import Mark, address, remedies, to_change, to_mark, ways
 from flowith.accounts import Account, Accounts
 from flowith.client import Flowith
 from flowith.login import expiry

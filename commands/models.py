@@ -28,14 +28,21 @@ NO_OWN_LIST = (
 )
 Rows = dict[str, Any]
 
-commands = AppGroup("models", help="Show models.json, or compare it with Flowith's lists.")
+models = AppGroup("models", help="Show models.json, or compare it with Flowith's lists.")
 
 
-@commands.command("list")
+def _flowith() -> Flowith:
+    flowith: Flowith | None = current_app.extensions.get("flowith")
+    if flowith is not None:
+        return flowith
+    raise click.ClickException("The settings are wrong; `flask doctor` says which.")
+
+
+@models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="All fields, as JSON.")
 def show(as_json: bool) -> None:
     """Show the rows of models.json."""
-    flowith: Flowith = current_app.extensions["flowith"]
+    flowith = _flowith()
     rows = flowith.settings.models.values()
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], ensure_ascii=False, indent=1))
@@ -64,11 +71,11 @@ def marks(model: Model) -> Iterator[str]:
         yield f"{len(model.kb_list)} knowledge bases"
 
 
-@commands.command("refresh")
+@models.command("refresh")
 @click.option("--write", is_flag=True, help="Write the file; without this nothing is written.")
 def refresh(write: bool) -> None:
     """Compare models.json with the models that Flowith lists for each account."""
-    flowith: Flowith = current_app.extensions["flowith"]
+    flowith = _flowith()
     path = Path(flowith.settings.models_file)
     live, whole, failed = collect(flowith)
     if not live:

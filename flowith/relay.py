@@ -17,10 +17,10 @@ from flowith.transport import FOREIGN, Exchange, to_error
 
 ROOM = 262_144  # bytes a slow caller may leave unread before the reader stops reading
 TICK = 0.05  # seconds between two looks at the deadlines, for all calls together
-BEAT = 0.01  # seconds between two rounds of readers that let tokens gather
+BEAT = 0.005  # seconds between two rounds of readers that let tokens gather
 LINGER = 2.0  # seconds the reader may look for the end of the HTTP body after the answer's end
 CROWD = 100  # calls at once, up to which every token travels alone
-PAUSE = 0.05  # seconds to let tokens gather above that: two or three, at the usual pace
+PAUSE = 0.045  # seconds to let tokens gather above that: two or three, at the usual pace
 AT_ONCE = 0.001  # seconds; a read that took less has found its bytes waiting
 BURST, BURST_PAUSE = 8, 0.002  # so many of them in a row are a burst, and what it may gather
 CRUSH, LONG_PAUSE = 600, 0.07  # the same for a worker that is near its end

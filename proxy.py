@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from call import Call, merged
 from caller import Caller
-from catalogue import to_listing
+from catalogue import PASSED_ON, to_listing
 from chat import ChatRequest, parse_completion, parse_request
 from completion import (
     Envelope,
@@ -255,7 +255,8 @@ def _answer(
         raise
     response.call_on_close(call.close)
     record.dialect = call.dialect()
-    unused = () if record.dialect == "llm" else tuple(chat.options)
+    wanted = (*chat.options, *(("web_search_options",) if chat.online else ()))
+    unused = [name for name in wanted if record.dialect not in PASSED_ON[name]]
     if ignored := [name for name in (*chat.ignored, *unused) if PARAMETER.fullmatch(name)]:
         response.headers["X-Ignored-Params"] = ", ".join(ignored[:32])
     return response

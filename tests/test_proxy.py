@@ -226,6 +226,9 @@ def test_what_has_no_effect_is_named_in_a_header(api: MakeApi, fake: FakeFlowith
     response = api(FLOWITH_API="llm").post(seed=1, temperature=0.5)
     assert response.headers["X-Ignored-Params"] == "seed"
     assert fake.requests[-1].json["temperature"] == 0.5
+    fake.reply(knowledge("x"))
+    response = api(FLOWITH_API="knowledge").post(web_search_options={})
+    assert response.headers["X-Ignored-Params"] == "web_search_options"
 
 
 def test_n_gives_so_many_choices_and_one_usage(api: MakeApi, fake: FakeFlowith) -> None:

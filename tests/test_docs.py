@@ -1,0 +1,229 @@
+"""The pages for people: their links lead somewhere, their commands and examples work."""
+
+import ast
+import html
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from conftest import ROOT, TOKEN, MakeApi, Server
+from fake_flowith import FakeFlowith
+
+from settings import Settings
+
+NAMES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md"]
+PAGES = {name: ROOT / name for name in NAMES} | {
+    str(path.relative_to(ROOT)): path for path in sorted((ROOT / "docs").glob("*.md"))
+}
+TEXTS = {name: path.read_text("utf-8") for name, path in PAGES.items()}
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"`([^`\n]+)`")
+HERE = "http://localhost:8099"
+
+# Commands of the pages that are run here, and words of what they have to say.
+RUN = {
+    "curl -N": '"finish_reason":"stop"',
+    "curl http": '"object": "list"',
+    ".venv/bin/flask models list": "gpt-4.1",
+    ".venv/bin/flask models refresh": "models.json",
+}
+# The other commands, by how they begin, and where they are run or why they are not.
+NOT_RUN = {
+    "make run": "tests/test_run.py",
+    "make test": "CI",
+    "make doctor": "tests/test_doctor.py; it would look for Flowith itself",
+    ".venv/bin/flask doctor": "tests/test_doctor.py",
+    ".venv/bin/gunicorn": "conftest.Server is this",
+    "cp .env.example .env": "tests/test_config.py starts with the copy",
+    "docker": "needs Docker; tests/test_config.py reads docker-compose.yml",
+    "python3 -m venv": "loads packages; make dev does the same",
+    "llm": "clients/use_llm.py",
+    "OPENAI_API_BASE": "needs aider",
+}
+# Names in capitals that are not ours.
+FOREIGN = {"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "WORKER_CLASS", "OPENAI_API_BASE_URL",
+           "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL_LIST", "BASE_URL", "CUSTOM_MODELS",
+           "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "FLOWITH_API_KEY", "KNOWN", "JSON_SCHEMA",
+           "POST", "OPTIONS"}  # fmt: skip
+
+
+def blocks(*kinds: str) -> list[Any]:
+    """The fenced blocks of these languages, as test parameters."""
+    return [
+        pytest.param(text, id=f"{name}-{i}")
+        for name, page in TEXTS.items()
+        for i, (kind, text) in enumerate(BLOCK.findall(page))
+        if kind in kinds
+    ]
+
+
+def commands() -> list[str]:
+    """Each command of a shell block once: continued lines joined, comments off."""
+    shell = "\n".join(param.values[0] for param in blocks("bash")).replace("\\\n", "")
+    found = [re.sub(r"\s+# .*", "", line).strip() for line in shell.split("\n")]
+    return list(dict.fromkeys(command for command in found if command))
+
+
+def is_run(command: str) -> bool:
+    return any(command.startswith(start) for start in RUN)
+
+
+def anchors(page: str) -> set[str]:
+    """What GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.*)$", BLOCK.sub("", page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_leads_somewhere(name: str) -> None:
+    prose = INLINE.sub("", BLOCK.sub("", TEXTS[name]))
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose) + re.findall(r'<img src="([^"]+)"', prose)
+    for target in targets:
+        if not re.match(r"https?:", target):
+            path, _, anchor = target.partition("#")
+            there = (PAGES[name].parent / path).resolve() if path else PAGES[name]
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there.read_text("utf-8")), target
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, ahead = set[str](), ["README.md"]
+    while ahead:
+        reached.add(name := ahead.pop())
+        links = re.findall(r"\]\(([^)\s#]+)", TEXTS[name])
+        paths = [(PAGES[name].parent / link).resolve() for link in links]
+        ahead += [n for n, p in PAGES.items() if p in paths and n not in reached]
+    assert set(PAGES) - {"bench/README.md"} <= reached
+
+
+def test_every_command_is_run_or_has_its_reason() -> None:
+    starts = [*RUN, *NOT_RUN]
+    assert [c for c in commands() if not c.startswith(tuple(starts))] == []
+    assert [s for s in starts if not any(c.startswith(s) for c in commands())] == []
+
+
+@pytest.fixture(scope="module")
+def service(flowith: FakeFlowith, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service with the key of the pages."""
+    log = tmp_path_factory.mktemp("docs") / "service.log"
+    given = {"API_KEY": "123456", "FLOWITH_AUTH_TOKEN": TOKEN, "FLOWITH_API_URL": flowith.url}
+    server = Server(log, given)
+    yield server
+    server.stop()
+
+
+Output = Callable[[list[str]], str]
+
+
+@pytest.fixture
+def output(service: Server, flowith: FakeFlowith, tmp_path: Path) -> Output:
+    """Run a command against the service, in a project whose models.json may be written."""
+    shutil.copy(ROOT / "models.json", tmp_path)
+    clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
+    clean |= {"FLOWITH_AUTH_TOKEN": TOKEN, "FLOWITH_API_URL": flowith.url}
+    clean |= {"MODELS_FILE": str(tmp_path / "models.json"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(command: list[str]) -> str:
+        here = [word.replace(HERE, service.url) for word in command]
+        done = subprocess.run(
+            here, cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.parametrize("command", filter(is_run, commands()))
+def test_a_command_does_what_the_page_says(command: str, output: Output) -> None:
+    order = shlex.split(command.replace(".venv/bin/", f"{Path(sys.executable).parent}/"))
+    said = output(order)
+    assert all(words in said for start, words in RUN.items() if command.startswith(start)), said
+
+
+@pytest.mark.parametrize("text", blocks("json", "yaml", "toml"))
+def test_an_example_of_a_file_can_be_read(text: str) -> None:
+    for parse in (json.loads, yaml.safe_load, tomllib.loads):
+        try:
+            assert parse(text)
+            return
+        except ValueError:
+            continue
+        except yaml.YAMLError:
+            continue
+    raise AssertionError(text)
+
+
+@pytest.mark.parametrize("text", blocks("python"))
+def test_an_example_in_python_works(text: str, output: Output) -> None:
+    """Run where its packages are here; the others are compiled."""
+    tree = ast.parse(text)
+    compile(tree, "example", "exec")
+    modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    modules |= {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+    if all(importlib.util.find_spec(module.split(".")[0]) for module in modules):
+        assert "stand-in" in output([sys.executable, "-c", text])
+    else:
+        assert modules != {"openai"}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_setting_that_a_page_names_is_one(name: str) -> None:
+    codes = " ".join(INLINE.findall(BLOCK.sub("", TEXTS[name])))
+    named = set(re.findall(r"(?<![\w.])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?!\w)", codes))
+    named |= {code for code in codes.split() if re.fullmatch("[A-Z]{4,}", code)}
+    ours = {setting.name.upper() for setting in Settings.described()}
+    assert named <= ours | FOREIGN
+
+
+def test_no_foreign_name_is_left_over() -> None:
+    pages = " ".join(TEXTS.values())
+    assert [name for name in FOREIGN if f"{name}" not in pages] == []
+
+
+CLIENTS = TEXTS["docs/clients.md"]
+FORMS = dict(re.findall(r"^\| \[([^\]]+)\]\(#[^|]*\| ([^|]+?) \|", CLIENTS, re.MULTILINE))
+URL = re.compile(rf"{HERE}(/v1(?:/chat/completions)?)?")
+
+
+def section(title: str) -> str:
+    return CLIENTS.partition(f"\n### {title.replace('Cline, Roo', 'Cline and Roo')}\n")[2].partition("\n##")[0]
+
+
+@pytest.mark.parametrize("title", FORMS)
+def test_a_client_s_address_has_the_form_that_the_table_says(title: str) -> None:
+    rows = re.findall(rf"^\| {re.escape(title)} \|.*$", TEXTS["README.md"], re.MULTILINE)
+    found = URL.findall(" ".join([section(title), *rows]))
+    assert found
+    assert {"": "without"}.get(min(found), FORMS[title]) == FORMS[title]
+    assert all(found) or not any(found)
+
+
+def test_the_clients_that_were_run_are_those_that_make_clients_runs() -> None:
+    drive = (ROOT / "clients" / "drive.py").read_text("utf-8")
+    programs = re.findall(r'": "([\w.-]+\.(?:py|mjs))"', drive)
+    assert sorted(programs) == sorted(re.findall(r"run: \[[^\]]+\]\(\.\./clients/", CLIENTS)) or sorted(
+        programs
+    ) == sorted(re.findall(r"run: \[([^\]]+)\]\(\.\./clients/", CLIENTS))
+
+
+def test_the_page_and_the_docs_tell_the_same_settings(api: MakeApi) -> None:
+    client = api(API_KEY="123456").client
+    asked = client.get("/", headers={"Accept": "text/html", "Host": "localhost:8099"})
+    shown = re.findall(r"<summary>([^<]+)</summary>.*?<code>(.*?)</code>", asked.text, re.DOTALL)
+    assert len(shown) > 8
+    titles = {"Python": "OpenAI, Python", "Node": "OpenAI, Node"}
+    for title, code in shown:
+        told = section(titles.get(title, title))
+        assert [line for line in html.unescape(code).strip().split("\n") if line not in told] == []

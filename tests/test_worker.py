@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket as blocking
 import sys
 import time
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ import gevent
 import pytest
 from conftest import Serve
 from gevent import socket
+from gunicorn.config import Config  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
-from gevent_worker import QuietSocket
+from gevent_worker import QuietSocket, QuietWorker
 
 Pair = tuple[QuietSocket, socket.socket]
 
@@ -96,6 +99,35 @@ def test_what_a_write_met_is_raised_by_the_next(pair: Pair) -> None:
     gevent.sleep(0)
     with pytest.raises(OSError, match=r"Broken pipe|reset"):
         ours.sendall(b"nor this")
+
+
+def test_a_worker_that_ends_serves_those_who_wait_to_be_let_in() -> None:
+    """The kernel took them in; if the listener just closed, it would reset them."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "4")])
+        return [b"done"]
+
+    config = Config()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(50)
+        address = listener.getsockname()
+        worker = QuietWorker(1, os.getppid(), [listener], None, 30, config, Logger(config))
+        worker.wsgi = answer
+        worker.alive = False  # it has been told to end, before it could accept anybody
+        waiting = [blocking.create_connection(address, 5) for _ in range(20)]
+        for caller in waiting:
+            caller.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        worker.run()
+        with pytest.raises(ConnectionRefusedError):
+            blocking.create_connection(address, 5)
+    worker.tmp.close()
+    for caller in waiting:
+        said = caller.makefile("rb").read()
+        caller.close()
+        assert said.startswith(b"HTTP/1.1 200 OK")
+        assert said.endswith(b"done")
 
 
 def test_only_the_workers_load_gevent(serve: Serve) -> None:

@@ -23,9 +23,7 @@ class LastCall(StreamServer):
     def close(self) -> None:
         if self.started:
             self.stop_accepting()
-            with suppress(
-                OSError
-            ):  # no descriptor left; those inside still need us
+            with suppress(OSError):  # out of descriptors; those inside still need this worker
                 while not self.full() and (accepted := self.do_read()):
                     self.do_handle(*accepted)
         super().close()

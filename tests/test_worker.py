@@ -1,5 +1,6 @@
 """gunicorn's worker: what it writes leaves in few calls, whole and in order; and what it loads."""
 
+import json
 import os
 import signal
 import socket as blocking
@@ -9,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.request import Request, urlopen
 
 import gevent
 import pytest
-from conftest import Serve
+from conftest import KEY, Serve, Server
 from gevent import socket
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
@@ -148,6 +150,31 @@ def test_a_worker_that_has_just_begun_hears_that_it_is_to_end(serve: Serve) -> N
         time.sleep(0.001)
     service.send_signal(signal.SIGQUIT)
     assert service.wait(15) == 0
+
+
+def test_a_reload_with_a_wrong_setting_changes_nothing(serve: Serve, tmp_path: Path) -> None:
+    models = tmp_path / "models.json"
+    models.write_text('{"old": "gpt-4.1"}')
+    server = serve(MODELS_FILE=str(models))
+    models.write_text('{"new": ')
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for_log(f"not reloaded: {models} is not JSON")
+    assert names(server) == ["old"]
+    models.write_text('{"new": "gpt-4.1"}')
+    before = children(server.process.pid)
+    server.process.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 15
+    while set(before) & set(children(server.process.pid)):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert names(server) == ["new"]
+
+
+def names(server: Server) -> list[str]:
+    with urlopen(
+        Request(f"{server.url}/v1/models", headers={"Authorization": f"Bearer {KEY}"})
+    ) as r:
+        return [row["id"] for row in json.load(r)["data"]]
 
 
 def children(pid: int) -> list[str]:

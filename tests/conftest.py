@@ -66,13 +66,18 @@ def api(fake: FakeFlowith) -> MakeApi:
     return make
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 class Server:
     """The service as gunicorn runs it, on a port of its own."""
 
     def __init__(self, log: Path, environ: dict[str, str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = int(environ.get("PORT") or free_port())
         clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
         given = {**clean, **DEFAULTS, "HOST": "127.0.0.1", "PORT": str(self.port), **environ}
         self._log = log

@@ -100,8 +100,8 @@ def front(fake: FakeFlowith, tmp_path: Path) -> Iterator[Front]:
     (tmp_path / "site.conf").write_text(site)
     user = "" if os.geteuid() else "user root;"
     (tmp_path / "nginx.conf").write_text(MAIN.format(folder=tmp_path, user=user))
-    command = [NGINX or "nginx", "-p", tmp_path, "-e", tmp_path / "error.log"]
-    nginx = subprocess.Popen([*command, "-c", tmp_path / "nginx.conf"])
+    command = [NGINX or "nginx", "-p", str(tmp_path), "-e", f"{tmp_path}/error.log"]
+    nginx = subprocess.Popen([*command, "-c", f"{tmp_path}/nginx.conf"])
     until(lambda: is_up(front) or nginx.poll() is not None)
     assert nginx.poll() is None, (tmp_path / "error.log").read_text()
     yield front
@@ -290,7 +290,7 @@ def test_what_goes_through_and_what_nginx_says_itself(front: Front) -> None:
 
     too_large = str(32 * 1024 * 1024 + 1)
     connection, response = front.open(
-        "POST", "/v1/chat/completions", **{"Content-Length": too_large}
+        "POST", "/v1/chat/completions", None, **{"Content-Length": too_large}
     )
     assert response.status == 413
     assert json.loads(response.read())["error"]["code"] == "request_too_large"

@@ -16,7 +16,6 @@ from settings import NO_TOKEN, ROW_FIELDS, Settings, SettingsError, read_models
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
-COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
 SETTINGS = {setting.name.upper(): setting for setting in Settings.described()}
 FRONT_MATTER = """\
 ---
@@ -178,18 +177,6 @@ def test_what_the_image_sets_are_settings() -> None:
     given = dict(part.split("=") for part in line.removeprefix("ENV ").split())
     assert set(given) <= set(SETTINGS)
     Settings.from_env({**given, "MODELS_FILE": str(ROOT / "models.json")})
-
-
-def test_compose_offers_the_image_on_port_8099_and_stops_it_in_peace() -> None:
-    assert "8099:7860" in COMPOSE
-    assert not re.search(r"^version:", COMPOSE, re.MULTILINE)
-    grace = re.search(r'GRACEFUL_TIMEOUT: "(\d+)"', COMPOSE)
-    stop = re.search(r"stop_grace_period: (\d+)s", COMPOSE)
-    assert grace
-    assert stop
-    assert int(grace[1]) + 5 <= int(stop[1])
-    for name in re.findall(r"^      ([A-Z_]+): ", COMPOSE, re.MULTILINE):
-        assert name in SETTINGS
 
 
 def test_the_image_gets_every_package_and_no_more_than_is_named() -> None:

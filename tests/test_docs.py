@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from conftest import ROOT, TOKEN, MakeApi, Server
 from fake_flowith import FakeFlowith
 
@@ -45,12 +45,18 @@ NOT_RUN = {
     ".venv/bin/flask doctor": "tests/test_doctor.py",
     ".venv/bin/gunicorn": "conftest.Server is this",
     "cp .env.example .env": "tests/test_config.py starts with the copy",
-    "docker": "needs Docker; tests/test_config.py reads docker-compose.yml",
+    "docker": "needs Docker; tests/test_deploy.py reads docker-compose.yml",
+    "make image": "needs Docker, podman or buildah",
+    "kubectl": "needs a cluster; tests/test_deploy.py reads the files",
+    "cp deploy/kubernetes-secret": "goes with kubectl",
+    "make -C /opt": "changes the machine; make dev does the same",
     "python3 -m venv": "loads packages; make dev does the same",
     "llm": "clients/use_llm.py",
     "OPENAI_API_BASE": "needs aider",
     "python": "takes minutes; make bench does the same",
-}
+} | dict.fromkeys(
+    ("useradd", "install -m", "cp /opt", "ln -s", "systemctl", "nginx -t"), "changes the machine"
+)
 # Names in capitals that are not ours.
 FOREIGN = {"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "WORKER_CLASS", "OPENAI_API_BASE_URL",
            "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL_LIST", "BASE_URL", "CUSTOM_MODELS",

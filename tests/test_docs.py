@@ -197,6 +197,13 @@ def test_every_setting_that_a_page_names_is_one(name: str) -> None:
     assert named <= ours | FOREIGN
 
 
+def test_the_models_that_readers_are_told_to_ask_for_are_there() -> None:
+    models = json.loads((ROOT / "models.json").read_text("utf-8"))
+    text = TEXTS["README.md"] + TEXTS["docs/clients.md"]
+    asked = re.findall(r"\b(?:gpt|claude|gemini|deepseek)-[\w.-]*\w", text)
+    assert set(asked) <= set(models)
+
+
 def test_no_foreign_name_is_left_over() -> None:
     pages = " ".join(TEXTS.values())
     assert [name for name in FOREIGN if f"{name}" not in pages] == []

@@ -102,3 +102,6 @@ def test_the_page_names_every_module_and_only_what_there_is() -> None:
     assert set(ours) <= set(named)
     assert [name for name in named if not (ROOT / name).exists()] == []
     assert len(named) == len(set(named))
+    drawing = (ROOT / "docs" / "images" / "architecture.svg").read_text("utf-8")
+    told = re.findall(r"[\w/.]+\.py\b", page + drawing)
+    assert [name for name in told if not (ROOT / name).exists()] == []

@@ -93,7 +93,11 @@ class Server:
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
-        self.wait_until_up()
+        try:
+            self.wait_until_up()
+        except BaseException:
+            self.stop()  # nobody else could
+            raise
 
     @property
     def url(self) -> str:
@@ -160,9 +164,9 @@ def serve(fake: FakeFlowith, tmp_path: Path) -> Iterator[Serve]:
     """`serve(HEARTBEAT="0.2", ...)`: a service of its own, talking to the stand-in."""
     started: list[Server] = []
 
-    def start(**environ: str) -> Server:
+    def start(command: Sequence[str] = Server.COMMAND, **environ: str) -> Server:
         log = tmp_path / f"service-{len(started)}.log"
-        server = Server(log, {"FLOWITH_API_URL": fake.url, **environ})
+        server = Server(log, {"FLOWITH_API_URL": fake.url, **environ}, command)
         started.append(server)
         return server
 

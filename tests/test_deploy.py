@@ -19,12 +19,10 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 from compose_spec import PyCompose
-from conftest import KEY, ROOT, MakeApi, Serve, Server, free_port
-from fake_flowith import FakeFlowith
+from conftest import KEY, ROOT, MakeApi, Serve, free_port
 
 from settings import Settings
 
-BIN = Path(sys.prefix, "bin")
 DEPLOY = ROOT / "deploy"
 SETTINGS = {setting.name.upper(): setting for setting in Settings.described()}
 UNIT = (DEPLOY / "flowith-proxy.service").read_text("utf-8")
@@ -80,7 +78,7 @@ def test_systemd_finds_no_fault_with_the_unit(tmp_path: Path, name: str) -> None
     assert float(exposure[1]) < 2, told
 
 
-def test_the_unit_starts_tells_systemd_reloads_and_stops(fake: FakeFlowith, tmp_path: Path) -> None:
+def test_the_unit_starts_tells_systemd_reloads_and_stops(serve: Serve, tmp_path: Path) -> None:
     section = service_section()
     port = str(free_port())
     given = dict(part.split("=", 1) for part in section["Environment"].split())
@@ -92,8 +90,8 @@ def test_the_unit_starts_tells_systemd_reloads_and_stops(fake: FakeFlowith, tmp_
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(30)
-        environ |= {"NOTIFY_SOCKET": str(tmp_path / "notify"), "FLOWITH_API_URL": fake.url}
-        server = Server(tmp_path / "log", environ, shlex.split(command))
+        environ["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        server = serve(shlex.split(command), **environ)
         assert b"READY=1" in systemd.recv(1000)
     reload = section["ExecReload"].replace("$MAINPID", str(server.process.pid))
     subprocess.run(shlex.split(reload), check=True)
@@ -236,9 +234,8 @@ def test_a_space_finds_the_image_s_port_and_may_show_the_page(api: MakeApi) -> N
     assert "X-Frame-Options" not in page.headers
 
 
-def test_the_procfile_s_command_listens_where_the_host_says(tmp_path: Path) -> None:
+def test_the_procfile_s_command_listens_where_the_host_says(serve: Serve) -> None:
     program, *arguments = shlex.split(load("Procfile")["web"])
-    server = Server(tmp_path / "log", {"PORT": str(free_port())}, [str(BIN / program), *arguments])
-    with urlopen(f"{server.url}/health") as response:  # Server asks at PORT
+    server = serve([f"{sys.prefix}/bin/{program}", *arguments])  # at a PORT of its own
+    with urlopen(f"{server.url}/health") as response:
         assert response.status == 200
-    assert server.stop() == 0

@@ -85,30 +85,39 @@ def front(fake: FakeFlowith, tmp_path: Path) -> Iterator[Front]:
     certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
     trust = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
     front = Front(tmp_path, fake, trust)
-    front.copies += [front.start(free_port()) for _ in range(2)]
-    site = (ROOT / "deploy/nginx.conf").read_text("utf-8")
+    try:
+        front.copies += [front.start(free_port()) for _ in range(2)]
+        nginx = subprocess.Popen(command(front))
+        try:
+            until(lambda: is_up(front) or nginx.poll() is not None)
+            assert nginx.poll() is None, (tmp_path / "error.log").read_text()
+            yield front
+        finally:
+            nginx.terminate()
+            nginx.wait(20)
+    finally:
+        for copy in front.copies:
+            copy.stop()
+
+
+def command(front: Front) -> list[str]:
+    """nginx with the shipped file; only ports and certificate are ours."""
+    site, folder = (ROOT / "deploy/nginx.conf").read_text("utf-8"), front.folder
     for shipped, here in {
         "127.0.0.1:7861": f"127.0.0.1:{front.copies[0].port}",
         "127.0.0.1:7862": f"127.0.0.1:{front.copies[1].port}",
         "listen 80;": f"listen 127.0.0.1:{front.http};",
         "listen 443 ssl;": f"listen 127.0.0.1:{front.https} ssl;",
-        "/etc/letsencrypt/live/proxy.example/fullchain.pem": f"{tmp_path}/cert.pem",
-        "/etc/letsencrypt/live/proxy.example/privkey.pem": f"{tmp_path}/key.pem",
+        "/etc/letsencrypt/live/proxy.example/fullchain.pem": f"{folder}/cert.pem",
+        "/etc/letsencrypt/live/proxy.example/privkey.pem": f"{folder}/key.pem",
     }.items():
         assert site.count(shipped) == 1
         site = site.replace(shipped, here)
-    (tmp_path / "site.conf").write_text(site)
+    (folder / "site.conf").write_text(site)
     user = "" if os.geteuid() else "user root;"
-    (tmp_path / "nginx.conf").write_text(MAIN.format(folder=tmp_path, user=user))
-    command = [NGINX or "nginx", "-p", str(tmp_path), "-e", f"{tmp_path}/error.log"]
-    nginx = subprocess.Popen([*command, "-c", f"{tmp_path}/nginx.conf"])
-    until(lambda: is_up(front) or nginx.poll() is not None)
-    assert nginx.poll() is None, (tmp_path / "error.log").read_text()
-    yield front
-    nginx.terminate()
-    nginx.wait(20)
-    for copy in front.copies:
-        copy.stop()
+    (folder / "nginx.conf").write_text(MAIN.format(folder=folder, user=user))
+    program = [NGINX or "nginx", "-p", str(folder), "-e", f"{folder}/error.log"]
+    return [*program, "-c", f"{folder}/nginx.conf"]
 
 
 def is_up(front: Front) -> bool:

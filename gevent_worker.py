@@ -1,25 +1,44 @@
 """gunicorn's gevent worker, with one system call for all that is written in one go.
 
 gunicorn writes head, each chunk and the end of a body by themselves: five calls for a small answer,
-each of which wakes the other side (docs/performance.md). Knows nothing of HTTP.
+each of which wakes the other side (docs/performance.md). A worker that ends serves those who wait
+in its door. Knows nothing of HTTP.
 """
 
 import os
+from contextlib import suppress
 from typing import Any
 
 import gevent
 from gevent import socket
-from gunicorn.workers.ggevent import GeventWorker  # type: ignore[import-untyped]
+from gevent.server import StreamServer
+from gunicorn.workers import ggevent  # type: ignore[import-untyped]
 
 MOST_HELD = 65_536  # bytes
 
 
-class QuietWorker(GeventWorker):  # type: ignore[misc]
+class LastCall(StreamServer):
+    """Takes in all who have connected before it closes: the kernel would reset them."""
+
+    def close(self) -> None:
+        if self.started:
+            self.stop_accepting()
+            with suppress(OSError):  # out of descriptors; those inside still need this worker
+                while not self.full() and (accepted := self.do_read()):
+                    self.do_handle(*accepted)
+        super().close()
+
+
+ggevent.StreamServer = LastCall  # GeventWorker.run() makes its servers from it
+
+
+class QuietWorker(ggevent.GeventWorker):  # type: ignore[misc]
     """The gevent worker, on quiet sockets."""
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         plain = type(client) is socket.socket  # what is written to a TLS socket must be encrypted
-        super().handle(listener, QuietSocket(client) if plain else client, addr)
+        # gunicorn wants the listener for its address only; a closed one has none, the client has
+        super().handle(client, QuietSocket(client) if plain else client, addr)
 
 
 class QuietSocket:

@@ -47,6 +47,18 @@ def on_starting(server):  # type: ignore[no-untyped-def]
 
     log_settings(settings, server.address)
     server.counts = ""  # not above: a reload reads this file again and must not lose the counts
+    reload = server.handle_hup
+
+    def reload_if_right():  # type: ignore[no-untyped-def]
+        """What is wrong here would end the master, and with it the service."""
+        try:
+            load()
+        except (OSError, ValueError) as wrong:  # ValueError: SettingsError, and .env is not UTF-8
+            server.log.error("not reloaded: %s", wrong)
+        else:
+            reload()
+
+    server.handle_hup = reload_if_right
 
 
 def pre_fork(server, worker):  # type: ignore[no-untyped-def]

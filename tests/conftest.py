@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -66,25 +66,38 @@ def api(fake: FakeFlowith) -> MakeApi:
     return make
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 class Server:
     """The service as gunicorn runs it, on a port of its own."""
 
-    def __init__(self, log: Path, environ: dict[str, str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+    COMMAND = (sys.executable, "-m", "gunicorn", "--chdir", str(ROOT))
+
+    def __init__(
+        self, log: Path, environ: dict[str, str], command: Sequence[str] = COMMAND
+    ) -> None:
+        self.port = int(environ.get("PORT") or free_port())
         clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
         given = {**clean, **DEFAULTS, "HOST": "127.0.0.1", "PORT": str(self.port), **environ}
         self._log = log
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "--chdir", str(ROOT)],
+                command,
                 cwd=ROOT,
                 env={**given, "PYTHONDONTWRITEBYTECODE": "1"},
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
-        self.wait_until_up()
+        try:
+            self.wait_until_up()
+        except BaseException:
+            self.stop()  # nobody else could
+            raise
 
     @property
     def url(self) -> str:
@@ -151,9 +164,9 @@ def serve(fake: FakeFlowith, tmp_path: Path) -> Iterator[Serve]:
     """`serve(HEARTBEAT="0.2", ...)`: a service of its own, talking to the stand-in."""
     started: list[Server] = []
 
-    def start(**environ: str) -> Server:
+    def start(command: Sequence[str] = Server.COMMAND, **environ: str) -> Server:
         log = tmp_path / f"service-{len(started)}.log"
-        server = Server(log, {"FLOWITH_API_URL": fake.url, **environ})
+        server = Server(log, {"FLOWITH_API_URL": fake.url, **environ}, command)
         started.append(server)
         return server
 

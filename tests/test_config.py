@@ -16,7 +16,6 @@ from settings import NO_TOKEN, ROW_FIELDS, Settings, SettingsError, read_models
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
-COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
 SETTINGS = {setting.name.upper(): setting for setting in Settings.described()}
 FRONT_MATTER = """\
 ---
@@ -142,26 +141,14 @@ def test_the_readme_begins_as_hugging_face_reads_it() -> None:
     assert README.startswith(FRONT_MATTER)
 
 
-def test_the_readme_s_models_json_is_a_valid_one_with_every_field(tmp_path: Path) -> None:
-    example = next(block for block in re.findall(r"```json\n(.*?)```", README, re.DOTALL))
+def test_the_models_json_of_the_docs_is_a_valid_one_with_every_field(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "models.md").read_text("utf-8")
+    example = next(block for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL))
     file = tmp_path / "models.json"
     file.write_text(example, "utf-8")
     read_models(file)
     used = {field for row in json.loads(example).values() if isinstance(row, dict) for field in row}
     assert used == set(ROW_FIELDS)
-
-
-def test_the_files_that_the_readme_links_to_are_there() -> None:
-    links = re.findall(r"\]\(([^):#]+)\)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_every_module_has_its_line_in_the_readme() -> None:
-    modules = [path.name for path in ROOT.glob("*.py")]
-    for package in ("commands", "flowith"):
-        modules += [f"{package}/{path.name}" for path in (ROOT / package).glob("[a-z]*.py")]
-    assert [name for name in modules if f"`{name}`" not in README] == []
 
 
 def test_the_image_runs_as_a_numbered_user_on_the_space_s_port() -> None:
@@ -190,18 +177,6 @@ def test_what_the_image_sets_are_settings() -> None:
     given = dict(part.split("=") for part in line.removeprefix("ENV ").split())
     assert set(given) <= set(SETTINGS)
     Settings.from_env({**given, "MODELS_FILE": str(ROOT / "models.json")})
-
-
-def test_compose_offers_the_image_on_port_8099_and_stops_it_in_peace() -> None:
-    assert "8099:7860" in COMPOSE
-    assert not re.search(r"^version:", COMPOSE, re.MULTILINE)
-    grace = re.search(r'GRACEFUL_TIMEOUT: "(\d+)"', COMPOSE)
-    stop = re.search(r"stop_grace_period: (\d+)s", COMPOSE)
-    assert grace
-    assert stop
-    assert int(grace[1]) + 5 <= int(stop[1])
-    for name in re.findall(r"^      ([A-Z_]+): ", COMPOSE, re.MULTILINE):
-        assert name in SETTINGS
 
 
 def test_the_image_gets_every_package_and_no_more_than_is_named() -> None:

@@ -1,6 +1,7 @@
-"""Which module may import which: arrows point down only."""
+"""Which module may import which: arrows point down only; and the page that explains the modules."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,17 @@ def test_a_module_imports_only_what_stands_below_it(path: Path) -> None:
         elif isinstance(node, ast.ImportFrom):
             imported.add((node.module or "").split(".")[0])
     assert imported & OURS <= ALLOWED[name]
+
+
+def test_the_page_names_every_module_and_only_what_there_is() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    table = page.partition("## How the code is laid out")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    named = re.findall(r"`([^`]+)`", " ".join(rows))
+    ours = [str(path.relative_to(ROOT)) for path in MODULES if path.name != "__init__.py"]
+    assert set(ours) <= set(named)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert len(named) == len(set(named))
+    drawing = (ROOT / "docs" / "images" / "architecture.svg").read_text("utf-8")
+    told = re.findall(r"[\w/.]+\.py\b", page + drawing)
+    assert [name for name in told if not (ROOT / name).exists()] == []

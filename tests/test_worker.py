@@ -1,20 +1,25 @@
 """gunicorn's worker: what it writes leaves in few calls, whole and in order; and what it loads."""
 
+import json
 import os
 import signal
+import socket as blocking
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.request import Request, urlopen
 
 import gevent
 import pytest
-from conftest import Serve
+from conftest import KEY, Serve, Server
 from gevent import socket
+from gunicorn.config import Config  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
-from gevent_worker import QuietSocket
+from gevent_worker import QuietSocket, QuietWorker
 
 Pair = tuple[QuietSocket, socket.socket]
 
@@ -98,6 +103,35 @@ def test_what_a_write_met_is_raised_by_the_next(pair: Pair) -> None:
         ours.sendall(b"nor this")
 
 
+def test_a_worker_that_ends_serves_those_who_wait_to_be_let_in() -> None:
+    """The kernel took them in; if the listener just closed, it would reset them."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "4")])
+        return [b"done"]
+
+    config = Config()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(50)
+        address = listener.getsockname()
+        worker = QuietWorker(1, os.getppid(), [listener], None, 30, config, Logger(config))
+        worker.wsgi = answer
+        worker.alive = False  # it has been told to end, before it could accept anybody
+        waiting = [blocking.create_connection(address, 5) for _ in range(20)]
+        for caller in waiting:
+            caller.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        worker.run()
+        with pytest.raises(ConnectionRefusedError):
+            blocking.create_connection(address, 5)
+    worker.tmp.close()
+    for caller in waiting:
+        said = caller.makefile("rb").read()
+        caller.close()
+        assert said.startswith(b"HTTP/1.1 200 OK")
+        assert said.endswith(b"done")
+
+
 def test_only_the_workers_load_gevent(serve: Serve) -> None:
     """The master does without: 7 MB less, which is a tenth of what resides at rest."""
     master = serve(WEB_CONCURRENCY="2").process.pid
@@ -116,6 +150,31 @@ def test_a_worker_that_has_just_begun_hears_that_it_is_to_end(serve: Serve) -> N
         time.sleep(0.001)
     service.send_signal(signal.SIGQUIT)
     assert service.wait(15) == 0
+
+
+def test_a_reload_with_a_wrong_setting_changes_nothing(serve: Serve, tmp_path: Path) -> None:
+    models = tmp_path / "models.json"
+    models.write_text('{"old": "gpt-4.1"}')
+    server = serve(MODELS_FILE=str(models))
+    models.write_text('{"new": ')
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for_log(f"not reloaded: {models} is not JSON")
+    assert names(server) == ["old"]
+    models.write_text('{"new": "gpt-4.1"}')
+    before = children(server.process.pid)
+    server.process.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 15
+    while set(before) & set(children(server.process.pid)):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert names(server) == ["new"]
+
+
+def names(server: Server) -> list[str]:
+    with urlopen(
+        Request(f"{server.url}/v1/models", headers={"Authorization": f"Bearer {KEY}"})
+    ) as r:
+        return [row["id"] for row in json.load(r)["data"]]
 
 
 def children(pid: int) -> list[str]:

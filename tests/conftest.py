@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -109,11 +110,10 @@ class Server:
     def wait_until_up(self) -> None:
         for _ in range(300):
             try:
-                connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
-                connection.request("GET", "/health")
-                connection.getresponse().read()
-                connection.close()
-                return
+                with closing(HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:
+                    connection.request("GET", "/health")
+                    connection.getresponse().read()
+                    return
             except OSError:
                 assert self.process.poll() is None, self.log()
                 time.sleep(0.05)

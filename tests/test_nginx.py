@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
@@ -69,8 +70,12 @@ class Front:
         self, method: str, path: str, body: bytes | None = None, **headers: str
     ) -> tuple[HTTPConnection, HTTPResponse]:
         connection = HTTPSConnection("localhost", self.https, timeout=30, context=self.trust)
-        connection.request(method, path, body, {"Authorization": f"Bearer {KEY}", **headers})
-        return connection, connection.getresponse()
+        try:
+            connection.request(method, path, body, {"Authorization": f"Bearer {KEY}", **headers})
+            return connection, connection.getresponse()
+        except BaseException:
+            connection.close()
+            raise
 
     def asked(self) -> Counter[str]:
         """How often Flowith was asked for the sake of each request."""
@@ -179,8 +184,8 @@ class Load:
     def _one(self, request: str, stream: bool) -> str:
         try:
             connection, response = self.front.send({"stream": stream}, **{"X-Request-ID": request})
-            body = response.read()
-            connection.close()
+            with closing(connection):
+                body = response.read()
         except (OSError, HTTPException) as wrong:
             return repr(wrong)
         if response.status != 200:

@@ -83,7 +83,7 @@ def test_the_unit_starts_tells_systemd_reloads_and_stops(serve: Serve, tmp_path:
     port = str(free_port())
     given = dict(part.split("=", 1) for part in section["Environment"].split())
     assert set(given) <= set(SETTINGS)
-    assert int(given["GRACEFUL_TIMEOUT"]) + 5 <= int(section["TimeoutStopSec"])
+    assert 2 * int(given["GRACEFUL_TIMEOUT"]) + 5 <= int(section["TimeoutStopSec"])
     assert given["STATE_FILE"].startswith(f"%S/{section['StateDirectory']}/")
     environ = {n: v.replace("%i", port).replace("%S", str(tmp_path)) for n, v in given.items()}
     command = section["ExecStart"].replace("/opt/flowith-proxy/.venv", sys.prefix)

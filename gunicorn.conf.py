@@ -53,7 +53,7 @@ def on_starting(server):  # type: ignore[no-untyped-def]
         """What is wrong here would end the master, and with it the service."""
         try:
             load()
-        except (OSError, ValueError) as wrong:  # ValueError: SettingsError, and .env is not UTF-8
+        except SettingsError as wrong:
             server.log.error("not reloaded: %s", wrong)
         else:
             reload()

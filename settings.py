@@ -294,8 +294,15 @@ def _to_model(where: str, name: str, row: Any) -> Model:
 
 
 def given() -> dict[str, str]:
-    """What is set: `.env` in the working directory, and over it what the environment fills."""
-    from_file = {k: v for k, v in dotenv_values(".env").items() if v is not None}
+    """What is set: `.env` in the working directory, and over it what the environment fills.
+    Raises SettingsError."""
+    try:
+        found = dotenv_values(".env", encoding="utf-8-sig")  # Windows' editor begins with a mark
+    except OSError as wrong:
+        raise SettingsError(f".env cannot be read: {wrong.strerror}") from wrong
+    except UnicodeDecodeError as wrong:
+        raise SettingsError(".env is not UTF-8 text: save it as that") from wrong
+    from_file = {k: v for k, v in found.items() if v is not None}
     return from_file | {k: v for k, v in os.environ.items() if v or k not in from_file}
 
 

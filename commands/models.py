@@ -90,7 +90,7 @@ def refresh(write: bool) -> None:
             click.echo(f"{path} is up to date.")
         elif write:
             write_rows(path, fresh)
-            click.echo(f"{path} is written; restart the service to use it.")
+            click.echo(f"{path} is written; reload the service (HUP) or restart it.")
         else:
             click.echo(f"{path} is unchanged; --write writes it.")
     except SettingsError as wrong:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Serve
 
-from settings import NO_TOKEN, ROW_FIELDS, Settings, SettingsError, read_models
+from settings import NO_TOKEN, ROW_FIELDS, Settings, SettingsError, given, read_models
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -192,3 +192,16 @@ def test_make_alone_lists_the_verbs() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for verb in ("install", "run", "doctor", "test", "check", "fmt", "bench", "image"):
         assert f"make {verb} " in listed
+
+
+def test_an_env_file_may_begin_with_a_mark_and_must_be_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("API_KEY", raising=False)
+    file = Path(".env")
+    file.write_text("API_KEY=café\n", "utf-8-sig")
+    assert given()["API_KEY"] == "café"
+    file.write_text("API_KEY=café\n", "utf-16")
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        given()

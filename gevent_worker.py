@@ -17,8 +17,13 @@ from gunicorn.workers import ggevent  # type: ignore[import-untyped]
 MOST_HELD = 65_536  # bytes
 
 
-class LastCall(StreamServer):
-    """Takes in all who have connected before it closes: the kernel would reset them."""
+class Door(StreamServer):
+    """Lets in a few at a time; before it closes all who have connected, or the kernel would reset
+    them."""
+
+    # per turn of the event loop: those who come must not hold up those who are inside. gevent's 100
+    # make tokens twice as late while a crowd opens (docs/performance.md)
+    max_accept = 2
 
     def close(self) -> None:
         if self.started:
@@ -29,7 +34,7 @@ class LastCall(StreamServer):
         super().close()
 
 
-ggevent.StreamServer = LastCall  # GeventWorker.run() makes its servers from it
+ggevent.StreamServer = Door  # GeventWorker.run() makes its servers from it
 
 
 class QuietWorker(ggevent.GeventWorker):  # type: ignore[misc]

@@ -6,6 +6,7 @@ import signal
 import socket as blocking
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -19,7 +20,7 @@ from gevent import socket
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
-from gevent_worker import QuietSocket, QuietWorker
+from gevent_worker import Door, QuietSocket, QuietWorker
 
 Pair = tuple[QuietSocket, socket.socket]
 
@@ -130,6 +131,33 @@ def test_a_worker_that_ends_serves_those_who_wait_to_be_let_in() -> None:
         caller.close()
         assert said.startswith(b"HTTP/1.1 200 OK")
         assert said.endswith(b"done")
+
+
+def test_a_crowd_is_let_in_a_few_at_a_time() -> None:
+    """Those who are inside get their turn in between."""
+    turn, came = 0, Counter[int]()
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(50)
+        door = Door(listener, lambda client, address: came.update([turn]))
+        waiting = [blocking.create_connection(listener.getsockname(), 5) for _ in range(20)]
+        turns = gevent.get_hub().loop.check()
+        turns.start(count)
+        door.start()
+        with gevent.Timeout(20):
+            while came.total() < len(waiting):
+                gevent.sleep(0.001)
+        turns.stop()
+        turns.close()
+        door.close()
+    for caller in waiting:
+        caller.close()
+    assert max(came.values()) <= 2
 
 
 def test_only_the_workers_load_gevent(serve: Serve) -> None:

@@ -359,8 +359,12 @@ class Transport(HTTPAdapter):
         """Status, headers and raw body; no cookies, no redirects, no guess of an encoding."""
         response = _Response()
         response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
-        response.request = req
+        response.request = _SENT  # `req` has the whole prompt, which a long answer must not keep
         return response
+
+
+_SENT = requests.PreparedRequest()
+_SENT.method = "POST"
 
 
 def _share_context(pool: Any) -> None:

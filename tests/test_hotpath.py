@@ -6,13 +6,15 @@ a later change makes the hot path naive.
 
 import socket
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from types import FrameType
 from typing import Any
 
-from conftest import MakeApi, chunks, deltas
-from fake_flowith import FakeFlowith, web
+from conftest import ROOT, MakeApi, chunks, deltas
+from fake_flowith import HANG, FakeFlowith, web
 
 from chat import parse_request
 from completion import Envelope, Tally, to_chunks
@@ -116,3 +118,22 @@ def test_a_body_is_parsed_once_and_a_prompt_is_not_counted_for_nothing(
     assert counted["count"] == 1  # for the metrics, whose labels were resolved by the first request
     assert counted["labels"] == 0
     assert counted["raw_decode"] <= 1 + 3  # ours, and the test's own reading of three chunks
+
+
+def test_what_was_sent_up_is_forgotten_when_the_answer_has_begun(
+    api: MakeApi, fake: FakeFlowith
+) -> None:
+    """Long prompts get long answers, and a thousand of them at once would fill the memory."""
+    size = 2_000_000
+    fake.reply(web("first ", HANG))
+    ours = api()
+    message = {"role": "user", "content": "x" * size}
+    tracemalloc.start()
+    try:
+        with closing(ours.post(stream=True, messages=[message])) as response:
+            assert "first" in deltas(next(response.response))
+            held = tracemalloc.take_snapshot()
+    finally:
+        tracemalloc.stop()
+    upstream = held.filter_traces([tracemalloc.Filter(True, f"{ROOT}/flowith/*")])
+    assert sum(trace.size for trace in upstream.traces) < size / 4

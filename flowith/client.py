@@ -28,12 +28,13 @@ from errors import (
 )
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Working
 from flowith.accounts import Account, Accounts
+from flowith.connection import Exchange
 from flowith.dialects import DIALECTS, Decoder, Dialect, moved
 from flowith.files import with_addresses
 from flowith.login import Login
 from flowith.refusal import quote, to_refusal
 from flowith.relay import Channel, Clock, Reader
-from flowith.transport import Exchange, Transport
+from flowith.transport import Transport
 from prompt import Prompt
 from settings import Api, Model, Settings
 

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from urllib3.filepost import encode_multipart_formdata
 
 from errors import UpstreamError
+from flowith.connection import Exchange
 from flowith.refusal import to_refusal
-from flowith.transport import FOREIGN, Exchange, Transport, to_error
+from flowith.transport import FOREIGN, Transport, to_error
 
 KEPT = 2048  # addresses remembered
 BOUNDARY = "flowith-openai-proxy-9d1c5be02b7a4c6f"

@@ -15,9 +15,10 @@ import requests
 from errors import UpstreamError, UpstreamTimeout
 from flowith.accounts import Account
 from flowith.client import Flowith
+from flowith.connection import Exchange
 from flowith.dialects import DIALECTS, Dialect
 from flowith.refusal import to_refusal
-from flowith.transport import FOREIGN, Exchange, to_error
+from flowith.transport import FOREIGN, to_error
 
 LONGEST = 4_194_304  # bytes of a list
 LONGEST_TEXT = 200  # characters of a name or a description

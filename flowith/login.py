@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from errors import DOCTOR, UpstreamAuth
-from flowith.transport import FOREIGN, Exchange, Transport
+from flowith.connection import Exchange
+from flowith.transport import FOREIGN, Transport
 from settings import Settings
 
 EARLY = 90.0  # seconds before its end at which a token is renewed

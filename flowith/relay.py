@@ -13,7 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from flowith.transport import FOREIGN, Exchange, to_error
+from flowith.connection import Exchange
+from flowith.transport import FOREIGN, to_error
 
 ROOM = 262_144  # bytes a slow caller may leave unread before the reader stops reading
 TICK = 0.05  # seconds between two looks at the deadlines, for all calls together

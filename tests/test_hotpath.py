@@ -19,8 +19,8 @@ from fake_flowith import HANG, FakeFlowith, web
 from chat import parse_request
 from completion import Envelope, Tally, to_chunks
 from events import Done, Event, Text
+from flowith.connection import BLOCK, GreedyResponse
 from flowith.dialects import WebDecoder
-from flowith.transport import BLOCK, _GreedyResponse
 from prompt import Prompt
 from translate import shape
 
@@ -72,7 +72,7 @@ def test_one_read_takes_all_that_has_arrived() -> None:
     here, there = socket.socketpair()
     body = b"".join(b"5\r\nword \r\n" for _ in range(TOKENS)) + b"0\r\n\r\n"
     there.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
-    response = _GreedyResponse(here)
+    response = GreedyResponse(here)
     response.begin()
     blocks = []
     while block := response.read1(BLOCK):
@@ -86,7 +86,7 @@ def test_one_read_takes_all_that_has_arrived() -> None:
 def test_a_chunk_that_is_not_whole_is_not_waited_for() -> None:
     here, there = socket.socketpair()
     there.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\nt")
-    response = _GreedyResponse(here)
+    response = GreedyResponse(here)
     response.begin()
     assert response.read1(BLOCK) == b"one"
     assert response.read1(BLOCK) == b"t"

@@ -23,7 +23,7 @@ LINGER = 2.0  # seconds the reader may look for the end of the HTTP body after t
 CROWD = 100  # calls at once, up to which every token travels alone
 PAUSE = 0.045  # seconds to let tokens gather above that: two or three, at the usual pace
 AT_ONCE = 0.001  # seconds; a read that took less has found its bytes waiting
-BURST, BURST_PAUSE = 8, 0.002  # so many of them in a row are a burst, and what it may gather
+BURST, BURST_PAUSE = 48, 0.002  # so many of them are a burst; seconds to let it gather, each time
 CRUSH, LONG_PAUSE = 600, 0.07  # the same for a worker that is near its end
 
 
@@ -195,7 +195,7 @@ class Reader:
             while block := read():
                 if not channel.put(block) and not self._lingers_until:
                     break
-                at_once = at_once + 1 if time.monotonic() - asked < AT_ONCE else 0
+                at_once = at_once + 1 if time.monotonic() - asked < AT_ONCE else at_once // 2
                 if (calls := len(self._clock)) > CROWD:
                     self._clock.pause(PAUSE if calls < CRUSH else LONG_PAUSE, self._paused)
                 elif at_once > BURST:

@@ -134,7 +134,8 @@ def log_settings(settings: Settings, addresses: Any = ()) -> None:
     for name, value in settings.shown():
         log.info("%s=%s", name, value)
     log.info("%d models from %s", len(settings.models), settings.models_file)
-    for address in addresses:
-        log.info("listening on %s", address)
+    for address in addresses:  # host and port, or a path
+        place = address if isinstance(address, str) else ":".join(map(str, address[:2]))
+        log.info("listening on %s", place)
     for warning in settings.warnings():
         log.warning("%s", warning)

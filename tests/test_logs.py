@@ -88,7 +88,9 @@ def test_every_line_is_json_where_json_is_asked_for(
 
 
 def test_in_text_gunicorn_s_lines_look_like_ours(serve: Serve, fake: FakeFlowith) -> None:
-    log = live_through(serve(RETRY_ATTEMPTS="2"), fake)
+    server = serve(RETRY_ATTEMPTS="2")
+    log = live_through(server, fake)
+    assert f" info proxy: listening on 127.0.0.1:{server.port}\n" in log
     form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d (debug|info|warning|error|critical) [\w.]+: .+"
     for line in log.splitlines():
         assert re.fullmatch(form, line), line

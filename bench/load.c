@@ -223,14 +223,13 @@ static int read_json(struct caller *c, const char *json, size_t len) {
         const char *quote = memchr(text, '"', end - text);
         if (!quote || memchr(text, '\\', quote - text)) return is_wrong(c, "escapes", json, len), 0;
         if (!said(c, text, quote - text)) return 0;
-        json = quote;
     }
-    const char *reason = find(json, end - json, "\"finish_reason\":");
+    const char *reason = find(json, len, "\"finish_reason\":"); /* some have it before the text */
     if (reason && *reason == '"') {
         if (strncmp(reason, "\"stop\"", 6)) return is_wrong(c, "finish_reason", reason, 20), 0;
         c->finished = 1;
     }
-    if (!reason && !find(json, end - json, "\"choices\":")) return is_wrong(c, "said", json, len), 0;
+    if (!reason && !find(json, len, "\"choices\":")) return is_wrong(c, "said", json, len), 0;
     return 1;
 }
 

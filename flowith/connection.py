@@ -1,10 +1,12 @@
-"""urllib3's connections, and the two things they leave out: cancelling, and reading all there is.
+"""urllib3's connections, made for one thing: a POST whose answer is read as it comes.
 
-An `Exchange` is one POST under way, which can be cancelled in every phase; one read takes all that
-has arrived, over plain TCP and TLS alike. Knows nothing of what the bytes mean.
+An `Exchange` is one POST under way, which can be cancelled in every phase. urllib3 connects, keeps
+and decodes; a request is written and the head of its answer read here, and one read of the body
+takes all that has arrived, over plain TCP and TLS alike. Knows nothing of what the bytes mean.
 """
 
 import fcntl
+import http
 import http.client
 import io
 import re
@@ -14,19 +16,21 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import requests
 import urllib3
+from urllib3 import HTTPHeaderDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 ESTABLISHED = 1  # the TCP state
 BLOCK = 65_536  # bytes
 KEPT = 20.0  # seconds a kept connection may idle; older ones are often dropped in silence
+LONGEST_LINE, MOST_HEADERS = 65_536, 100  # of an answer's head: bytes, and lines; http.client's
 _NEXT_CHUNK = re.compile(rb"\r\n([0-9a-fA-F]{1,6})\r\n")
 current = threading.local()  # its `exchange` is the one that this thread is sending
 
@@ -120,6 +124,49 @@ class GreedyResponse(http.client.HTTPResponse):
             raw = self.fp.detach()
             self.fp = io.BufferedReader(_Records(raw, sock), BLOCK)
 
+    def begin(self) -> HTTPHeaderDict:  # type: ignore[override]
+        """Read the head as http.client does, but without its e-mail parser, which costs as much as
+        ten tokens (docs/performance.md). A head that breaks off is an error here."""
+        while True:
+            version, status, reason = self._read_status()  # type: ignore[attr-defined]
+            headers = self._read_headers()
+            if status >= http.HTTPStatus.OK:  # the others only announce something
+                break
+        if not version.startswith("HTTP/1."):
+            raise http.client.UnknownProtocol(version)
+        self.version = 10 if version == "HTTP/1.0" else 11
+        self.code = self.status = status
+        self.reason = reason.strip()
+        self.headers = self.msg = headers  # type: ignore[assignment]
+        codings = headers.get("Transfer-Encoding", "").lower().split(",")
+        length = headers.get("Content-Length", "").split(",")[0].strip()
+        self.chunked, self.chunk_left = codings[-1].strip() == "chunked", None
+        self.length = int(length) if length.isdecimal() and not self.chunked else None
+        if status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED):
+            self.length = 0
+        keeps = self.chunked or self.length is not None
+        self.will_close = self._check_close() or not keeps  # type: ignore[attr-defined]
+        return headers
+
+    def _read_headers(self) -> HTTPHeaderDict:
+        headers, name = HTTPHeaderDict(), ""
+        for _ in range(MOST_HEADERS):
+            line = self.fp.readline(LONGEST_LINE + 1)
+            if line in (b"\r\n", b"\n"):
+                return headers
+            if len(line) > LONGEST_LINE:
+                raise http.client.LineTooLong("header line")
+            if not line.endswith(b"\n"):
+                raise http.client.IncompleteRead(line)
+            text = line.decode("latin-1")
+            folded = text[0] in " \t"
+            if not folded:
+                name, colon, text = text.partition(":")
+                name = name.strip() if colon else ""
+            if name:
+                headers.add(name, text.strip(), combine=folded)
+        raise http.client.HTTPException(f"more than {MOST_HEADERS} headers")
+
     def read1(self, n: int = -1) -> bytes:
         block = super().read1(n)
         if not block or not self.chunked or self.chunk_left:
@@ -147,53 +194,88 @@ class GreedyResponse(http.client.HTTPResponse):
 
 
 class _Recorded:
-    """Mixin for urllib3's connections: tells the exchange which connection it runs on."""
+    """Mixin for urllib3's connections: tells the exchange which connection it runs on, and does
+    without http.client's way of a request."""
 
-    response_class: Any = GreedyResponse
+    sock: Any
+    timeout: Any
     exchange: Exchange | None = None
     calls = 0
     used = 0.0
-    _head: bytes | None = None  # of a request that is being sent; empty before it is known
+    _response: GreedyResponse | None = None
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
         exchange: Exchange | None = getattr(current, "exchange", None)
         if exchange is not None:
             # http.client forgets the socket of a `Connection: close` answer that is still read
-            exchange.socket = self.sock  # type: ignore[attr-defined]
+            exchange.socket = self.sock
             if exchange.cancelled:
                 self.close()
                 raise OSError("cancelled")
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
+    def request(
+        self,
+        method: str,
+        url: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        **_how: Any,
+    ) -> None:
+        """Send head and body in one piece; http.client makes two, which wakes the other side twice,
+        and checks each header by itself. Raises ValueError for one that holds a line break."""
+        if self._response is not None and not self._response.isclosed():
+            raise http.client.CannotSendRequest
         exchange: Exchange | None = getattr(current, "exchange", None)
         self.exchange = exchange
         if exchange is not None:
             exchange.connection, exchange.reused = self, self.calls > 0
-            exchange.socket = self.sock  # type: ignore[attr-defined]
+            exchange.socket = self.sock
         self.calls += 1
         self.used = time.monotonic()
-        self._head = b""
-        super().request(*args, **kwargs)  # type: ignore[misc]
+        lines = [f"{method} {url} HTTP/1.1", *map(": ".join, (headers or {}).items())]
+        head = "\r\n".join((*lines, "", "")).encode("latin-1")
+        if not head.count(b"\r") == head.count(b"\n") == len(lines) + 1:
+            raise ValueError("a header holds a line break")
+        if self.sock is None:
+            self.connect()
+        self.sock.settimeout(self.timeout)
+        self.sock.sendall(head + body)
 
-    def send(self, data: Any) -> None:
-        """Head and body in one piece, where http.client makes two: one wake-up less over there."""
-        if self._head is None:
-            super().send(data)  # type: ignore[misc]
-        elif not self._head:
-            self._head = data
+    def getresponse(self) -> urllib3.HTTPResponse:
+        """The answer's head, with its body unread."""
+        self.sock.settimeout(self.timeout)
+        response = GreedyResponse(self.sock, method="POST")
+        try:
+            headers = response.begin()
+        except BaseException:
+            response.close()
+            self.close()
+            raise
+        if response.will_close:
+            self.close()  # the response holds the socket
         else:
-            head, self._head = self._head, None
-            super().send(head + data)  # type: ignore[misc]
+            self._response = response
+        return urllib3.HTTPResponse(
+            body=response,
+            headers=headers,
+            status=response.status,
+            version=response.version,
+            reason=response.reason,
+            preload_content=False,
+            original_response=response,
+            request_method="POST",
+        )
 
     def close(self) -> None:
         self.calls = 0
+        self._response = None
         super().close()  # type: ignore[misc]
 
     @property
     def is_connected(self) -> bool:
         exchange: Exchange | None = getattr(current, "exchange", None)
-        sock: Any = self.sock  # type: ignore[attr-defined]
+        sock = self.sock
         if sock is None or time.monotonic() - self.used > KEPT:
             return False
         return not (exchange is not None and exchange.fresh) and _is_quiet(sock)
@@ -208,20 +290,20 @@ def _is_quiet(sock: Any) -> bool:
     return not waiting and sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == ESTABLISHED
 
 
-class _HTTP(_Recorded, HTTPConnection):
+class Plain(_Recorded, HTTPConnection):  # type: ignore[misc]  # request() takes less
     pass
 
 
-class _HTTPS(_Recorded, HTTPSConnection):
+class Secure(_Recorded, HTTPSConnection):  # type: ignore[misc]
     pass
 
 
 class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _HTTP
+    ConnectionCls = Plain  # type: ignore[assignment]
 
 
 class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _HTTPS
+    ConnectionCls = Secure  # type: ignore[assignment]
 
 
 POOLS = {"http": _HTTPPool, "https": _HTTPSPool}

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -35,6 +36,7 @@ class _Way:
     url: str
     verify: bool | str
     proxies: dict[str, str]
+    host: str
     pool: Any = None
     target: str = ""
 
@@ -80,7 +82,8 @@ class Transport(HTTPAdapter):
         way = self._way(url)
         request = requests.PreparedRequest()
         request.method, request.url, request.body = "POST", way.url, body
-        plain = {**headers, "Content-Length": str(len(body))}
+        plain = {"Host": way.host, "Accept-Encoding": "identity", **headers}
+        plain["Content-Length"] = str(len(body))
         request.headers = cast("CaseInsensitiveDict[str]", plain)
         try:
             return self._send(request, way, exchange)
@@ -114,11 +117,10 @@ class Transport(HTTPAdapter):
         if url not in self._ways:
             with requests.Session() as session:
                 found = session.merge_environment_settings(url, {}, True, None, None)
-            prepared = requests.Request("POST", url).prepare().url
-            self._ways[url] = _Way(
-                prepared or url, found["verify"] or False, dict(found["proxies"])
-            )
-            self._ways[prepared or url] = self._ways[url]
+            prepared = requests.Request("POST", url).prepare().url or url
+            host = urlsplit(prepared).netloc.rpartition("@")[2]
+            self._ways[url] = _Way(prepared, found["verify"] or False, dict(found["proxies"]), host)
+            self._ways[prepared] = self._ways[url]
         return self._ways[url]
 
     def get_connection_with_tls_context(

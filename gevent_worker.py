@@ -6,12 +6,15 @@ in its door. Knows nothing of HTTP.
 """
 
 import os
+import time
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import gevent
 from gevent import socket
 from gevent.server import StreamServer
+from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.workers import ggevent  # type: ignore[import-untyped]
 
 MOST_HELD = 65_536  # bytes
@@ -34,7 +37,15 @@ class Door(StreamServer):
         super().close()
 
 
+def http_date(timestamp: float | None = None) -> str:
+    """gunicorn's own, which formats the same second again for every response."""
+    date: str = _date_at(int(time.time() if timestamp is None else timestamp))
+    return date
+
+
 ggevent.StreamServer = Door  # GeventWorker.run() makes its servers from it
+_date_at = lru_cache(maxsize=2)(util.http_date)
+util.http_date = http_date
 
 
 class QuietWorker(ggevent.GeventWorker):  # type: ignore[misc]

@@ -74,6 +74,9 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     the files that all workers count in. Not in post_fork: signals are lost as long as that runs."""
     from metrics import attach
 
+    # gunicorn looks up a setting 36 times per request, and computes it anew each time
+    for name, setting in worker.cfg.settings.items():
+        vars(worker.cfg).setdefault(name, setting.get())
     attach(worker.wsgi, worker.counts, worker.seat)
     worker.wsgi.extensions["drain"].worker = worker
     gc.collect()

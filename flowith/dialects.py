@@ -8,7 +8,6 @@ import codecs
 import json
 import random
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -309,7 +308,8 @@ def moved(url: str, given: str) -> str:
 
 def _random_id() -> str:
     """A version 4 UUID without a system call: it has to be new, not unguessable."""
-    return str(uuid.UUID(int=random.getrandbits(128), version=4))
+    digits = f"{random.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 def _fold_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ show (timing, breaks, hang-ups) is in test_streaming.py and test_faults.py.
 
 import base64
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -65,7 +66,9 @@ def test_a_web_login_speaks_to_the_web_api_with_a_bare_token(
     upstream.post(WEB_URL, body=b"Hi", match=[matchers.header_matcher(wanted)])
     assert ask(flowith()) == [Text("Hi"), Done()]
     payload = sent(upstream)
-    assert {len(payload.pop(name)) for name in ("nodeId", "convId")} == {36}
+    ids = [payload.pop(name) for name in ("nodeId", "convId")]
+    assert [(uuid.UUID(i).version, uuid.UUID(i).variant) for i in ids] == [(4, uuid.RFC_4122)] * 2
+    assert ids[0] != ids[1]
     assert payload == {
         "target_feature": "text_completion", "model": "m", "messages": HELLO, "stream": True,
     }  # fmt: skip

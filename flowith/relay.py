@@ -22,8 +22,10 @@ BEAT = 0.005  # seconds between two rounds of readers that let tokens gather
 LINGER = 2.0  # seconds the reader may look for the end of the HTTP body after the answer's end
 CROWD = 100  # calls at once, up to which every token travels alone
 PAUSE = 0.045  # seconds to let tokens gather above that: two or three, at the usual pace
-AT_ONCE = 0.001  # seconds; a read that took less has found its bytes waiting
-BURST, BURST_PAUSE = 48, 0.002  # so many of them are a burst; seconds to let it gather, each time
+BURST = 0.0025  # seconds that reads wait, in a moving mean, below which tokens come without a gap
+WEIGHT = 0.1  # of the latest read in that mean
+FIRST_MEAN = 0.25  # seconds; 44 reads away from a burst, so that no short answer is taken for one
+STEP, LONGEST = 0.0005, 0.01  # seconds to let a burst gather: more each time, up to that
 CRUSH, LONG_PAUSE = 600, 0.07  # the same for a worker that is near its end
 
 
@@ -191,15 +193,18 @@ class Reader:
         try:
             response = self._send(self.exchange)
             read = self.exchange.reader(response)
-            asked, at_once = time.monotonic(), 0
+            asked, mean, pause = time.monotonic(), FIRST_MEAN, 0.0
             while block := read():
+                mean += (time.monotonic() - asked - mean) * WEIGHT
                 if not channel.put(block) and not self._lingers_until:
                     break
-                at_once = at_once + 1 if time.monotonic() - asked < AT_ONCE else at_once // 2
                 if (calls := len(self._clock)) > CROWD:
                     self._clock.pause(PAUSE if calls < CRUSH else LONG_PAUSE, self._paused)
-                elif at_once > BURST:
-                    time.sleep(BURST_PAUSE)
+                elif mean < BURST:
+                    pause = min(pause + STEP, LONGEST)
+                    time.sleep(pause)
+                else:
+                    pause = 0.0
                 asked = time.monotonic()
             channel.tell(None)
         except FOREIGN as wrong:

@@ -5,8 +5,10 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from flowith.connection import MOST_HEADERS, GreedyResponse, Plain
+from flowith.connection import BLOCK, MOST_HEADERS, GreedyResponse, Plain
 
 HEADS = {
     "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n",
@@ -95,6 +97,29 @@ def test_a_folded_header_and_one_without_a_colon_harm_nothing() -> None:
         "X-A": "one, two: three",
         "X-B": "b",
     }
+
+
+PIECES = st.one_of(
+    st.binary(min_size=1, max_size=40),
+    st.sampled_from([b"\r\n", b"5\r\nword", b"\r\n5\r\nword", b"0\r\n\r\n", b"a" * 15, b"a" * 16]),
+)
+
+
+@given(pieces=st.lists(PIECES, max_size=60), cut=st.integers(0, 400), loud=st.booleans())
+def test_chunks_of_any_size_are_joined_as_http_client_joins_them(
+    pieces: list[bytes], cut: int, loud: bool
+) -> None:
+    size = b"%X\r\n%b\r\n" if loud else b"%x\r\n%b\r\n"
+    body = b"".join(size % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    here, there = socket.socketpair()
+    with here, there, GreedyResponse(here, method="POST") as response:
+        there.sendall(HEADS["chunked"] + body[:cut])
+        response.begin()
+        blocks = [response.read1(BLOCK)] if cut > 60 else []
+        there.sendall(body[cut:])
+        while block := response.read1(BLOCK):
+            blocks.append(block)
+    assert b"".join(blocks) == b"".join(pieces)
 
 
 def test_head_and_body_leave_in_one_write() -> None:

@@ -6,6 +6,7 @@ a later change makes the hot path naive.
 
 import socket
 import sys
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from completion import Envelope, Tally, to_chunks
 from events import Done, Event, Text
 from flowith.connection import BLOCK, GreedyResponse
 from flowith.dialects import WebDecoder
+from flowith.relay import Clock, Reader
 from prompt import Prompt
 from translate import shape
 
@@ -97,6 +99,37 @@ def test_a_chunk_that_is_not_whole_is_not_waited_for() -> None:
     assert response.read1(BLOCK) == b""
     for end in (response, here, there):
         end.close()
+
+
+class Source:
+    """The body of an answer that arrives without a gap, for a while: a token each 50 us."""
+
+    def __init__(self, seconds: float) -> None:
+        self.headers: dict[str, str] = {}
+        self.raw, self.reads = self, 0
+        self._told, self._end = 0, int(seconds * 20_000)
+        self._begun = time.monotonic()
+
+    def read1(self, size: int, decode_content: bool) -> bytes:
+        self.reads += 1
+        while (come := int((time.monotonic() - self._begun) * 20_000)) == self._told:
+            pass
+        told, self._told = self._told, min(come, self._end)
+        return b"word " * (self._told - told)
+
+    def close(self) -> None:
+        self._told = self._end
+
+
+def test_tokens_without_a_gap_are_let_gather() -> None:
+    """A read and a write for each of 20,000 tokens a second would fill the core."""
+    source = Source(seconds=0.5)
+    reader = Reader(lambda _: source, "http://flowith.invalid", Clock())
+    blocks: list[Any] = []
+    while not blocks or blocks[-1] is not None:
+        blocks += reader.channel.take(float("inf"))
+    assert b"".join(blocks[:-1]) == b"word " * 10_000
+    assert source.reads < 300
 
 
 def test_a_body_is_parsed_once_and_a_prompt_is_not_counted_for_nothing(

@@ -4,11 +4,9 @@ import base64
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import socket
-import socketserver
 import ssl
 import subprocess
 import sys
@@ -34,6 +32,7 @@ from fake_flowith import (
     llm,
     web,
 )
+from gate import Gate
 
 import errors
 from commands.diagnosis import REMEDIES
@@ -58,43 +57,6 @@ def jwt(ends: float) -> str:
 WEB_TOKEN = jwt(4_000_000_000)
 
 
-class Gate(socketserver.ThreadingTCPServer):
-    """An HTTP proxy that leads the names in `open` to one port, and all others nowhere."""
-
-    daemon_threads = True
-
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), Tunnel)
-        self.leads_to = port
-        self.open = {IO, NET, ING}
-        self.asked: list[str] = []
-
-
-class Tunnel(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        assert isinstance(self.server, Gate)
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += self.request.recv(4096)
-        name = head.split()[1].decode().removesuffix(":443")
-        self.server.asked.append(name)
-        if name not in self.server.open:
-            self.request.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
-            return
-        with socket.create_connection(("127.0.0.1", self.server.leads_to)) as onward:
-            self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            other = {self.request: onward, onward: self.request}
-            while True:
-                for ready in select.select(list(other), [], [])[0]:
-                    try:
-                        block = ready.recv(65_536)
-                        other[ready].sendall(block)
-                    except OSError:
-                        return
-                    if not block:
-                        return
-
-
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
@@ -111,7 +73,7 @@ def flowith(authority: trustme.CA) -> Iterator[FakeFlowith]:
 
 @pytest.fixture
 def gate(flowith: FakeFlowith) -> Iterator[Gate]:
-    with Gate(flowith.port) as server:
+    with Gate(flowith.port, {IO, NET, ING}) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import trustme
 from conftest import Server, deltas
 from fake_flowith import DROP, HANG, FakeFlowith, web, words
+from gate import Gate
 
 from errors import DOCTOR
 
@@ -90,4 +92,44 @@ def test_a_server_that_cannot_show_who_it_is_gets_no_token(
     assert DOCTOR in wrong["message"]
     assert not fake.requests
     connection.close()
+    server.stop()
+
+
+def test_an_answer_through_a_proxy_over_tls(
+    secure: tuple[FakeFlowith, dict[str, str]], tmp_path: Path
+) -> None:
+    fake, environ = secure
+    with Gate(fake.port, {"localhost"}) as gate:
+        threading.Thread(target=gate.serve_forever, args=(0.01,), daemon=True).start()
+        proxy = f"http://127.0.0.1:{gate.server_address[1]}"
+        server = Server(tmp_path / "log", {**environ, "HTTPS_PROXY": proxy})
+        fake.reply(web(*words(WORDS)))
+        for _ in range(2):
+            connection, response = server.post({"stream": True})
+            assert deltas(response.read()) == WORDS
+            connection.close()
+        assert gate.asked == ["localhost"]  # one tunnel, used again
+        fake.reply(web("x", HANG))
+        connection = server.send({"stream": True})
+        seen = fake.wait_for(3)[-1]
+        connection.close()
+        assert seen.wait_hung_up(5)
+        server.stop()
+        gate.shutdown()
+    assert {seen.headers["host"] for seen in fake.requests} == {f"localhost:{fake.port}"}
+
+
+def test_an_answer_through_a_proxy_in_the_clear(fake: FakeFlowith, tmp_path: Path) -> None:
+    url = "http://flowith.invalid/completion"
+    environ = {"FLOWITH_API_URL": url, "HTTP_PROXY": fake.url, "RETRY_ATTEMPTS": "1"}
+    server = Server(tmp_path / "log", environ)
+    fake.reply(web(*words(WORDS)))
+    for _ in range(2):
+        connection, response = server.post({"stream": True})
+        assert deltas(response.read()) == WORDS
+        connection.close()
+    assert [(seen.path, seen.headers["host"]) for seen in fake.requests] == [
+        (url, "flowith.invalid")
+    ] * 2
+    assert len({seen.connection for seen in fake.requests}) == 1
     server.stop()

@@ -1,8 +1,11 @@
 """A request as it leaves, and the head of its answer, beside what http.client makes of it."""
 
 import http.client
+import io
 import socket
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -99,27 +102,84 @@ def test_a_folded_header_and_one_without_a_colon_harm_nothing() -> None:
     }
 
 
+class Parts(io.RawIOBase):
+    """A stream that gives one part per read, as a socket does."""
+
+    def __init__(self, parts: list[bytes]) -> None:
+        self.parts = parts
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, to: Any, /) -> int:
+        part = self.parts.pop(0)
+        to[: len(part)] = part
+        return len(part)
+
+
 PIECES = st.one_of(
     st.binary(min_size=1, max_size=40),
     st.sampled_from([b"\r\n", b"5\r\nword", b"\r\n5\r\nword", b"0\r\n\r\n", b"a" * 15, b"a" * 16]),
 )
 
 
-@given(pieces=st.lists(PIECES, max_size=60), cut=st.integers(0, 400), loud=st.booleans())
-def test_chunks_of_any_size_are_joined_as_http_client_joins_them(
-    pieces: list[bytes], cut: int, loud: bool
+@given(
+    pieces=st.lists(PIECES, max_size=40),
+    cuts=st.lists(st.integers(1, 400), max_size=5),
+    size=st.sampled_from([b"%x\r\n", b"%X\r\n", b"%04x ;name=value\r\n", b"%x\n"]),
+    end=st.sampled_from([b"0\r\n\r\n", b"0\r\nX-Trailer: a\r\nX-B: c\r\n\r\n", b"000;x\n\n"]),
+)
+def test_chunks_of_any_size_are_joined_however_they_arrive(
+    pieces: list[bytes], cuts: list[int], size: bytes, end: bytes
 ) -> None:
-    size = b"%X\r\n%b\r\n" if loud else b"%x\r\n%b\r\n"
-    body = b"".join(size % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
-    here, there = socket.socketpair()
-    with here, there, GreedyResponse(here, method="POST") as response:
-        there.sendall(HEADS["chunked"] + body[:cut])
-        response.begin()
-        blocks = [response.read1(BLOCK)] if cut > 60 else []
-        there.sendall(body[cut:])
-        while block := response.read1(BLOCK):
-            blocks.append(block)
+    body = b"".join(size % len(piece) + piece + b"\r\n" for piece in pieces) + end
+    ends = [0, *sorted(cuts), len(body)]
+    response = read(GreedyResponse, HEADS["chunked"])
+    parts = [body[start:stop] for start, stop in pairwise(ends)]
+    response.fp = io.BufferedReader(Parts([part for part in parts if part]))
+    blocks = []
+    while block := response.read1(BLOCK):
+        blocks.append(block)
     assert b"".join(blocks) == b"".join(pieces)
+    assert response.isclosed()
+
+
+BROKEN = {
+    "no number": b"zz\r\n",
+    "minus": b"-5\r\nabcde",
+    "0x": b"0x5\r\nabcde\r\n",
+    "no size": b"\r\n\r\n",
+    "endless": b"5;" + b"x" * 70_000,
+    "cut in a chunk": b"5\r\nab",
+    "cut between": b"",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_came_before_a_body_broke_is_not_lost(pair: Pair, kind: str) -> None:
+    here, there = pair
+    rest, cut = BROKEN[kind], kind == "cut in a chunk"
+    there.sendall(HEADS["chunked"] + b"4\r\nhalf\r\n" + rest)
+    if "cut" in kind:
+        there.shutdown(socket.SHUT_WR)
+    here.settimeout(5)
+    with GreedyResponse(here, method="POST") as response:
+        response.begin()
+        assert response.read1(BLOCK) == b"half" + rest[3:] * cut
+        with pytest.raises(http.client.IncompleteRead):
+            response.read1(BLOCK)
+
+
+@pytest.mark.parametrize("end", [b"0\r\n", b"0\r\nX-A: b\r\n"])
+def test_a_body_is_whole_without_the_empty_line_at_its_end(pair: Pair, end: bytes) -> None:
+    here, there = pair
+    there.sendall(HEADS["chunked"] + b"4\r\nword\r\n" + end)
+    there.shutdown(socket.SHUT_WR)
+    with GreedyResponse(here, method="POST") as response:
+        response.begin()
+        assert response.read1(BLOCK) == b"word"
+        assert response.read1(BLOCK) == b""
+        assert response.isclosed()
 
 
 def test_head_and_body_leave_in_one_write() -> None:

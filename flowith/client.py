@@ -33,7 +33,7 @@ from flowith.dialects import DIALECTS, Decoder, Dialect, moved
 from flowith.files import with_addresses
 from flowith.login import Login
 from flowith.refusal import quote, to_refusal
-from flowith.relay import Channel, Clock, Reader
+from flowith.relay import Channel, Clock, Crew, Reader
 from flowith.transport import Transport
 from prompt import Prompt
 from settings import Api, Model, Settings
@@ -57,6 +57,7 @@ class Flowith:
         self.settings = settings
         self.agent = agent
         self.clock = Clock()
+        self.crew = Crew()
         self.transport = Transport(settings.connect_timeout, settings.max_streams)
         self.accounts = self._to_accounts()
         self.running = 0
@@ -255,7 +256,7 @@ class Answer:
             self._html = "text/html" in response.headers.get("Content-Type", "")
             return response
 
-        return Reader(send, url, flowith.clock)
+        return Reader(send, url, flowith.clock, flowith.crew)
 
     def _read(self, decoder: Decoder, channel: Channel) -> Iterator[Event]:
         """The events of one try, up to its `Done`."""

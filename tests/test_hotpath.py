@@ -6,11 +6,14 @@ a later change makes the hot path naive.
 
 import socket
 import sys
+import threading
 import time
 import tracemalloc
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -22,7 +25,7 @@ from completion import Envelope, Tally, to_chunks
 from events import Done, Event, Text
 from flowith.connection import BLOCK, GreedyResponse
 from flowith.dialects import WebDecoder
-from flowith.relay import Clock, Reader
+from flowith.relay import SPARE, Clock, Crew, Reader
 from prompt import Prompt
 from translate import shape
 
@@ -123,12 +126,49 @@ class Source:
 def test_tokens_without_a_gap_are_let_gather() -> None:
     """A read and a write for each of 20,000 tokens a second would fill the core."""
     source = Source(seconds=0.5)
-    reader = Reader(lambda _: source, "http://flowith.invalid", Clock())
+    reader = Reader(lambda _: source, "http://flowith.invalid", Clock(), Crew())
     blocks: list[Any] = []
     while not blocks or blocks[-1] is not None:
         blocks += reader.channel.take(float("inf"))
     assert b"".join(blocks[:-1]) == b"word " * 10_000
     assert source.reads < 300
+
+
+class Work:
+    """Notes which thread does it."""
+
+    def __init__(self, threads: set[int]) -> None:
+        self.threads, self.done = threads, threading.Event()
+
+    def do(self) -> None:
+        self.threads.add(threading.get_native_id())
+        self.done.set()
+
+
+def test_a_crew_uses_its_threads_again_and_keeps_nothing_of_their_work() -> None:
+    crew, threads = Crew(), set[int]()
+    for _ in range(100):
+        work = Work(threads)
+        crew.do(work.do)
+        assert work.done.wait(5)
+        time.sleep(0.001)  # the thread needs a moment to sit down again
+    gone, until = weakref.ref(work), time.monotonic() + 5
+    del work
+    while gone():
+        assert time.monotonic() < until
+    assert len(threads) < 10
+
+
+def test_work_never_waits_for_a_thread_and_few_stay() -> None:
+    crew, together = Crew(), threading.Barrier(SPARE + 20, timeout=5)
+    tasks, until = Path("/proc/self/task"), time.monotonic() + 5
+    before = len(list(tasks.iterdir()))
+    for _ in range(2):
+        for _ in range(SPARE + 19):
+            crew.do(together.wait)  # type: ignore[arg-type]
+        together.wait()
+    while len(list(tasks.iterdir())) > before + SPARE:
+        assert time.monotonic() < until
 
 
 def test_a_body_is_parsed_once_and_a_prompt_is_not_counted_for_nothing(

@@ -476,7 +476,8 @@ class _Connection(asyncio.Protocol):
     def leave(self, *, hung_up: bool) -> None:
         self._end(hung_up=hung_up)
         self.task.cancel()
-        self.transport.abort()
+        with suppress(AttributeError):  # a TLS transport that was closed twice (CPython 3.11)
+            self.transport.abort()
 
     def _end(self, *, hung_up: bool) -> None:
         if self.seen is not None:

@@ -6,7 +6,6 @@ takes all that has arrived, over plain TCP and TLS alike. Knows nothing of what 
 """
 
 import fcntl
-import http
 import http.client
 import io
 import re
@@ -33,7 +32,7 @@ PIECE = 8_192  # bytes per read of chunks; to make room for more each time costs
 KEPT = 20.0  # seconds a kept connection may idle; older ones are often dropped in silence
 LONGEST_LINE, MOST_HEADERS = 65_536, 100  # of an answer's head: bytes, and lines; http.client's
 # the end of the chunk before, and a chunk's size
-_CHUNK = re.compile(rb"(?:\r?\n)?([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]*)?\r?\n")
+_CHUNK = re.compile(rb"\r?\n([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]*)?\r?\n")
 _END = re.compile(rb"(?:[^\n]+\n)*?\r?\n")  # trailers, and the empty line that ends them
 current = threading.local()  # its `exchange` is the one that this thread is sending
 
@@ -117,7 +116,9 @@ class GreedyResponse(http.client.HTTPResponse):
 
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self._rest = b""  # the beginning of a chunk's size, or of what follows the last chunk
+        # Not yet taken apart: the end of a chunk and the size of the next, or what follows the last
+        # one. It begins as if a chunk had just ended, so that none goes without that end.
+        self._rest = b"\r\n"
         self._left = 0  # bytes that the current chunk still has to bring
         self._over = False  # whether the last chunk, of size 0, has come
         if exchange := getattr(current, "exchange", None):
@@ -137,9 +138,9 @@ class GreedyResponse(http.client.HTTPResponse):
         if not version.startswith("HTTP/1."):
             raise http.client.UnknownProtocol(version)
         self.version = 10 if version == "HTTP/1.0" else 11
-        self.code = self.status = status
+        self.status = status
         self.reason = reason.strip()
-        self.headers = self.msg = headers  # type: ignore[assignment]
+        self.headers = headers  # type: ignore[assignment]
         codings = headers.get("Transfer-Encoding", "").lower().split(",")
         length = headers.get("Content-Length", "").split(",")[0].strip()
         self.chunked, self.chunk_left = codings[-1].strip() == "chunked", None

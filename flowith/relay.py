@@ -157,6 +157,17 @@ class Clock:
                     call.tick(now)
 
 
+class _Seat:
+    """Where one thread of a crew waits for its next work."""
+
+    __slots__ = ("called", "work")
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work = work
+        self.called = threading.Lock()
+        self.called.acquire()
+
+
 class Crew:
     """Threads that do one piece of work after the other; to start one for each takes 15 us."""
 
@@ -173,7 +184,7 @@ class Crew:
             seat.work = work
             seat.called.release()
 
-    def _stay(self, seat: "_Seat") -> None:
+    def _stay(self, seat: _Seat) -> None:
         while True:
             seat.work()
             del seat.work  # it would keep the whole answer
@@ -181,17 +192,6 @@ class Crew:
                 return
             self._idle.append(seat)
             seat.called.acquire()
-
-
-class _Seat:
-    """Where one thread of a crew waits for its next work."""
-
-    __slots__ = ("called", "work")
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self.work = work
-        self.called = threading.Lock()
-        self.called.acquire()
 
 
 class Reader:

@@ -191,7 +191,7 @@ def browser() -> Iterator[Browser]:
         why = f"there is no browser here ({', '.join(NAMES)}): apt-get install chromium"
         if os.environ.get("CI"):
             pytest.fail(why)
-        pytest.skip(why)
+        pytest.skip(why)  # a browser is no dependency of the project; CI installs one, see above
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

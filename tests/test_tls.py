@@ -18,6 +18,17 @@ from errors import DOCTOR
 WORDS = "word " * 300
 
 
+def assert_whole_answers(server: Server, fake: FakeFlowith, count: int) -> None:
+    """Ask one after the other, over one connection of the service's to the stand-in."""
+    fake.reply(web(*words(WORDS)))
+    for _ in range(count):
+        connection, response = server.post({"stream": True})
+        assert deltas(response.read()) == WORDS
+        connection.close()
+    assert len(fake.requests) == count
+    assert len({seen.connection for seen in fake.requests}) == 1
+
+
 @pytest.fixture
 def secure(tmp_path: Path) -> Iterator[tuple[FakeFlowith, dict[str, str]]]:
     """The stand-in behind a certificate of its own, and settings that trust it."""
@@ -36,12 +47,7 @@ def test_an_answer_over_tls_is_whole_and_its_connection_is_used_again(
 ) -> None:
     fake, environ = secure
     server = Server(tmp_path / "log", environ)
-    fake.reply(web(*words(WORDS)))
-    for _ in range(3):
-        connection, response = server.post({"stream": True})
-        assert deltas(response.read()) == WORDS
-        connection.close()
-    assert len({seen.connection for seen in fake.requests}) == 1
+    assert_whole_answers(server, fake, 3)
     fake.reply(web("half", 0.1, DROP))
     connection, response = server.post({})
     assert response.status == 502
@@ -103,11 +109,7 @@ def test_an_answer_through_a_proxy_over_tls(
         threading.Thread(target=gate.serve_forever, args=(0.01,), daemon=True).start()
         proxy = f"http://127.0.0.1:{gate.server_address[1]}"
         server = Server(tmp_path / "log", {**environ, "HTTPS_PROXY": proxy})
-        fake.reply(web(*words(WORDS)))
-        for _ in range(2):
-            connection, response = server.post({"stream": True})
-            assert deltas(response.read()) == WORDS
-            connection.close()
+        assert_whole_answers(server, fake, 2)
         assert gate.asked == ["localhost"]  # one tunnel, used again
         fake.reply(web("x", HANG))
         connection = server.send({"stream": True})
@@ -123,13 +125,8 @@ def test_an_answer_through_a_proxy_in_the_clear(fake: FakeFlowith, tmp_path: Pat
     url = "http://flowith.invalid/completion"
     environ = {"FLOWITH_API_URL": url, "HTTP_PROXY": fake.url, "RETRY_ATTEMPTS": "1"}
     server = Server(tmp_path / "log", environ)
-    fake.reply(web(*words(WORDS)))
-    for _ in range(2):
-        connection, response = server.post({"stream": True})
-        assert deltas(response.read()) == WORDS
-        connection.close()
+    assert_whole_answers(server, fake, 2)
     assert [(seen.path, seen.headers["host"]) for seen in fake.requests] == [
         (url, "flowith.invalid")
     ] * 2
-    assert len({seen.connection for seen in fake.requests}) == 1
     server.stop()

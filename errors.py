@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as exceptions that know their HTTP status and OpenAI error body.
+"""Everything that can go wrong, as exceptions that know their HTTP status, type and code.
 
 Knows nothing of Flask, of requests or of Flowith's wire. Messages name the field, the model or
 the setting and say what to do next; they never hold a token, a prompt or an answer.
@@ -26,10 +26,6 @@ CallerLeft is no error: it unwinds the work for a caller who has gone.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, TypeVar
-
-T = TypeVar("T")
 
 DOCTOR = "The operator should run `flask doctor`."  # where the account or the address is at fault
 
@@ -64,14 +60,10 @@ class ProxyError(Exception):
         """Response headers that go with the error."""
         return self.headers
 
-    def body(self, request_id: str) -> dict[str, Any]:
-        """OpenAI's error object with all four keys, as its OpenAPI document requires.
-
-        A failure names the request, so that what a chat UI shows leads to the log's line.
-        """
-        message = f"{self.message} (request {request_id})" if self.status >= 500 else self.message
-        detail = {"message": message, "type": self.type, "param": self.param}
-        return {"error": {**detail, "code": self.code}}
+    def told(self, request_id: str) -> str:
+        """The message for the caller. A failure names the request, so that what a chat UI shows
+        leads to the log's line."""
+        return f"{self.message} (request {request_id})" if self.status >= 500 else self.message
 
 
 class InvalidRequest(ProxyError, status=400, type="invalid_request_error", code=None): ...
@@ -154,45 +146,3 @@ class Unmet(UpstreamError, code="unmet_requirement"):
 
 class CallerLeft(Exception):
     """The caller closed the connection; nobody is left to answer."""
-
-
-JSON_TYPES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
-JSON_TYPES |= {list: "an array", dict: "an object", type(None): "null"}
-
-
-def wrong_type(param: str, wanted: str, value: object) -> InvalidRequest:
-    """The error for a value of the wrong JSON type."""
-    got = JSON_TYPES.get(type(value), "something else")
-    message = f"Invalid type for '{param}': expected {wanted}, but got {got} instead."
-    return InvalidRequest(message, param=param, code="invalid_type")
-
-
-def missing(param: str) -> InvalidRequest:
-    """The error for a required parameter that is not there."""
-    message = f"Missing required parameter: '{param}'."
-    return InvalidRequest(message, param=param, code="missing_required_parameter")
-
-
-def expect(param: str, value: object, kind: type[T], wanted: str = "") -> T:
-    """`value`, which has to be of `kind`. Raises InvalidRequest."""
-    if isinstance(value, kind):
-        return value
-    raise wrong_type(param, wanted or JSON_TYPES[kind], value)
-
-
-def require(param: str, value: object, kind: type[T]) -> T:
-    """`value`, which has to be there and of `kind`. Raises InvalidRequest."""
-    if value is None:
-        raise missing(param)
-    return expect(param, value, kind)
-
-
-def bad_value(param: str, wanted: str, code: str = "invalid_value") -> InvalidRequest:
-    """The error for a value that is none of those allowed."""
-    return InvalidRequest(f"Invalid value for '{param}': {wanted}.", param=param, code=code)
-
-
-def one_of(param: str, value: object, allowed: Sequence[str]) -> None:
-    """Check that a string is one of those allowed. Raises InvalidRequest."""
-    if expect(param, value, str) not in allowed:
-        raise bad_value(param, f"supported values are {', '.join(map(repr, allowed))}")

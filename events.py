@@ -61,10 +61,59 @@ class Working:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptSize:
+    """How many tokens went up, estimated: for callers who are told before the first word."""
+
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What follows belongs to the answer of conversation number `index`; comes only where a
+    request has several, which are answered side by side."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """The proper end of an answer; `reason` is one of OpenAI's finish reasons."""
+    """The proper end of an answer.
+
+    `reason` is "stop", "length", "tool_calls" or "content_filter" (OpenAI's finish reasons);
+    `stop` is the caller's stop string that ended it, else empty.
+    """
 
     reason: str = "stop"
+    stop: str = ""
 
 
-Event = Text | Reasoning | ToolCall | Citation | Usage | Silence | Working | Done
+Event = (
+    Text
+    | Reasoning
+    | ToolCall
+    | Citation
+    | Usage
+    | Silence
+    | Working
+    | PromptSize
+    | Answering
+    | Done
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the answers to one request came to, for the caller, the log and the metrics."""
+
+    usage: Usage | None = None
+    heartbeats: int = 0
+
+    def add(self, usage: Usage) -> None:
+        """Count one answer; the prompt they share counts once, as it does at OpenAI."""
+        old = self.usage or Usage(0, 0)
+        self.usage = Usage(
+            max(old.prompt, usage.prompt),
+            old.completion + usage.completion,
+            old.reasoning + usage.reasoning,
+            old.cached + usage.cached,
+        )

@@ -14,7 +14,7 @@ from settings import SettingsError, load
 
 worker_class = os.environ.get("WORKER_CLASS", "gevent")
 if worker_class == "gevent":
-    worker_class = "worker.LateWorker"
+    worker_class = "server.worker.LateWorker"
 
 try:
     settings = load()
@@ -36,14 +36,14 @@ preload_app = False  # gevent has to be there first, or every HTTPS call ends in
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108
 control_socket_disable = True  # needs a writable home, and nothing here uses it
 accesslog = None  # the service writes its own line, which knows how a stream ended
-logger_class = "record.ServerLog"
+logger_class = "server.log.ServerLog"
 loglevel = "warning" if settings.log_level == "info" else settings.log_level
 forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
 
 
 def on_starting(server):  # type: ignore[no-untyped-def]
     """Say once what runs here, before the workers start."""
-    from record import log_settings
+    from server.log import log_settings
 
     log_settings(settings, server.address)
     server.counts = ""  # not above: a reload reads this file again and must not lose the counts
@@ -72,7 +72,7 @@ def pre_fork(server, worker):  # type: ignore[no-untyped-def]
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
     """Let the app see when this worker is told to stop, so that streams end with a word; give it
     the files that all workers count in. Not in post_fork: signals are lost as long as that runs."""
-    from metrics import attach
+    from server.metrics import attach
 
     # gunicorn looks up a setting 36 times per request, and computes it anew each time
     for name, setting in worker.cfg.settings.items():

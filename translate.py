@@ -1,26 +1,16 @@
 """From a checked request to what goes up, and the filters that its answer needs.
 
-Pure, and testable by `==`; `completion` makes OpenAI's objects of the events. Knows nothing of
-HTTP or of Flowith's wire.
+Pure, and testable by `==`; a format makes its API's objects of the events. Knows nothing of HTTP
+or of Flowith's wire.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
-import structured
-import toolcalls
-import toolfinder
-from chat import ChatRequest
-from errors import Unmet, bad_value
-from events import (
-    Event,
-)
-from messages import Message
-from prompt import Prompt
-from settings import Model
-from shape import (
+from bridge import json_answer, tool_calls, tool_prompt
+from bridge.filters import (
     count_usage,
     cut_at_length,
     cut_at_stop,
@@ -29,7 +19,11 @@ from shape import (
     split_think,
     tag_reasoning,
 )
-from tokens import estimate_tokens
+from bridge.tokens import estimate_tokens
+from chat_request import ChatRequest, Message, Prompt
+from errors import InvalidRequest
+from events import Event, PromptSize
+from settings import Model
 
 IMAGE_TOKENS = 765  # one image in high detail, by OpenAI's pricing page
 MESSAGE_TOKENS = 4  # what a message costs beyond its text, by OpenAI's cookbook
@@ -41,18 +35,22 @@ def to_prompt(chat: ChatRequest, messages: list[Message], model: Model) -> Promp
     if not model.images:
         for i, message in enumerate(messages):
             if not isinstance(message.content, str):
-                wanted = f"the model {model.id!r} does not take images"
-                raise bad_value(f"messages[{i}].content", wanted, "unsupported_value")
+                where = f"messages[{i}].content"
+                raise InvalidRequest(
+                    f"Invalid value for '{where}': the model {model.id!r} does not take images.",
+                    param=where,
+                    code="unsupported_value",
+                )
     sent = [_native(m) for m in messages] if native else _bridged(messages)
     extra = []
-    if chat.tools and not native and (words := toolcalls.instructions(chat.tools)):
+    if chat.tools and not native and (words := tool_prompt.instructions(chat.tools)):
         extra.append(words)
     if chat.format:
-        extra.append(structured.instructions(chat.format))
+        extra.append(json_answer.instructions(chat.format))
     if extra:
         sent = _instructed(sent, "\n\n".join(extra))
     limit = {"max_tokens": chat.max_tokens} if chat.max_tokens else {}
-    tools = toolcalls.native(chat.tools) if native and chat.tools else None
+    tools = tool_prompt.native(chat.tools) if native and chat.tools else None
     return Prompt(sent, chat.thinks, chat.online, chat.options | limit, tools)
 
 
@@ -63,7 +61,7 @@ def _bridged(messages: list[Message]) -> list[dict[str, Any]]:
     for message in messages:
         content = message.content
         if message.role == "tool":
-            text = toolcalls.result_to_text(message.call_id, message.name, _plain(content))
+            text = tool_prompt.result_to_text(message.call_id, message.name, _plain(content))
             if results:
                 sent.pop()
             results.append(text)
@@ -74,7 +72,7 @@ def _bridged(messages: list[Message]) -> list[dict[str, Any]]:
             continue
         results = []
         if message.calls:
-            told = [toolcalls.call_to_text(c) for c in message.calls]
+            told = [tool_prompt.call_to_text(c) for c in message.calls]
             content = "\n".join([_plain(content), *told] if content else told)
         sent.append({"role": message.role, "content": content})
     return sent
@@ -111,15 +109,6 @@ def _images(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [] if isinstance(content, str) else [p for p in content if p["type"] == "image_url"]
 
 
-def corrected(prompt: Prompt, unmet: Unmet) -> Prompt:
-    """The prompt for the one retry that tells the model what was wrong with its answer."""
-    more = [
-        {"role": "assistant", "content": unmet.said or "(no answer)"},
-        {"role": "user", "content": toolcalls.correction(unmet)},
-    ]
-    return replace(prompt, messages=[*prompt.messages, *more])
-
-
 def count_prompt(prompt: Prompt) -> int:
     """Estimated tokens of what goes up."""
     images = sum(len(_images(m["content"])) for m in prompt.messages)
@@ -142,14 +131,20 @@ def shape(
         raw = []
         events = note_text(events, raw)
     if chat.tools:
-        events = toolfinder.find_calls(events, chat.tools, last_try=last_try)
+        events = tool_calls.find_calls(events, chat.tools, last_try=last_try)
     if chat.format:
         hold = not chat.stream
-        events = structured.only_json(events, chat.format, last_try=last_try, hold=hold)
+        events = json_answer.only_json(events, chat.format, last_try=last_try, hold=hold)
     if chat.stop:
         events = cut_at_stop(events, chat.stop)
-    counts = chat.include_usage or not chat.stream  # a long prompt takes milliseconds to count
-    events = count_usage(events, partial(count_prompt, prompt) if counts else int, raw)
+    size: Callable[[], int] = partial(count_prompt, prompt)
+    if chat.early_usage:
+        tokens = size()
+        size = partial(int, tokens)
+        events = chain((PromptSize(tokens),), events)
+    elif chat.stream and not chat.include_usage:
+        size = int  # nobody is told, and a long prompt takes milliseconds to count
+    events = count_usage(events, size, raw)
     if reasoning == "hide" or not chat.thinks:
         return hide_reasoning(events)
     return tag_reasoning(events) if reasoning == "think_tags" else events

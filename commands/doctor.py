@@ -20,7 +20,7 @@ from flowith.client import Flowith
 from flowith.login import expiry
 from flowith.probe import Asking, Probe, addresses
 from flowith.reach import PATIENCE, UNSENT, Said, side_by_side, survey, to_host
-from pages import VERSION
+from server.pages import VERSION
 from settings import APIS, Settings, SettingsError, given, load
 
 LATEST = 253_402_300_799.0  # Unix seconds; the end of the year 9999

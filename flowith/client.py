@@ -17,6 +17,8 @@ from typing import Any, cast
 import orjson
 
 import errors
+from chat_request import Prompt
+from clock import Clock
 from errors import (
     DOCTOR,
     CallerLeft,
@@ -30,12 +32,11 @@ from events import Done, Event, Reasoning, Silence, Text, ToolCall, Working
 from flowith.accounts import Account, Accounts
 from flowith.connection import Exchange
 from flowith.dialects import DIALECTS, Decoder, Dialect, moved
-from flowith.files import with_addresses
 from flowith.login import Login
+from flowith.reader import Channel, Crew, Reader
 from flowith.refusal import quote, to_refusal
-from flowith.relay import Channel, Clock, Crew, Reader
 from flowith.transport import Transport
-from prompt import Prompt
+from flowith.uploads import with_addresses
 from settings import Api, Model, Settings
 
 ERROR_BODY = 65_536  # bytes read of an error's body

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chat_request import Prompt
 from errors import UpstreamCut, UpstreamError
 from events import Citation, Done, Event, Reasoning, Silence, Text, ToolCall, Usage
 from flowith.refusal import to_refusal
-from prompt import Prompt
 from settings import Api, Model
 
 LONGEST_LINE = 4_194_304  # bytes of one upstream line; a longer one is a fault, not an answer

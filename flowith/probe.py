@@ -13,6 +13,7 @@ import orjson
 import requests
 
 import errors
+from chat_request import Prompt
 from errors import UpstreamError
 from events import Done, Event, Reasoning, Text, ToolCall
 from flowith.accounts import Account
@@ -20,7 +21,6 @@ from flowith.dialects import DIALECTS, Dialect, moved
 from flowith.reach import PATIENCE, Said, open_session, to_host, to_said
 from flowith.refusal import quote, to_refusal
 from flowith.transport import FOREIGN
-from prompt import Prompt
 from settings import Api, Model, Settings
 
 # From public clients of Flowith and its documentation, the newest first. Beside each: the year

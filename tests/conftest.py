@@ -22,6 +22,7 @@ from proxy import create_app
 from settings import Settings
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("bridge", "commands", "flowith", "formats", "jsontools", "server")
 KEY = "a-key"
 TOKEN = "flo_0123456789abcdef0123456789abcdef"
 WEB_TOKEN = "eyJhbGciOiJub25lIn0.a-web-login.signature"

@@ -19,7 +19,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 from compose_spec import PyCompose
-from conftest import KEY, ROOT, MakeApi, Serve, free_port
+from conftest import KEY, PACKAGES, ROOT, MakeApi, Serve, free_port
 
 from settings import Settings
 
@@ -209,9 +209,9 @@ def test_the_image_holds_the_service_and_nothing_private() -> None:
 
     here = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
     sent = {str(path) for path in here if goes_in(path)}
-    assert {"wsgi.py", "gunicorn.conf.py", "models.json", "templates/index.html"} <= sent
+    assert {"wsgi.py", "gunicorn.conf.py", "models.json", "server/templates/index.html"} <= sent
     tops = {Path(name).parts[0] for name in sent if "/" in name}
-    assert tops == {"commands", "flowith", "static", "templates"}
+    assert tops == set(PACKAGES)
     for private in (".env", ".git/config", ".flowith-state.json", "key.pem", "tests/conftest.py"):
         assert not goes_in(Path(private))
     assert not goes_in(Path("flowith/__pycache__/client.cpython-313.pyc"))

@@ -1,0 +1,112 @@
+"""The vocabulary going up: a checked request, and what of it is sent to a model.
+
+A format makes a `ChatRequest` of what a caller sent, `translate` makes `Prompt`s of it, `flowith`
+sends those. No logic, and nothing of HTTP, of callers' JSON or of Flowith's payloads.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from events import ToolCall
+
+Choice = Literal["auto", "none", "required"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. `role` is system, user, assistant or tool; `content` is text, or a list of text
+    and image_url parts where it has images; `calls` are the tool calls it made, `call_id` the call
+    that it answers, `name` that call's tool or the speaker."""
+
+    role: str
+    content: str | list[dict[str, Any]]
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool on offer; a `custom` one takes free text instead of JSON arguments.
+
+    `parameters` is a JSON Schema, `format` the grammar of a custom tool. `name` is what the model
+    is told, unique in a request; `namespace` is the group it belongs to where the caller's API has
+    such groups.
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+    strict: bool = False
+    custom: bool = False
+    format: dict[str, Any] | None = None
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The tools of a request and what is asked of them.
+
+    A named tool is `required` with that tool alone; `allowed_tools` leaves only those. `legacy`
+    tells that they came as `functions`.
+    """
+
+    tools: tuple[Tool, ...]
+    choice: Choice = "auto"
+    parallel: bool = True
+    legacy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """The JSON that an answer has to be; `schema` None means any JSON of its kind."""
+
+    kind: Literal["json_object", "json_schema"]
+    name: str = ""
+    description: str = ""
+    schema: dict[str, Any] | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A checked request; nothing after its format checks it again.
+
+    `model` is the name to look up, `asked` the name as the caller wrote it. Each of `conversations`
+    wants an answer of its own. `options` are sampling parameters that some of Flowith's APIs take,
+    `ignored` names what has no effect. `include_usage`: a stream tells the tokens too;
+    `early_usage`: it tells those of the prompt before the first word. `echo` is what the format
+    has to say again in its answer, in that API's own form.
+    """
+
+    model: str
+    asked: str
+    conversations: tuple[list[Message], ...]
+    stream: bool = False
+    include_usage: bool = False
+    early_usage: bool = False
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    thinks: bool = True
+    online: bool = False
+    tools: ToolUse | None = None
+    format: AnswerFormat | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    echo: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One call to a model.
+
+    `messages` are `{"role", "content"}` with the roles system, user and assistant; content is text
+    or a list of `text` and `image_url` parts. With `tools` (native tools) the assistant's
+    `tool_calls` and the role tool appear as well. `options` holds sampling parameters by name.
+    """
+
+    messages: list[dict[str, Any]]
+    thinking: bool = True
+    online: bool = False
+    options: dict[str, Any] | None = None
+    tools: dict[str, Any] | None = None

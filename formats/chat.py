@@ -1,0 +1,161 @@
+"""OpenAI chat completions: the request checked, and what its answer needs of it.
+
+Ranges, codes and names are those of OpenAI's API reference; null means absent, unknown fields are
+never an error.
+"""
+
+import random
+import time
+from functools import partial
+from typing import Any
+
+from chat_request import ChatRequest, Message
+from errors import InvalidRequest
+from formats.chat_answer import Envelope, error, stream, whole
+from formats.content import to_message
+from formats.fields import (
+    EFFORTS,
+    Check,
+    an_object,
+    bad_value,
+    boolean,
+    expect,
+    integer,
+    missing,
+    number,
+    one_of,
+    parse_json,
+    parse_model,
+    string,
+)
+from formats.response_format import parse_format
+from formats.tools import parse_tools
+from settings import Settings
+
+__all__ = [
+    "ID_HEADERS", "NAME", "error", "parse", "stream", "to_envelope", "to_request", "whole",
+]  # fmt: skip
+
+NAME = "chat"
+ID_HEADERS = ("X-Request-ID",)
+TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
+
+
+def _stop(param: str, value: Any) -> None:
+    if not isinstance(value, list):
+        expect(param, value, str, "a string or an array of strings")
+        return
+    for i, one in enumerate(value):
+        expect(f"{param}[{i}]", one, str)
+
+
+def _logit_bias(param: str, value: Any) -> None:
+    for key, bias in expect(param, value, dict).items():
+        number(f"{param}.{key[:20]}", bias, low=-100, high=100)
+
+
+def _modalities(param: str, value: Any) -> None:
+    if "audio" in expect(param, value, list):
+        raise bad_value(param, "audio output is not supported", "unsupported_value")
+
+
+def _no_audio(param: str, _value: Any) -> None:
+    text = "Unsupported parameter: 'audio' output is not available."
+    raise InvalidRequest(text, param=param, code="unsupported_parameter")
+
+
+CHECKS: dict[str, Check] = {
+    "model": string,
+    "stream": boolean,
+    "stream_options": an_object,
+    "temperature": partial(number, low=0, high=2),
+    "top_p": partial(number, low=0, high=1),
+    "frequency_penalty": partial(number, low=-2, high=2),
+    "presence_penalty": partial(number, low=-2, high=2),
+    "max_tokens": partial(integer, low=1),
+    "max_completion_tokens": partial(integer, low=1),
+    "n": partial(integer, low=1, high=128),
+    "stop": _stop,
+    "seed": partial(integer, low=-(2**63), high=2**63 - 1),
+    "logit_bias": _logit_bias,
+    "logprobs": boolean,
+    "top_logprobs": partial(integer, low=0, high=20),
+    "modalities": _modalities,
+    "audio": _no_audio,
+    "reasoning_effort": partial(one_of, allowed=EFFORTS),
+    "verbosity": partial(one_of, allowed=("low", "medium", "high")),
+    "web_search_options": an_object,
+    "service_tier": partial(one_of, allowed=TIERS),
+    "store": boolean,
+    "metadata": an_object,
+    "prediction": an_object,
+}
+EFFECTIVE = {
+    "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
+    "stop", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call",
+    "response_format", "reasoning_effort", "web_search_options", "modalities", "temperature",
+    "top_p",
+}  # fmt: skip
+
+
+def parse(raw: bytes, settings: Settings) -> ChatRequest:
+    """Check a chat completion request. Raises InvalidRequest that names the field."""
+    body = parse_json(raw)
+    messages = body.get("messages")
+    if messages is None:
+        wrong = missing("messages")
+        if "input" in body:
+            wrong.message += " Use 'messages', not 'input': this is chat completions."
+        raise wrong
+    if not expect("messages", messages, list, "an array of objects"):
+        wanted = "Invalid 'messages': empty array. Expected at least one message."
+        raise InvalidRequest(wanted, param="messages", code="empty_array")
+    conversation = [to_message(i, m) for i, m in enumerate(messages)]
+    return to_request(body, [conversation], settings.max_choices)
+
+
+def to_request(
+    body: dict[str, Any], conversations: list[list[Message]], max_choices: int
+) -> ChatRequest:
+    """The checked request for `n` answers to each conversation. Raises InvalidRequest."""
+    for name, check in CHECKS.items():
+        if name in body:
+            check(name, body[name])
+    model = parse_model(body)
+    n = int(body.get("n", 1))
+    if n > max_choices:
+        wanted = f"this service answers at most {max_choices} choices per request"
+        raise bad_value("n", wanted, "integer_above_max_value")
+    stop = body.get("stop", ())
+    limit = body.get("max_completion_tokens", body.get("max_tokens", 0))
+    named = any(message.name for message in conversations[0])
+    ignored = [name for name in body if name not in EFFECTIVE]
+    return ChatRequest(
+        model=model.removesuffix(":online"),
+        asked=model,
+        conversations=tuple(one for one in conversations for _ in range(n)),
+        stream=body.get("stream", False),
+        include_usage=body.get("stream_options", {}).get("include_usage") is True,
+        max_tokens=int(limit) or None,
+        stop=tuple(one for one in ([stop] if isinstance(stop, str) else stop) if one),
+        thinks=body.get("reasoning_effort") not in ("none", "minimal"),
+        online="web_search_options" in body or model.endswith(":online"),
+        tools=parse_tools(body),
+        format=parse_format(body),
+        options={k: body[k] for k in ("temperature", "top_p") if k in body},
+        ignored=(*ignored, "messages[].name") if named else tuple(ignored),
+    )
+
+
+def to_envelope(chat: ChatRequest, settings: Settings, request_id: str) -> Envelope:
+    """The envelope of an answer that begins now."""
+    return Envelope(
+        request_id=request_id,
+        id=f"chatcmpl-{random.getrandbits(112):028x}",
+        created=int(time.time()),
+        model=chat.asked,
+        choices=len(chat.conversations),
+        usage=chat.include_usage,
+        thoughts="reasoning" if settings.reasoning_format == "reasoning" else "reasoning_content",
+        legacy=chat.tools is not None and chat.tools.legacy,
+    )

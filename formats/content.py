@@ -1,0 +1,148 @@
+"""One message of a request, checked: roles, contents, parts, images, files and earlier calls.
+
+Knows nothing of HTTP or of Flowith.
+"""
+
+import base64
+import json
+import re
+from typing import Any
+
+from chat_request import Message
+from events import ToolCall
+from formats.fields import bad_value, expect, missing, one_of, require
+
+IMAGE_BYTES = 20_971_520  # OpenAI's limit for one image
+TEXT_FILE = re.compile(r"text/|application/(json|xml|x-yaml|yaml|toml|javascript|x-sh|sql)")
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
+DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.=+-]+)*?)(;base64)?,", re.ASCII)
+THINK = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL | re.IGNORECASE)
+
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+
+def to_message(i: int, given: Any) -> Message:
+    """Check message number `i`. Raises InvalidRequest."""
+    where = f"messages[{i}]"
+    role = require(f"{where}.role", expect(where, given, dict).get("role"), str)
+    one_of(f"{where}.role", role, ROLES)
+    content = given.get("content")
+    if not isinstance(content, str):
+        content = _to_content(f"{where}.content", role, content)
+    name = given.get("name")
+    match role:
+        case "assistant":
+            if isinstance(content, str) and THINK.match(content):
+                content = THINK.sub("", content, count=1)
+            calls = _to_calls(where, given)
+            refusal = given.get("refusal")
+            return Message(role, content or (refusal if isinstance(refusal, str) else ""), calls)
+        case "tool" | "function":
+            call_id = given.get("tool_call_id") or name or ""
+            return Message("tool", content, call_id=str(call_id), name=str(name or ""))
+        case "developer":
+            role = "system"
+    return Message(role, content, name=name if isinstance(name, str) else "")
+
+
+def _to_calls(where: str, given: dict[str, Any]) -> tuple[ToolCall, ...]:
+    """The calls an assistant message made, in today's and in the deprecated form."""
+    listed, old = given.get("tool_calls"), given.get("function_call")
+    if listed is None:
+        listed = [{"id": old.get("name"), "function": old}] if isinstance(old, dict) else []
+    calls = []
+    for j, call in enumerate(expect(f"{where}.tool_calls", listed, list)):
+        at = f"{where}.tool_calls[{j}]"
+        custom = isinstance(expect(at, call, dict).get("custom"), dict)
+        function = call["custom"] if custom else call.get("function")
+        if not isinstance(function, dict):
+            raise missing(f"{at}.function")
+        if not isinstance(name := function.get("name"), str):
+            raise missing(f"{at}.function.name")
+        arguments = function.get("input" if custom else "arguments") or ""
+        if not isinstance(arguments, str):
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        calls.append(ToolCall(str(call.get("id") or ""), name, arguments, custom))
+    return tuple(calls)
+
+
+def _to_content(where: str, role: str, content: Any) -> str | list[dict[str, Any]]:
+    """Parts to one text, or to a list of parts where there are images among them."""
+    wanted = "a string or an array of content parts"
+    given = expect(where, [] if content is None else content, list, wanted)
+    parts = [_to_part(f"{where}[{j}]", role, part) for j, part in enumerate(given)]
+    if any(part["type"] == "image_url" for part in parts):
+        return parts
+    return "\n".join(part["text"] for part in parts)
+
+
+def _to_part(where: str, role: str, part: Any) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    kind = expect(where, part, dict).get("type")
+    if kind is None:
+        raise missing(f"{where}.type")
+    if kind in ("text", "input_text", "output_text", "refusal"):
+        field = "refusal" if kind == "refusal" else "text"
+        return {"type": "text", "text": require(f"{where}.{field}", part.get(field), str)}
+    if role in ("user", "tool") and kind in ("image_url", "input_image"):
+        return _to_image(f"{where}.image_url", part.get("image_url"))
+    if role == "user" and kind in ("file", "input_file"):
+        return _to_file(where, part.get("file") if kind == "file" else part)
+    if kind == "input_audio":
+        raise bad_value(where, "audio input is not supported", "unsupported_value")
+    wanted = "a supported type is 'text'"
+    if role == "user":
+        wanted = "supported types are 'text', 'image_url' and 'file'"
+    raise bad_value(f"{where}.type", f"{str(kind)[:40]!r} cannot be used here; {wanted}")
+
+
+def _to_image(where: str, image: Any) -> dict[str, Any]:
+    detail = None
+    if isinstance(image, dict):
+        detail, image, where = image.get("detail"), image.get("url"), f"{where}.url"
+    url = require(where, image, str).strip()
+    if url[:5].lower() == "data:":
+        _from_data_url(where, url, IMAGE_TYPES)
+    elif not re.match(r"https://[^\s/]", url, re.IGNORECASE):
+        raise bad_value(where, "expected an https: URL or a base64 data: URL", "invalid_image_url")
+    detailed = {"detail": detail} if detail in ("auto", "low", "high") else {}
+    return {"type": "image_url", "image_url": {"url": url, **detailed}}
+
+
+def _from_data_url(where: str, url: str, types: tuple[str, ...]) -> bytes:
+    """The bytes of a data: URL of one of `types`. Raises InvalidRequest."""
+    head = DATA_URL.match(url)
+    if head is None or not head[3]:
+        raise bad_value(where, "expected data:<type>;base64,<data>", "invalid_base64")
+    if (head[1] or "").lower() not in types:
+        raise bad_value(where, f"supported types are {', '.join(types)}", "unsupported_value")
+    try:
+        content = base64.b64decode(url[head.end() :], validate=True)
+    except ValueError:
+        raise bad_value(where, "the data is not valid base64", "invalid_base64") from None
+    if not 0 < len(content) <= IMAGE_BYTES:
+        limit = IMAGE_BYTES // 1_048_576
+        raise bad_value(where, f"expected 1 byte to {limit} MB", "invalid_size")
+    return content
+
+
+def _to_file(where: str, file: Any) -> dict[str, Any]:
+    """A text file becomes text; an image that came as a file becomes an image."""
+    if file is None:
+        raise missing(f"{where}.file")
+    url = expect(where, file, dict).get("file_data")
+    if file.get("file_id") or not isinstance(url, str):
+        wanted = "send the file itself as 'file_data': nothing is stored here"
+        raise bad_value(f"{where}.file", wanted, "unsupported_value")
+    where = f"{where}.file.file_data"
+    head = DATA_URL.match(url)
+    kind = (head[1] or "").lower() if head else ""
+    if kind in IMAGE_TYPES:
+        return _to_image(where, url)
+    if not TEXT_FILE.match(kind):
+        wanted = "only text files and images can be sent; paste the text of other files"
+        raise bad_value(where, wanted, "unsupported_value")
+    text = _from_data_url(where, url, (kind,)).decode("utf-8", "replace")
+    return {"type": "text", "text": f"[File {str(file.get('filename') or 'file')[:200]}]\n{text}"}

@@ -1,0 +1,122 @@
+"""Fields of a request, checked: each check raises InvalidRequest that names the field.
+
+Ranges, codes and words are those of OpenAI's API reference. Knows nothing of any one API.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from errors import InvalidRequest
+from jsontools.schema import schema_fault
+from jsontools.text import finite
+
+T = TypeVar("T")
+Check = Callable[[str, Any], object]
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+JSON_TYPES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
+JSON_TYPES |= {list: "an array", dict: "an object", type(None): "null"}
+
+
+def wrong_type(param: str, wanted: str, value: object) -> InvalidRequest:
+    """The error for a value of the wrong JSON type."""
+    got = JSON_TYPES.get(type(value), "something else")
+    message = f"Invalid type for '{param}': expected {wanted}, but got {got} instead."
+    return InvalidRequest(message, param=param, code="invalid_type")
+
+
+def missing(param: str) -> InvalidRequest:
+    """The error for a required parameter that is not there."""
+    message = f"Missing required parameter: '{param}'."
+    return InvalidRequest(message, param=param, code="missing_required_parameter")
+
+
+def bad_value(param: str, wanted: str, code: str = "invalid_value") -> InvalidRequest:
+    """The error for a value that is none of those allowed."""
+    return InvalidRequest(f"Invalid value for '{param}': {wanted}.", param=param, code=code)
+
+
+def expect(param: str, value: object, kind: type[T], wanted: str = "") -> T:
+    """`value`, which has to be of `kind`. Raises InvalidRequest."""
+    if isinstance(value, kind):
+        return value
+    raise wrong_type(param, wanted or JSON_TYPES[kind], value)
+
+
+def require(param: str, value: object, kind: type[T]) -> T:
+    """`value`, which has to be there and of `kind`. Raises InvalidRequest."""
+    if value is None:
+        raise missing(param)
+    return expect(param, value, kind)
+
+
+def one_of(param: str, value: object, allowed: Sequence[str]) -> None:
+    """Check that a string is one of those allowed. Raises InvalidRequest."""
+    if expect(param, value, str) not in allowed:
+        raise bad_value(param, f"supported values are {', '.join(map(repr, allowed))}")
+
+
+def number(
+    param: str, value: Any, *, low: float, high: float = math.inf, whole: bool = False
+) -> None:
+    """A number between the two; JSON does not tell 5.0 from 5, so both are `whole`."""
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or (whole and value % 1):
+        raise wrong_type(param, "an integer" if whole else "a number", value)
+    if not low <= value <= high:
+        side, wanted = "below_min", f"at least {low:g}"
+        if value > high:
+            side, wanted = "above_max", f"at most {high:g}"
+        if whole:
+            raise bad_value(param, f"expected {wanted}", f"integer_{side}_value")
+        wanted = f"expected a number from {low:g} to {high:g}"
+        raise bad_value(param, wanted, f"decimal_{side}_value")
+
+
+integer = partial(number, whole=True)
+boolean, string, an_object = (partial(expect, kind=kind) for kind in (bool, str, dict))
+
+
+def parse_name(param: str, value: Any) -> str:
+    """The name of a schema or of a tool. Raises InvalidRequest."""
+    name = require(param, value, str)
+    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
+        raise bad_value(param, "expected 1 to 64 characters out of a-z, A-Z, 0-9, _ and -")
+    return name
+
+
+def check_schema(schema: Any, param: str, owner: str) -> None:
+    """Refuse what is no JSON Schema, or one that points outside itself. Raises InvalidRequest."""
+    if wrong := schema_fault(expect(param, schema, dict)):
+        raise bad_value(param, f"the schema of {owner} is not usable: {wrong}")
+
+
+def parse_json(raw: bytes) -> dict[str, Any]:
+    """The body as an object, without what is null. Raises InvalidRequest."""
+    try:
+        body = _decoder.decode(raw.decode("utf-8-sig"))
+    except RecursionError:
+        raise InvalidRequest("The request body is nested too deeply.") from None
+    except ValueError as wrong:
+        where = f" (at character {wrong.pos})" if isinstance(wrong, json.JSONDecodeError) else ""
+        raise InvalidRequest(
+            "We could not parse the JSON body of your request: it must be a JSON object"
+            f" in UTF-8{where}."
+        ) from None
+    if not isinstance(body, dict):
+        raise InvalidRequest("The request body must be a JSON object.")
+    return {name: value for name, value in body.items() if value is not None}
+
+
+_decoder = json.JSONDecoder(parse_constant=finite, parse_float=finite)
+
+
+def parse_model(body: dict[str, Any]) -> str:
+    """The model that is asked for; half a surrogate pair in it would come back in every chunk."""
+    model = body.get("model", "").strip().encode("utf-8", "replace").decode()
+    if not model:
+        raise missing("model")
+    return str(model)

@@ -1,0 +1,145 @@
+"""OpenAI's legacy completions: each prompt becomes a conversation, each answer a bare text.
+
+The request is checked as chat's is. Pure, like every format.
+"""
+
+import random
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from chat_request import ChatRequest, Message
+from errors import ProxyError
+from events import Answering, Done, Event, Silence, Tally, Text, Usage, Working
+from formats import chat
+from formats.chat_answer import Envelope, error, to_usage
+from formats.fields import bad_value, missing, parse_json, wrong_type
+from formats.sse import DONE, PING, dumps, pieces
+from settings import Settings
+
+__all__ = ["ID_HEADERS", "NAME", "error", "parse", "stream", "to_envelope", "whole"]
+
+NAME = "completions"
+ID_HEADERS = chat.ID_HEADERS
+WITHOUT = ("logprobs", "tools", "functions", "response_format")  # chat's, or of another form there
+
+
+def parse(raw: bytes, settings: Settings) -> ChatRequest:
+    """Check a legacy completion request. Raises InvalidRequest that names the field."""
+    body = parse_json(raw)
+    prompts = body.pop("prompt", None)
+    if prompts is None:
+        raise missing("prompt")
+    if isinstance(prompts, str):
+        prompts = [prompts]
+    if not isinstance(prompts, list) or not all(isinstance(one, str) for one in prompts):
+        raise wrong_type("prompt", "a string or an array of strings", prompts)
+    if not prompts:
+        raise bad_value("prompt", "expected at least one prompt", "empty_array")
+    for name in WITHOUT:
+        body.pop(name, None)
+    conversations = [[Message("user", one)] for one in prompts]
+    request = chat.to_request(body, conversations, settings.max_choices)
+    if len(request.conversations) > settings.max_choices:
+        wanted = f"at most {settings.max_choices} answers"
+        raise bad_value("prompt", wanted, "array_above_max_length")
+    return request
+
+
+def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> Envelope:
+    """The envelope of an answer that begins now."""
+    return Envelope(
+        request_id=request_id,
+        id=f"cmpl-{random.getrandbits(112):028x}",
+        created=int(time.time()),
+        model=request.asked,
+        choices=len(request.conversations),
+        usage=request.include_usage,
+    )
+
+
+def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
+    """Events as bytes of whole chunks; thoughts have no place in them."""
+    heads = [_head(envelope, index) for index in range(envelope.choices)]
+    tail, head, left = _tail(envelope), heads[0], len(heads)
+    quiet, begun = True, False
+    try:
+        for event in events:
+            match event:
+                case Text(text=text):
+                    block = pieces(head, text, tail)
+                case Silence():
+                    block = PING
+                    tally.heartbeats += 1
+                case Working() if quiet:
+                    block = PING
+                    tally.heartbeats += 1
+                case Usage():
+                    tally.add(event)
+                    continue
+                case Answering(index=index):
+                    head = heads[index]
+                    continue
+                case Done(reason=reason):
+                    block = f'{head}""{_tail(envelope, dumps(reason))}'.encode()
+                    left -= 1
+                    if not left:
+                        yield block + _end(envelope, tally)
+                        return
+                case _:
+                    quiet = quiet or isinstance(event, Working)
+                    continue
+            quiet = quiet and block == PING
+            begun = True
+            yield block
+    except ProxyError as wrong:
+        if begun:
+            yield b"data: " + error(wrong, envelope.request_id).body + b"\n\n" + DONE
+        raise
+
+
+def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
+    """Events as one completion."""
+    texts = [list[str]() for _ in range(envelope.choices)]
+    reasons = ["stop"] * envelope.choices
+    now = 0
+    for event in events:
+        match event:
+            case Text(text=text):
+                texts[now].append(text)
+            case Usage():
+                tally.add(event)
+            case Answering(index=index):
+                now = index
+            case Done(reason=reason):
+                reasons[now] = reason
+    choices = [
+        {"index": i, "text": "".join(said), "logprobs": None, "finish_reason": reason}
+        for i, (said, reason) in enumerate(zip(texts, reasons, strict=True))
+    ]
+    usage = to_usage(tally.usage)
+    completion = {**_opening(envelope), "choices": choices, "usage": usage}
+    return dumps(completion).encode("utf-8", "replace")
+
+
+def _opening(envelope: Envelope) -> dict[str, Any]:
+    fixed = {"id": envelope.id, "object": "text_completion", "created": envelope.created}
+    return {**fixed, "model": envelope.model}
+
+
+def _head(envelope: Envelope, index: int) -> str:
+    """What stands before the text in each chunk."""
+    return f'data: {dumps(_opening(envelope))[:-1]},"choices":[{{"index":{index},"text":'
+
+
+def _tail(envelope: Envelope, reason: str = "null") -> str:
+    """What stands after it."""
+    usage = ',"usage":null' if envelope.usage else ""
+    return f',"logprobs":null,"finish_reason":{reason}}}]{usage}}}\n\n'
+
+
+def _end(envelope: Envelope, tally: Tally) -> bytes:
+    if not envelope.usage:
+        return DONE
+    last = {**_opening(envelope), "choices": [], "usage": to_usage(tally.usage)}
+    return f"data: {dumps(last)}\n\n".encode() + DONE

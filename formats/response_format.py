@@ -1,0 +1,40 @@
+"""The JSON that a caller wants an answer to be: chat's `response_format` and its kin, checked.
+
+What is said to the model about it belongs to the bridge.
+"""
+
+from typing import Any
+
+from chat_request import AnswerFormat
+from formats.fields import bad_value, check_schema, expect, missing, parse_name
+
+
+def parse_format(body: dict[str, Any]) -> AnswerFormat | None:
+    """Read `response_format`; None where any text will do. Raises InvalidRequest."""
+    wanted = body.get("response_format")
+    if wanted is None:
+        return None
+    match expect("response_format", wanted, dict).get("type"):
+        case "text":
+            return None
+        case "json_object":
+            return AnswerFormat("json_object")
+        case "json_schema":
+            return parse_json_schema(wanted.get("json_schema"), "response_format.json_schema")
+        case None:
+            raise missing("response_format.type")
+        case _:
+            supported = "supported values are 'json_object', 'json_schema' and 'text'"
+            raise bad_value("response_format.type", supported)
+
+
+def parse_json_schema(wanted: Any, param: str) -> AnswerFormat:
+    wanted = expect(param, {} if wanted is None else wanted, dict)
+    name = parse_name(f"{param}.name", wanted.get("name"))
+    schema, strict = wanted.get("schema"), wanted.get("strict")
+    if strict is not None:
+        expect(f"{param}.strict", strict, bool)
+    if schema is not None:
+        check_schema(schema, f"{param}.schema", f"response_format '{name}'")
+    description = wanted.get("description")
+    return AnswerFormat("json_schema", name, str(description or ""), schema, bool(strict))

@@ -1,0 +1,1 @@
+"""JSON for formats and bridge alike: text and schemas."""

@@ -1,0 +1,109 @@
+"""JSON as text: found, read strictly, mended when it is broken, written.
+
+Every failure is a ValueError. Knows nothing of schemas or of what the JSON is for.
+"""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable
+from time import thread_time
+from typing import Any
+
+REPAIR_CHARS = 256 * 1024
+CPU_SECONDS = 1.0
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_MARKS = re.compile(r'["{}\[\]<]')
+_MARKS_IN_STRING = re.compile(r'\\.?|"', re.DOTALL)
+
+
+class JsonScan:
+    """Finds the end of a JSON value in text that comes in pieces, without parsing it."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.quoted = False
+        self.escaped = False
+
+    def end(self, text: str) -> int:
+        """Where in `text` the value ends, -1 when it goes on.
+
+        A `<` outside strings is no JSON: there a tag closes a value that lacks its brackets.
+        """
+        at = 1 if self.escaped and text else 0
+        self.escaped = self.escaped and not text
+        while mark := (_MARKS_IN_STRING if self.quoted else _MARKS).search(text, at):
+            at, found = mark.end(), mark[0]
+            if found == '"':
+                self.quoted = not self.quoted
+            elif found[0] == "\\":
+                self.escaped = len(found) == 1
+            elif found == "<":
+                return mark.start()
+            else:
+                self.depth += 1 if found in "{[" else -1
+                if self.depth == 0:
+                    return at
+        return -1
+
+
+def read_json(text: str, *, strict: bool = True) -> Any:
+    """Like `json.loads`, but NaN is no JSON and every failure is a `ValueError`."""
+    try:
+        return json.loads(text, strict=strict, parse_constant=finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def finite(digits: str) -> float:
+    """A number of JSON; ValueError for NaN, Infinity and 1e999, which Python alone reads."""
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits} is not JSON")
+    return number
+
+
+def clean(text: str) -> str:
+    """Text that can be encoded: lone surrogates, which JSON may smuggle in, become U+FFFD."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def compact(value: Any) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return clean(text)
+
+
+def repair(text: str) -> Any:
+    """What broken JSON probably meant; raises `ValueError` when that is hopeless."""
+    import json_repair
+
+    if len(text) > REPAIR_CHARS:
+        raise ValueError("too large to be repaired")
+    return limited(lambda: json_repair.loads(text, skip_json_loads=True))
+
+
+def limited(work: Callable[[], Any]) -> Any:
+    """Run `work` on a budget of CPU time, for one answer must not stall all others.
+
+    Measured: 8 KB of brackets and quotes keep json_repair busy for 38 s, and a schema of 2 KB
+    whose references double at each step never ends. Neither library has a limit of its own.
+    """
+    deadline, before, calls = thread_time() + CPU_SECONDS, sys.getprofile(), 0
+
+    def watch(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 256 == 0 and thread_time() > deadline:
+            raise TimeoutError
+
+    sys.setprofile(watch)
+    try:
+        return work()
+    except (RecursionError, TimeoutError):
+        raise ValueError("nested too deeply or too large") from None
+    finally:
+        sys.setprofile(before)

@@ -1,0 +1,1 @@
+"""The process around the service: delivery, callers, log, metrics, page, workers."""

@@ -1,0 +1,129 @@
+"""One request's work: the answers it opens, the caller they are for, and what became of it all.
+
+Knows nothing of Flask or of formats.
+"""
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from bridge.second_try import ask_twice
+from chat_request import ChatRequest, Message, Prompt
+from errors import CallerLeft
+from events import Answering, Event, Tally
+from flowith.client import Answer, Flowith
+from server.caller import Caller
+from server.log import Record
+from settings import Model
+from translate import shape, to_prompt
+
+
+class Call:
+    """Open answers for one caller and close them all, however the request ends."""
+
+    def __init__(self, flowith: Flowith, record: Record, caller: Caller) -> None:
+        self.flowith, self.record, self.caller = flowith, record, caller
+        self.tally = Tally()
+        self._answers: list[Answer] = []
+        self._closed = False
+        caller.watch(self._interrupt)
+
+    def events(self, chat: ChatRequest, model: Model) -> Iterator[Event]:
+        """The answers to all conversations of a request, side by side where there are several."""
+        answers = [self._converse(chat, one, model) for one in chat.conversations]
+        return answers[0] if len(answers) == 1 else merged(answers)
+
+    def _converse(
+        self, chat: ChatRequest, messages: list[Message], model: Model
+    ) -> Iterator[Event]:
+        reasoning = self.flowith.settings.reasoning_format
+
+        def ask(prompt: Prompt, last_try: bool) -> Iterator[Event]:
+            answer = self._open(prompt, model)
+            try:
+                yield from shape(answer.events(), chat, prompt, reasoning, last_try)
+            finally:
+                answer.close()
+
+        prompt = to_prompt(chat, messages, model)
+        if chat.tools or chat.format:
+            return ask_twice(ask, prompt)
+        return ask(prompt, True)
+
+    def close(self) -> None:
+        """Stop everything upstream and note what became of it; may be called more than once."""
+        if self._closed:
+            return
+        self._closed = True
+        self.caller.close()
+        for answer in self._answers:
+            answer.close()
+        record, usage = self.record, self.tally.usage
+        record.dialect = self.dialect()
+        record.attempts = [attempt for a in self._answers for attempt in a.attempts]
+        record.failures = [failure for a in self._answers for failure in a.failures]
+        record.heartbeats = self.tally.heartbeats
+        firsts = [a.first_event for a in self._answers if a.first_event is not None]
+        record.first = min(firsts, default=None)
+        if usage:
+            record.prompt_tokens, record.completion_tokens = usage.prompt, usage.completion
+
+    def dialect(self) -> str:
+        """The API that is being talked to, as far as it is known yet."""
+        return next((a.dialect.name for a in self._answers if a.dialect), "")
+
+    def _open(self, prompt: Prompt, model: Model) -> Answer:
+        if self._closed:
+            raise CallerLeft
+        answer = self.flowith.open(prompt, model, self.record.id)
+        answer.caller_left = self.caller.left
+        self._answers.append(answer)
+        return answer
+
+    def _interrupt(self) -> None:
+        for answer in self._answers:
+            answer.interrupt()
+
+
+def merged(answers: Sequence[Iterator[Event]]) -> Iterator[Event]:
+    """The events of all answers as they come, each from a thread of its own; `Answering` says
+    whose the next ones are.
+
+    The first error of any answer is raised here. The upstream calls end by `Call.close`.
+    """
+    items: queue.Queue[tuple[int, Any]] = queue.Queue(maxsize=4 * len(answers))
+    over = threading.Event()
+
+    def give(index: int, item: Any) -> None:
+        while not over.is_set():
+            with suppress(queue.Full):
+                items.put((index, item), timeout=0.5)
+                return
+
+    def run(index: int, events: Iterator[Event]) -> None:
+        try:
+            for event in events:
+                give(index, event)
+            give(index, None)
+        except BaseException as wrong:  # noqa: BLE001 - raised again where the items are taken
+            give(index, wrong)
+
+    for index, events in enumerate(answers):
+        threading.Thread(target=run, args=(index, events), daemon=True).start()
+    left, now = len(answers), -1
+    try:
+        while left:
+            index, item = items.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                left -= 1
+                continue
+            if index != now:
+                now = index
+                yield Answering(index)
+            yield item
+    finally:
+        over.set()

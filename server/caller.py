@@ -1,0 +1,129 @@
+"""The caller's connection: notice that it is gone, read its body in bounded time, break it off.
+
+Knows gunicorn's socket and nothing else; behind any other server (Flask's test client, say) it
+knows of no departure. Measured: without a watch a silent answer runs on to its end for nobody.
+"""
+
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from flask import Request
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
+from werkzeug.exceptions import ClientDisconnected
+
+from clock import Clock
+from errors import InvalidRequest, TooLarge
+
+GONE = (7, 8, 9, 10, 11)  # TCP states CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING
+LOOK = 0.5  # seconds between two looks at the socket where no event loop tells
+PAUSES = 8  # times the pause a sender is allowed, which the whole body may take
+
+
+class Caller:
+    """One caller, for one request; `close` it before the server uses the socket again."""
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self._socket: Any = environ.get("gunicorn.socket")
+        self._left = False
+        self._watcher: Any = None
+        self._looked = 0.0
+        self._until = float("inf")
+
+    def watch(self, on_left: Callable[[], None]) -> None:
+        """Call `on_left` once the caller has closed the connection. It must not block."""
+        if self._socket is None or not _gevent_runs():
+            return
+        import gevent
+
+        self._watcher = gevent.get_hub().loop.io(self._socket.fileno(), 1)
+
+        def look() -> None:
+            self._watcher.stop()  # it would fire for ever: the socket stays readable
+            if _is_gone(self._socket):
+                self._left = True
+                on_left()
+
+        self._watcher.start(look)
+
+    def left(self) -> bool:
+        """Whether the caller is known to have gone."""
+        if not self._left and self._watcher is None and self._socket is not None:
+            now = time.monotonic()
+            if now - self._looked > LOOK:
+                self._looked = now
+                self._left = _is_gone(self._socket)
+        return self._left
+
+    def close(self) -> None:
+        """Stop watching; may be called more than once."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.stop()
+            watcher.close()
+
+    def break_off(self) -> None:
+        """Cut the connection, so that an unfinished answer is seen as such."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def tick(self, now: float) -> None:
+        """Called by the clock while the body is read."""
+        if now >= self._until and self._socket is not None:
+            self._until = float("inf")
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RD)
+
+    def read_body(self, request: Request, limit: int, pause: float, clock: Clock) -> bytes:
+        """The whole body, at most `limit` bytes. Raises TooLarge or InvalidRequest.
+
+        The sender may pause for `pause` seconds, and take eight times as long in all.
+
+        The length is compared by hand: werkzeug cuts a chunked body at its limit and takes a
+        short one for whole, both without a word (measured).
+        """
+        declared = request.content_length
+        if declared is not None and declared > limit:
+            raise _too_large(limit)
+        kept = self._socket.gettimeout() if self._socket is not None else None
+        self._until = time.monotonic() + PAUSES * pause
+        clock.add(self)
+        try:
+            if self._socket is not None:
+                self._socket.settimeout(pause)
+            body = request.get_data(cache=False)
+        except (ClientDisconnected, ParseException, OSError):
+            raise InvalidRequest("The request body broke off or came too slowly.") from None
+        finally:
+            clock.drop(self)
+            if self._socket is not None:
+                self._socket.settimeout(kept)
+        if len(body) > limit:
+            raise _too_large(limit)
+        if declared is not None and len(body) != declared:
+            raise InvalidRequest(
+                f"The request body has {len(body)} bytes, but Content-Length says {declared}."
+            )
+        return body
+
+
+def _too_large(limit: int) -> TooLarge:
+    size = f"{limit / 1_048_576:g} MB"
+    return TooLarge(f"The request body is larger than {size}, this service's limit (MAX_BODY_MB).")
+
+
+def _gevent_runs() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("socket"))
+
+
+def _is_gone(sock: Any) -> bool:
+    """Whether the other side has closed, told by the kernel without reading (Linux only)."""
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in GONE
+    except (AttributeError, OSError):
+        return False

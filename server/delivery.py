@@ -1,0 +1,218 @@
+"""Any format's answer, from the open call to the last byte: wait with the status, stream, keep
+alive, close.
+
+Knows nothing of what the bytes say; `render_error` is what becomes of an error before the first.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Response, current_app, g, request
+from werkzeug.exceptions import HTTPException
+
+from chat_request import ChatRequest
+from errors import CallerLeft, InvalidRequest, ModelNotFound, ProxyError
+from events import Event, Silence, Working
+from flowith.client import Flowith
+from formats import Format
+from formats.model_list import PASSED_ON
+from formats.unsupported_paths import advice
+from server.call import Call
+from server.caller import Caller
+from server.log import Record, log_bug
+from settings import Model, Settings
+
+BUG = "The proxy failed; its log says where."
+PARAMETER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+UNBUFFERED = {
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",  # nginx and its kin hold a stream back without it
+}
+STREAM_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", **UNBUFFERED}
+
+
+def settings() -> Settings:
+    """The settings of the app that serves this request."""
+    return current_app.extensions["settings"]  # type: ignore[no-any-return]
+
+
+def flowith() -> Flowith:
+    """The upstream side of the app that serves this request."""
+    return current_app.extensions["flowith"]  # type: ignore[no-any-return]
+
+
+def deliver(format: Format) -> Response:
+    """Answer the request in hand, whose body is of this format.
+
+    The status waits for the answer's first event or for its error. Raises ProxyError, CallerLeft.
+    """
+    record: Record = g.record
+    record.format = format.NAME
+    caller = Caller(request.environ)
+    chat = format.parse(read_body(caller), settings())
+    record.model = chat.model
+    model = find_model(chat.model)
+    call = Call(flowith(), record, caller)
+    try:
+        events = _watched(call.events(chat, model), record)
+        envelope = format.to_envelope(chat, settings(), record.id)
+        render = _streamed if chat.stream else _whole
+        response = render(format, events, envelope, call)
+    except BaseException:
+        call.close()
+        raise
+    response.call_on_close(call.close)
+    record.dialect = call.dialect()
+    if ignored := _without_effect(chat, record.dialect):
+        response.headers["X-Ignored-Params"] = ", ".join(ignored)
+    return response
+
+
+def read_body(caller: Caller) -> bytes:
+    """The body of the request in hand. Raises TooLarge or InvalidRequest."""
+    limit = int(settings().max_body_mb * 1_048_576)
+    return caller.read_body(request, limit, settings().body_timeout, flowith().clock)
+
+
+def find_model(name: str) -> Model:
+    """The row of models.json for a name that a caller asks for. Raises ModelNotFound."""
+    model = settings().find_model(name)
+    if model is None:
+        raise ModelNotFound(
+            f"The model '{name[:100]}' does not exist here. GET /v1/models lists those that"
+            " do; models.json maps them to Flowith's.",
+            param="model",
+        )
+    return model
+
+
+def _without_effect(chat: ChatRequest, dialect: str) -> list[str]:
+    """The parameters that change nothing, for the caller to see."""
+    wanted = [*chat.options, *(["web_search_options"] if chat.online else [])]
+    unused = [name for name in wanted if dialect not in PASSED_ON[name]]
+    return [name for name in (*chat.ignored, *unused) if PARAMETER.fullmatch(name)][:32]
+
+
+def _watched(events: Iterator[Event], record: Record) -> Iterator[Event]:
+    """The events; how they ended goes into the record, and a bug of ours becomes a ProxyError, so
+    that a format can tell it."""
+    try:
+        yield from events
+        record.ending = "done"
+    except ProxyError as wrong:
+        record.ending = wrong.code or wrong.type
+        raise
+    except (CallerLeft, GeneratorExit):
+        record.ending = record.ending or "caller left"
+        raise
+    except Exception as wrong:  # noqa: BLE001 - whatever it is, the caller hears of it
+        log_bug(wrong, record.id)
+        record.ending = "internal_error"
+        raise ProxyError(BUG) from None
+
+
+def _streamed(format: Format, events: Iterator[Event], envelope: Any, call: Call) -> Response:
+    blocks = format.stream(events, envelope, call.tally)
+    body = _stream(next(blocks), blocks, call)
+    return Response(body, headers=STREAM_HEADERS)
+
+
+def _stream(first: bytes, blocks: Iterator[bytes], call: Call) -> Iterator[bytes]:
+    """The body of a stream. From here on an error can only be told inside it, by the format."""
+    record = call.record
+    record.ending = "caller left"  # unless we get to the end
+    try:
+        yield first
+        yield from blocks
+        record.ending = "done"
+    except (ProxyError, CallerLeft):
+        return  # told by the format, noted by `_watched`
+    except Exception as wrong:  # noqa: BLE001 - a bug in a format: nobody is left to tell it
+        log_bug(wrong, record.id)
+        _break_off(call, "internal_error")
+
+
+def _whole(format: Format, events: Iterator[Event], envelope: Any, call: Call) -> Response:
+    """An answer in one piece; one that takes very long is kept alive with leading white space."""
+    after = settings().keep_alive_after
+    late_at = call.record.started + after if after else float("inf")
+    kept: list[Event] = []
+    for event in events:
+        if type(event) is not Silence and type(event) is not Working:
+            kept.append(event)
+        elif time.monotonic() >= late_at:
+            body = _late(format, events, kept, envelope, call)
+            return Response(body, headers=UNBUFFERED, content_type="application/json")
+    whole = format.whole(kept, envelope, call.tally)
+    return Response(whole, content_type="application/json")
+
+
+def _late(
+    format: Format, events: Iterator[Event], kept: list[Event], envelope: Any, call: Call
+) -> Iterator[bytes]:
+    """White space before JSON, because hosts cut a silent request after a minute. The status is
+    out with it, so a failure breaks the connection off: a 200 must not hold an error."""
+    record = call.record
+    record.ending = "caller left"
+    try:
+        call.tally.heartbeats += 1
+        yield b" "
+        for event in events:
+            if type(event) is not Silence and type(event) is not Working:
+                kept.append(event)
+            else:
+                call.tally.heartbeats += 1
+                yield b" "
+        yield format.whole(kept, envelope, call.tally)
+        record.ending = "done"
+    except CallerLeft:
+        return
+    except Exception as wrong:  # noqa: BLE001 - whatever it is, the caller must not take it for done
+        if not isinstance(wrong, ProxyError):
+            log_bug(wrong, record.id)
+        code = wrong.code or wrong.type if isinstance(wrong, ProxyError) else "internal_error"
+        _break_off(call, code)
+
+
+def _break_off(call: Call, code: str) -> None:
+    """Cut the caller's connection, so that what has gone out is not taken for whole."""
+    call.record.ending = f"broken off: {code}"
+    call.close()
+    call.caller.break_off()
+
+
+def render_error(wrong: Exception, format: Format) -> Response:
+    """Any error as this format has it: ours, Flask's and Werkzeug's, and bugs."""
+    record: Record = g.record
+    if isinstance(wrong, CallerLeft):
+        record.ending = "caller left"
+        return Response(status=499)
+    if isinstance(wrong, HTTPException):
+        wrong = _from_http(wrong)
+    elif not isinstance(wrong, ProxyError):
+        log_bug(wrong, record.id)
+        wrong = ProxyError(BUG)
+    record.ending = wrong.code or wrong.type
+    reply = format.error(wrong, record.id)
+    response = Response(reply.body, reply.status, content_type="application/json")
+    response.headers.update(wrong.reply_headers())
+    return response
+
+
+def _from_http(wrong: HTTPException) -> ProxyError:
+    status = wrong.code or 500
+    text = {
+        404: f"Invalid URL ({request.method} {request.path[:200]})",
+        405: f"Method {request.method} is not allowed for {request.path[:200]}.",
+        413: "The request is too large.",
+    }.get(status, f"{wrong.name}.")
+    if status == 404 and (words := advice(request.path)):
+        text = f"{text}. {words}."
+    code = {404: "unknown_url", 405: "method_not_supported", 413: "request_too_large"}
+    error = InvalidRequest(text, code=code.get(status))
+    error.status = status
+    if allowed := getattr(wrong, "valid_methods", None):
+        error.headers["Allow"] = ", ".join(allowed)
+    return error

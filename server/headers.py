@@ -1,0 +1,46 @@
+"""What every request and response has, whatever it is about: an id, and what browsers ask for.
+
+Knows nothing of formats but the names of their headers.
+"""
+
+import random
+import re
+from collections.abc import Iterable
+
+from flask import Request, Response
+
+SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+EXPOSED = (
+    "x-request-id, request-id, x-ignored-params, retry-after, retry-after-ms, x-should-retry,"
+    " openai-processing-ms"
+)
+METHODS = "GET, POST, OPTIONS, HEAD, DELETE"
+
+
+def to_id(request: Request) -> str:
+    """The caller's id for the request where it is a sane one, else a new one."""
+    given = request.headers.get("X-Request-ID", "")
+    return given if SANE_ID.fullmatch(given) else f"req_{random.getrandbits(96):024x}"
+
+
+def add_headers(response: Response, request: Request, request_id: str, ids: Iterable[str]) -> None:
+    """Put in the request's id under each name of `ids`, and let web pages read the response."""
+    headers = response.headers
+    for name in ids:
+        headers[name] = request_id
+    headers["Access-Control-Allow-Origin"] = "*"
+    headers["Access-Control-Expose-Headers"] = EXPOSED
+    if request.method == "OPTIONS":
+        _allow(response, request)
+
+
+def _allow(response: Response, request: Request) -> None:
+    """The answer to a browser's preflight: any header that it asks for may come."""
+    headers = response.headers
+    asked = request.headers.get("Access-Control-Request-Headers", "*")
+    headers["Access-Control-Allow-Methods"] = METHODS
+    headers["Access-Control-Allow-Headers"] = asked if asked.isprintable() else "*"
+    headers["Access-Control-Max-Age"] = "86400"
+    headers["Vary"] = "Origin, Access-Control-Request-Headers"
+    if request.headers.get("Access-Control-Request-Private-Network") == "true":
+        headers["Access-Control-Allow-Private-Network"] = "true"

@@ -1,0 +1,142 @@
+"""What the operator gets to see: one line per request, and how lines look.
+
+No prompt, answer, key or token ever comes here; what a caller chose (a model name, a request id)
+is quoted, so that it cannot forge a line.
+"""
+
+import json
+import logging
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+
+from settings import Settings, load
+
+access = logging.getLogger("access")
+log = logging.getLogger("proxy")
+
+
+@dataclass(slots=True)
+class Record:
+    """One request, from its first byte to the end of its answer. Times are monotonic seconds."""
+
+    id: str
+    method: str
+    path: str
+    started: float = field(default_factory=time.monotonic)
+    status: int = 0
+    format: str = ""
+    ending: str = ""
+    model: str = ""
+    dialect: str = ""
+    first: float | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    heartbeats: int = 0
+    attempts: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def write(self) -> None:
+        """The access-log line."""
+        quiet = self.path.startswith(("/health", "/metrics", "/static"))
+        level = logging.DEBUG if quiet else logging.INFO
+        if not access.isEnabledFor(level):
+            return
+        ms = {"ms": round((time.monotonic() - self.started) * 1000)}
+        if self.first is not None:
+            ms = {"first_ms": round((self.first - self.started) * 1000), **ms}
+        fields: dict[str, Any] = {"id": self.id, "method": self.method, "path": self.path[:100]}
+        fields |= {"status": self.status, "model": self.model[:80], "api": self.dialect, **ms}
+        fields |= {"in": self.prompt_tokens, "out": self.completion_tokens}
+        fields |= {"failures": ",".join(f"{a}={why}" for a, why in self.failures)}
+        fields |= {"end": self.ending or "done"}
+        shown = {k: v for k, v in fields.items() if v not in ("", 0)}
+        access.log(level, "%s", shown, extra={"fields": shown})
+
+
+class TextFormatter(logging.Formatter):
+    """Human lines: fields as name=value, quoted where they hold anything but plain characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", None)
+        message = (
+            " ".join(f"{k}={_quoted(v)}" for k, v in fields.items())
+            if fields
+            else _plain(record.getMessage())
+        )
+        when = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
+        line = f"{when} {record.levelname.lower()} {record.name}: {message}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line, for log collectors."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z")
+        line = {"time": when, "level": record.levelname.lower(), "logger": record.name}
+        fields = getattr(record, "fields", None) or {"message": record.getMessage()}
+        if record.exc_info:
+            fields = {**fields, "trace": self.formatException(record.exc_info)}
+        return json.dumps({**line, **fields})
+
+
+class ServerLog(Logger):  # type: ignore[misc]
+    """gunicorn's own lines, in the same format."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(_formatter(load()))
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        if msg.startswith("Invalid request from ip="):
+            msg = ": ".join(msg.split(": ")[:2])  # the third part quotes, and it may be a key
+        super().warning(msg, *args, **kwargs)
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    plain = text.isascii() and text.isprintable() and not any(c in ' "=' for c in text)
+    return text if plain or not isinstance(value, str) else json.dumps(text)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _formatter(settings: Settings) -> logging.Formatter:
+    return JsonFormatter() if settings.log_format == "json" else TextFormatter()
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Send all of this service's lines to standard error in the format asked for."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_formatter(settings))
+    for name in ("access", "proxy", "flowith", "urllib3"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(settings.log_level.upper())
+
+
+def log_bug(wrong: BaseException, request_id: str) -> None:
+    """Where a bug of ours struck. Its message may quote anything, so only its type is told."""
+    frames = traceback.extract_tb(wrong.__traceback__)[-6:]
+    where = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
+    log.error("%s internal error: %s at %s", request_id, type(wrong).__name__, where)
+
+
+def log_settings(settings: Settings, addresses: Any = ()) -> None:
+    """The start-up lines: every setting, secrets masked, and what the operator should mend."""
+    set_up_logging(settings)
+    for name, value in settings.shown():
+        log.info("%s=%s", name, value)
+    log.info("%d models from %s", len(settings.models), settings.models_file)
+    for address in addresses:  # host and port, or a path
+        place = address if isinstance(address, str) else ":".join(map(str, address[:2]))
+        log.info("listening on %s", place)
+    for warning in settings.warnings():
+        log.warning("%s", warning)

@@ -1,0 +1,167 @@
+"""What monitoring gets to see: `/metrics`, in Prometheus' text format.
+
+A request is counted once, when it is over, from its `Record`; nothing happens per token. Worker
+processes share files in a directory that gunicorn.conf.py makes; without one (tests, `flask`
+commands) the numbers are this process's own. Knows nothing of OpenAI's or Flowith's wire.
+"""
+
+import os
+import time
+from functools import cache, partial
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Flask, Response, current_app, request
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from flowith.accounts import Accounts
+from server.keys import require_api_key
+from server.log import Record
+from server.pages import VERSION
+from settings import Settings
+
+COUNTED = ("/v1/chat/completions", "/v1/completions")
+OTHER = "other"  # a caller may ask for any model; only those of models.json become labels
+BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)  # seconds
+HOSTS = ("localhost", "127.0.0.1", "::1")
+# what proxies add, and browsers on behalf of a page
+HOPS = ("HTTP_X_FORWARDED", "HTTP_X_REAL_IP", "HTTP_FORWARDED", "HTTP_VIA", "HTTP_ORIGIN")
+
+monitoring = Blueprint("monitoring", __name__)
+
+
+def attach(app: Flask, folder: str = "", seat: int = 0) -> None:
+    """Give the app its metrics. With a `folder` they are kept in files there, named after a
+    worker's `seat`, and those of all seats add up.
+
+    Seats are used again, process ids are not: a service that is reloaded or loses workers for
+    months keeps as many files as it has workers, and its counters go on where they were.
+    """
+    if folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # where prometheus_client looks for it
+        values.ValueClass = values.MultiProcessValue(lambda: seat)  # type: ignore[no-untyped-call]
+    else:
+        values.ValueClass = values.MutexValue
+    flowith = app.extensions["flowith"]
+    metrics = Metrics(app.extensions["settings"], flowith.accounts)
+    app.extensions["metrics"], flowith.tell_running = metrics, metrics.show_running
+
+
+class Metrics:
+    """The counters of this process; the label values of each are resolved once."""
+
+    def __init__(self, settings: Settings, accounts: Accounts) -> None:
+        self._models = {name for name in settings.models if name != "*"}
+        self._accounts = accounts
+        ours = self._registry = CollectorRegistry()
+        if values.ValueClass is not values.MutexValue:
+            self._registry = CollectorRegistry()
+            MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
+        counter = partial(Counter, namespace="flowith_proxy", registry=ours)
+        gauge = partial(Gauge, namespace="flowith_proxy", registry=ours)
+        seconds = partial(
+            Histogram, namespace="flowith_proxy", registry=ours, unit="seconds", buckets=BUCKETS
+        )
+        self._requests = cache(
+            counter("requests", "Requests that are over.", ("model", "status", "ending")).labels
+        )
+        self._first = cache(seconds("first_token", "Until the first token.", ("model",)).labels)
+        self._duration = cache(
+            seconds("duration", "Until the end of the answer.", ("model",)).labels
+        )
+        self._tokens = cache(
+            counter("tokens", "Tokens, partly estimated.", ("model", "kind")).labels
+        )
+        self._attempts = cache(
+            counter("upstream_attempts", "Tries at Flowith.", ("account", "api")).labels
+        )
+        self._failures = cache(
+            counter("upstream_failures", "Tries that failed.", ("account", "reason")).labels
+        )
+        self._heartbeats = counter("heartbeats", "Signs of life sent to callers.")
+        self._left = counter("callers_left", "Callers who left before the end.")
+        self._running = gauge("running_streams", "Answers under way.", multiprocess_mode="livesum")
+        self._healthy = gauge(
+            "healthy_accounts", "Accounts that do not rest.", multiprocess_mode="livemin"
+        )
+        total = gauge("accounts", "Flowith accounts.", multiprocess_mode="livemax")
+        total.set(len(accounts.all))
+        info = gauge("info", "Always 1.", ("version",), multiprocess_mode="livemax")
+        info.labels(VERSION).set(1)
+        self.show_running(0)
+        self._look_at_accounts()
+
+    def show_running(self, running: int) -> None:
+        """How many answers are under way in this process."""
+        self._running.set(running)
+
+    def count(self, record: Record) -> None:
+        """Count a request that is over; probes and lists of models do not count."""
+        if record.method != "POST" or record.path not in COUNTED:
+            return
+        model, ending = self._label(record.model), to_label(record.ending)
+        self._requests(model, record.status, ending).inc()
+        if record.ending == "caller left":
+            self._left.inc()
+        if record.first is not None:
+            self._first(model).observe(record.first - record.started)
+        if record.attempts:
+            self._duration(model).observe(time.monotonic() - record.started)
+        if record.prompt_tokens:
+            self._tokens(model, "prompt").inc(record.prompt_tokens)
+        if record.completion_tokens:
+            self._tokens(model, "completion").inc(record.completion_tokens)
+        for account, api in record.attempts:
+            self._attempts(account, api).inc()
+        for account, reason in record.failures:
+            self._failures(account, reason).inc()
+        if record.heartbeats:
+            self._heartbeats.inc(record.heartbeats)
+        if record.failures or self._resting:
+            self._look_at_accounts()
+
+    def text(self) -> bytes:
+        """All of it, of all workers."""
+        self._look_at_accounts()
+        return generate_latest(self._registry)
+
+    def _label(self, asked: str) -> str:
+        name = asked if asked in self._models else asked.removeprefix("flowith/")
+        return name if name in self._models else OTHER
+
+    def _look_at_accounts(self) -> None:
+        healthy = self._accounts.healthy()
+        self._resting = healthy < len(self._accounts.all)
+        self._healthy.set(healthy)
+
+
+def to_label(ending: str) -> str:
+    """How a request ended, without the details that the log has."""
+    return ending.partition(":")[0].replace(" ", "_") or "done"
+
+
+@monitoring.get("/metrics")
+def show() -> Response:
+    """For a caller with a key, or one on this machine whom no proxy stands in front of."""
+    if not is_near(request.environ):
+        require_api_key()
+    metrics: Metrics = current_app.extensions["metrics"]
+    return Response(metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def is_near(environ: dict[str, Any]) -> bool:
+    """Whether a request surely comes from this machine itself.
+
+    Behind a proxy on this machine everybody's address is a loopback one; most proxies give
+    themselves away by a header, by the host that was asked for, or by HTTP/1.0 (nginx).
+    """
+    try:
+        near = ip_address(environ.get("REMOTE_ADDR", "")).is_loopback
+        named = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
+    except ValueError:
+        return False
+    direct = environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and named in HOSTS
+    return near and direct and not any(name.startswith(HOPS) for name in environ)

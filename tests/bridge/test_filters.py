@@ -1,0 +1,164 @@
+"""The filters between upstream and caller, at every way to cut a text into pieces."""
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.filters import (
+    count_usage,
+    cut_at_length,
+    cut_at_stop,
+    hide_reasoning,
+    partial_suffix,
+    split_think,
+    tag_reasoning,
+)
+from bridge.tokens import estimate_tokens
+from errors import EmptyAnswer
+from events import Citation, Done, Event, Reasoning, Silence, Text, Usage, Working
+
+
+def told(pieces: Iterable[str]) -> Iterable[Event]:
+    yield from (Text(piece) for piece in pieces)
+    yield Done()
+
+
+def said(events: Iterable[Event], kind: type[Text] | type[Reasoning] = Text) -> str:
+    return "".join(e.text for e in events if isinstance(e, kind))
+
+
+def splits(text: str) -> list[list[str]]:
+    halves = [[text[:i], text[i:]] for i in range(1, len(text))]
+    return [[text], list(text), *halves]
+
+
+THINK = [
+    ("<think>Hm</think>Hi", "Hm", "Hi"),
+    ("<think>\nHm\nm\n\n</think>\nHi\n", "Hm\nm", "Hi\n"),
+    ("<THINK>Hm</Think>Hi", "Hm", "Hi"),
+    (" \n<think>Hm</think> Hi", "Hm", "Hi"),
+    ("<think>a</think>\n<think>b</think>c", "ab", "c"),
+    ("<think>Hm", "Hm", ""),
+    ("<think>Hm</thin", "Hm</thin", ""),
+    ("<think></think>Hi", "", "Hi"),
+    ("<thinking", "", "<thinking"),
+    (" <thin", "", " <thin"),
+    ("<", "", "<"),
+    ("  spaces stay", "", "  spaces stay"),
+    ("Tags in prose: <think>x</think>", "", "Tags in prose: <think>x</think>"),
+    ("a < b", "", "a < b"),
+]
+
+
+@pytest.mark.parametrize(("text", "thought", "answer"), THINK, ids=[t[0] for t in THINK])
+def test_thoughts_are_split_from_the_answer_at_any_cut(
+    text: str, thought: str, answer: str
+) -> None:
+    for pieces in splits(text):
+        events = list(split_think(iter(told(pieces))))
+        assert said(events, Reasoning) == thought, pieces
+        assert said(events) == answer, pieces
+        assert events[-1] == Done()
+
+
+@given(st.text(alphabet="<think/>x \n", max_size=40), st.data())
+def test_cutting_a_wire_elsewhere_changes_nothing(text: str, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(text) - 1)), max_size=8)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, None], strict=True) if text[a:b]]
+    whole, parts = (list(split_think(iter(told(p)))) for p in ([text] if text else [], pieces))
+    assert said(whole) == said(parts)
+    assert said(whole, Reasoning) == said(parts, Reasoning)
+
+
+@given(st.lists(st.text(max_size=20)))
+def test_text_without_tags_is_passed_on_unchanged(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    if "<" not in text:
+        assert said(split_think(iter(told(pieces)))) == text
+
+
+def test_the_rest_flows_while_a_tag_is_awaited() -> None:
+    events: list[Event] = [Text("<thi"), Silence(), Working(), Citation("t"), Text("x"), Done()]
+    shaped = list(split_think(iter(events)))
+    assert shaped == [Silence(), Working(), Text("<thi"), Citation("t"), Text("x"), Done()]
+
+
+def test_the_first_word_of_an_answer_is_not_held_back() -> None:
+    shaped = split_think(iter([Text("H")]))
+    assert next(shaped) == Text("H")
+
+
+STOPS = [
+    ("one END two", ("END",), "one "),
+    ("one EN", ("END",), "one EN"),
+    ("aab", ("ab", "b"), "a"),
+    ("xENENDx", ("END",), "xEN"),
+    ("no stop", ("zzz",), "no stop"),
+    ("END", ("END",), ""),
+    ("a\n\nb", ("\n\n", "b"), "a"),
+]
+
+
+@pytest.mark.parametrize(("text", "stops", "left"), STOPS, ids=[s[0] for s in STOPS])
+def test_an_answer_ends_before_the_first_stop_at_any_cut(
+    text: str, stops: tuple[str, ...], left: str
+) -> None:
+    for pieces in splits(text):
+        events = list(cut_at_stop(iter(told(pieces)), stops))
+        assert said(events) == left, pieces
+        assert events.count(Done("stop")) == 1
+        assert events[-1] == Done("stop")
+
+
+@given(st.text("ab", max_size=30), st.lists(st.text("ab", min_size=1, max_size=4), min_size=1))
+def test_no_text_after_a_stop_and_none_lost_before_it(text: str, stops: list[str]) -> None:
+    complete = [(text.find(s) + len(s), text.find(s)) for s in stops if s in text]
+    expected = text[: min(complete)[1]] if complete else text
+    for pieces in (text, [text]):
+        assert said(cut_at_stop(iter(told(pieces)), tuple(stops))) == expected
+
+
+def test_only_a_possible_beginning_is_held_back() -> None:
+    assert partial_suffix("hello </thi", ("</think>",)) == 5
+    assert partial_suffix("hello <<", ("</think>",)) == 1
+    assert partial_suffix("hello", ("</think>",)) == 0
+    assert partial_suffix("x", ("a",)) == 0
+
+
+@pytest.mark.parametrize("limit", [1, 5, 20, 100])
+def test_an_answer_is_cut_at_its_length_thoughts_included(limit: int) -> None:
+    text = "The quick brown fox jumps over the lazy dog. " * 40
+    for pieces in ([text], text.split(" "), list(text)):
+        events: list[Event] = [Reasoning("Let me think about it."), *told(pieces)]
+        cut = list(cut_at_length(iter(events), limit))
+        assert cut[-1] == Done("length")
+        kept = said(cut, Reasoning) + said(cut)
+        assert (said(cut, Reasoning) + said(events)).startswith(kept)
+        assert 0 < estimate_tokens(kept) <= limit * 1.15 + 1
+
+
+def test_an_answer_within_its_length_is_left_alone() -> None:
+    events: list[Event] = [Text("Hello"), Usage(1, 2), Done("stop")]
+    assert list(cut_at_length(iter(events), 50)) == events
+
+
+def test_usage_comes_once_before_the_end() -> None:
+    events: list[Event] = [Text("Hello"), Usage(3, 5), Done()]
+    assert list(count_usage(iter(events), lambda: 9)) == [Text("Hello"), Usage(3, 5), Done()]
+    events = [Reasoning("Hm"), Text("Hello"), Done()]
+    estimated = list(count_usage(iter(events), lambda: 9))
+    assert estimated[-2] == Usage(9, 2, 1)
+    assert estimated[-1] == Done()
+
+
+def test_thoughts_can_be_hidden_or_put_back_into_the_text() -> None:
+    events: list[Event] = [Reasoning("a"), Silence(), Reasoning("b"), Text("c"), Done()]
+    assert said(tag_reasoning(iter(events))) == "<think>\nab\n</think>\n\nc"
+    hidden = list(hide_reasoning(iter(events)))
+    assert said(hidden, Reasoning) == ""
+    assert hidden.count(Working()) == 2
+    with pytest.raises(EmptyAnswer):
+        list(hide_reasoning(iter([Reasoning("a"), Done()])))
+    assert list(hide_reasoning(iter([Reasoning("a"), Done("length")])))[-1] == Done("length")

@@ -1,0 +1,207 @@
+"""Every field of the request: what is taken, what is refused, and in which words."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from chat_request import Message
+from errors import InvalidRequest
+from events import ToolCall
+from formats import chat, legacy_completions
+from settings import Settings
+
+USER = {"role": "user", "content": "Hi"}
+PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
+
+
+def parse(**body: Any) -> Any:
+    raw = json.dumps({"model": "m", "messages": [USER], **body}).encode()
+    return chat.parse(raw, Settings(max_choices=128))
+
+
+def message(given: Any) -> Message:
+    (parsed,) = parse(messages=[given]).conversations[0]
+    assert isinstance(parsed, Message)
+    return parsed
+
+
+def refused(**body: Any) -> tuple[str | None, str | None]:
+    with pytest.raises(InvalidRequest) as wrong:
+        parse(**body)
+    assert wrong.value.status == 400
+    if wrong.value.param:
+        assert wrong.value.param.split("[")[0].split(".")[0] in wrong.value.message
+    return wrong.value.param, wrong.value.code
+
+
+TYPE, VALUE = "invalid_type", "invalid_value"
+ABOVE, BELOW = "integer_above_max_value", "integer_below_min_value"
+DECIMAL_ABOVE, DECIMAL_BELOW = "decimal_above_max_value", "decimal_below_min_value"
+BAD_FIELDS = [
+    ("model", 1, TYPE),
+    ("model", "", "missing_required_parameter"),
+    ("stream", "yes", TYPE),
+    ("stream", 1, TYPE),
+    ("stream_options", True, TYPE),
+    ("temperature", "0.7", TYPE),
+    ("temperature", True, TYPE),
+    ("temperature", 2.1, DECIMAL_ABOVE),
+    ("temperature", -0.1, DECIMAL_BELOW),
+    ("top_p", 1.5, DECIMAL_ABOVE),
+    ("frequency_penalty", 3, DECIMAL_ABOVE),
+    ("presence_penalty", -3, DECIMAL_BELOW),
+    ("max_tokens", 0, BELOW),
+    ("max_tokens", 1.5, TYPE),
+    ("max_completion_tokens", "9", TYPE),
+    ("n", 0, BELOW),
+    ("n", 129, ABOVE),
+    ("stop", 1, TYPE),
+    ("seed", "x", TYPE),
+    ("seed", 2**70, ABOVE),
+    ("logit_bias", [], TYPE),
+    ("logit_bias", {"1": 101}, DECIMAL_ABOVE),
+    ("logprobs", 3, TYPE),
+    ("top_logprobs", 21, ABOVE),
+    ("modalities", "text", TYPE),
+    ("modalities", ["text", "audio"], "unsupported_value"),
+    ("audio", {"voice": "x"}, "unsupported_parameter"),
+    ("reasoning_effort", "much", VALUE),
+    ("verbosity", "loud", VALUE),
+    ("service_tier", "best", VALUE),
+    ("web_search_options", True, TYPE),
+    ("metadata", [], TYPE),
+    ("store", "no", TYPE),
+    ("messages", [], "empty_array"),
+    ("messages", {}, TYPE),
+    ("messages", "Hi", TYPE),
+    ("tools", {}, TYPE),
+    ("response_format", {"type": "xml"}, VALUE),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "code"), BAD_FIELDS, ids=lambda v: str(v)[:20])
+def test_a_bad_field_is_named_with_its_code(name: str, value: Any, code: str) -> None:
+    param, got = refused(**{name: value})
+    assert param is not None
+    assert param.startswith(name)
+    assert got == code
+
+
+def test_null_means_absent() -> None:
+    fields = {name: None for name, _, _ in BAD_FIELDS if name not in ("model", "messages")}
+    assert parse(**fields) == parse()
+
+
+def test_unknown_fields_pass_and_are_named() -> None:
+    assert parse(top_k=1, provider={}).ignored == ("top_k", "provider")
+    assert parse(stop=["a", "", "b", "c", "d", "e"]).stop == ("a", "b", "c", "d", "e")
+    assert parse(temperature=0, top_p=1).options == {"temperature": 0, "top_p": 1}
+
+
+def test_the_newer_limit_wins() -> None:
+    assert parse(max_tokens=5, max_completion_tokens=7).max_tokens == 7
+    assert parse(max_tokens=5.0).max_tokens == 5
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(InvalidRequest) as wrong:
+        chat.parse(b'{"model": "m"}', Settings())
+    assert (wrong.value.param, wrong.value.code) == ("messages", "missing_required_parameter")
+    with pytest.raises(InvalidRequest) as wrong:
+        chat.parse(b'{"model": "m", "input": "Hi"}', Settings())
+    assert "'input'" in wrong.value.message
+
+
+BIG = "data:image/png;base64," + "A" * 28_000_000
+BAD_MESSAGES = [
+    ({"role": "user", "content": [{"type": "image_url", "image_url": BIG}]},
+     "messages[0].content[0].image_url", "invalid_size"),
+    ("Hi", "messages[0]", TYPE),
+    ({"content": "x"}, "messages[0].role", "missing_required_parameter"),
+    ({"role": 1, "content": "x"}, "messages[0].role", TYPE),
+    ({"role": "wizard", "content": "x"}, "messages[0].role", VALUE),
+    ({"role": "user", "content": 1}, "messages[0].content", TYPE),
+    ({"role": "user", "content": {"type": "text"}}, "messages[0].content", TYPE),
+    ({"role": "user", "content": [1]}, "messages[0].content[0]", TYPE),
+    ({"role": "user", "content": [{"text": "x"}]}, "messages[0].content[0].type",
+     "missing_required_parameter"),
+    ({"role": "user", "content": [{"type": "text"}]}, "messages[0].content[0].text",
+     "missing_required_parameter"),
+    ({"role": "user", "content": [{"type": "video"}]}, "messages[0].content[0].type", VALUE),
+    ({"role": "system", "content": [{"type": "image_url", "image_url": PIXEL}]},
+     "messages[0].content[0].type", VALUE),
+    ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]},
+     "messages[0].content[0]", "unsupported_value"),
+    ({"role": "user", "content": [{"type": "image_url"}]}, "messages[0].content[0].image_url",
+     "missing_required_parameter"),
+    ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/x"}}]},
+     "messages[0].content[0].image_url.url", "invalid_image_url"),
+    ({"role": "user", "content": [{"type": "image_url", "image_url": "http://10.0.0.1/x"}]},
+     "messages[0].content[0].image_url", "invalid_image_url"),
+    ({"role": "user", "content": [{"type": "image_url", "image_url": "data:image/png;base64,%"}]},
+     "messages[0].content[0].image_url", "invalid_base64"),
+    ({"role": "user",
+      "content": [{"type": "image_url", "image_url": "data:text/html;base64,QQ=="}]},
+     "messages[0].content[0].image_url", "unsupported_value"),
+    ({"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]},
+     "messages[0].content[0].file", "unsupported_value"),
+    ({"role": "user", "content": [{"type": "file", "file": {
+        "file_data": "data:application/pdf;base64,QQ=="}}]},
+     "messages[0].content[0].file.file_data", "unsupported_value"),
+    ({"role": "assistant", "tool_calls": {}}, "messages[0].tool_calls", TYPE),
+    ({"role": "assistant", "tool_calls": [{"id": "x"}]}, "messages[0].tool_calls[0].function",
+     "missing_required_parameter"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "param", "code"), BAD_MESSAGES, ids=lambda v: str(v)[:40])
+def test_a_bad_message_is_named_with_its_place(given: Any, param: str, code: str) -> None:
+    assert refused(messages=[given]) == (param, code)
+
+
+GOOD_MESSAGES = [
+    (USER, Message("user", "Hi")),
+    ({"role": "developer", "content": "Be brief"}, Message("system", "Be brief")),
+    ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+     Message("user", "a\nb")),
+    ({"role": "user", "content": []}, Message("user", "")),
+    ({"role": "user", "content": None}, Message("user", "")),
+    ({"role": "user", "content": "", "name": "Ann"}, Message("user", "", name="Ann")),
+    ({"role": "assistant"}, Message("assistant", "")),
+    ({"role": "assistant", "content": None, "refusal": "No."}, Message("assistant", "No.")),
+    ({"role": "assistant", "content": "<think>x\ny</think>\n\nHi", "reasoning_content": "z"},
+     Message("assistant", "Hi")),
+    ({"role": "assistant", "content": "", "tool_calls": [
+        {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+     Message("assistant", "", (ToolCall("c1", "f", "{}"),))),
+    ({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+     Message("assistant", "", (ToolCall("f", "f", "{}"),))),
+    ({"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "42"}]},
+     Message("tool", "42", (), "c1")),
+    ({"role": "function", "name": "f", "content": None}, Message("tool", "", (), "f", "f")),
+    ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.y/z"}}]},
+     Message("user", [{"type": "image_url", "image_url": {"url": "https://x.y/z"}}])),
+    ({"role": "user", "content": [{"type": "input_image", "image_url": PIXEL}]},
+     Message("user", [{"type": "image_url", "image_url": {"url": PIXEL}}])),
+    ({"role": "user", "content": [{"type": "file", "file": {
+        "filename": "a.txt", "file_data": "data:text/plain;base64,w6Q="}}]},
+     Message("user", "[File a.txt]\nä")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "meant"), GOOD_MESSAGES, ids=lambda v: str(v)[:40])
+def test_a_message_is_taken_as_it_is_meant(given: Any, meant: Message) -> None:
+    assert message(given) == meant
+
+
+def test_fifty_thousand_messages_are_no_trouble() -> None:
+    assert len(parse(messages=[USER] * 50_000).conversations[0]) == 50_000
+
+
+def test_a_legacy_prompt_may_be_one_or_many() -> None:
+    body = b'{"model": "m", "prompt": ["a", "b"], "max_tokens": 3}'
+    asked = legacy_completions.parse(body, Settings())
+    assert asked.max_tokens == 3
+    assert asked.conversations == ([Message("user", "a")], [Message("user", "b")])

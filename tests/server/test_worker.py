@@ -1,0 +1,223 @@
+"""gunicorn's worker: what it writes leaves in few calls, whole and in order; and what it loads."""
+
+import json
+import os
+import signal
+import socket as blocking
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from email.utils import formatdate, parsedate_to_datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from urllib.request import Request, urlopen
+
+import gevent
+import pytest
+from conftest import KEY, Serve, Server
+from gevent import socket
+from gunicorn import util  # type: ignore[import-untyped]
+from gunicorn.config import Config  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+
+from server.gevent_worker import Door, QuietSocket, QuietWorker, http_date
+
+Pair = tuple[QuietSocket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """A quiet socket and the other end of its connection."""
+    here, there = socket.socketpair()
+    there.settimeout(5)
+    yield QuietSocket(here), there
+    here.close()
+    there.close()
+
+
+def read_all(there: socket.socket) -> bytes:
+    blocks = []
+    while block := there.recv(1 << 20):
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def test_what_is_written_in_one_go_leaves_in_one_write(pair: Pair) -> None:
+    ours, there = pair
+    written: list[object] = []
+
+    def count(_: FrameType, event: str, function: Any) -> None:
+        if event == "c_call" and function is os.write:
+            written.append(function)
+
+    sys.setprofile(count)
+    for piece in (b"head", b"chunk", b"chunk", b"end"):
+        ours.sendall(piece)
+    assert not written
+    said = there.recv(100)  # waits, and so lets the loop run
+    sys.setprofile(None)
+    assert said == b"headchunkchunkend"
+    assert len(written) == 1
+
+
+def test_a_slow_reader_gets_everything_in_order(pair: Pair) -> None:
+    ours, there = pair
+    pieces = [bytes([i % 251]) * 40_000 for i in range(200)]
+    taken: list[bytes] = []
+
+    def write() -> None:
+        for piece in pieces:
+            ours.sendall(piece)
+            taken.append(piece)
+        ours.close()
+
+    writer = gevent.spawn(write)
+    gevent.sleep(0.05)
+    assert len(taken) < len(pieces)  # it is held up, and has not put all of it into memory
+    assert read_all(there) == b"".join(pieces)
+    writer.get()
+
+
+def test_what_was_written_last_is_out_before_the_connection_closes(pair: Pair) -> None:
+    ours, there = pair
+    ours.sendall(b"goodbye")
+    ours.close()
+    assert read_all(there) == b"goodbye"
+
+
+def test_a_file_follows_what_was_written_before_it(pair: Pair, tmp_path: Path) -> None:
+    ours, there = pair
+    (tmp_path / "file").write_bytes(b"file")
+    ours.sendall(b"head ")
+    with (tmp_path / "file").open("rb") as file:
+        ours.sendfile(file)
+    ours.close()
+    assert read_all(there) == b"head file"
+
+
+def test_what_a_write_met_is_raised_by_the_next(pair: Pair) -> None:
+    ours, there = pair
+    there.close()
+    ours.sendall(b"nobody reads this")
+    gevent.sleep(0)
+    with pytest.raises(OSError, match=r"Broken pipe|reset"):
+        ours.sendall(b"nor this")
+
+
+def test_a_worker_that_ends_serves_those_who_wait_to_be_let_in() -> None:
+    """The kernel took them in; if the listener just closed, it would reset them."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "4")])
+        return [b"done"]
+
+    config = Config()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(50)
+        address = listener.getsockname()
+        worker = QuietWorker(1, os.getppid(), [listener], None, 30, config, Logger(config))
+        worker.wsgi = answer
+        worker.alive = False  # it has been told to end, before it could accept anybody
+        waiting = [blocking.create_connection(address, 5) for _ in range(20)]
+        for caller in waiting:
+            caller.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        worker.run()
+        with pytest.raises(ConnectionRefusedError):
+            blocking.create_connection(address, 5)
+    worker.tmp.close()
+    for caller in waiting:
+        said = caller.makefile("rb").read()
+        caller.close()
+        assert said.startswith(b"HTTP/1.1 200 OK")
+        assert said.endswith(b"done")
+
+
+def test_a_crowd_is_let_in_a_few_at_a_time() -> None:
+    """Those who are inside get their turn in between."""
+    turn, came = 0, Counter[int]()
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(50)
+        door = Door(listener, lambda client, address: came.update([turn]))
+        waiting = [blocking.create_connection(listener.getsockname(), 5) for _ in range(20)]
+        turns = gevent.get_hub().loop.check()
+        turns.start(count)
+        door.start()
+        with gevent.Timeout(20):
+            while came.total() < len(waiting):
+                gevent.sleep(0.001)
+        turns.stop()
+        turns.close()
+        door.close()
+    for caller in waiting:
+        caller.close()
+    assert max(came.values()) <= 2
+
+
+def test_a_date_is_that_of_its_second() -> None:
+    assert util.http_date is http_date
+    for when in (0.0, 59.9, 1e9, 1e9 + 0.5, 1e9 + 1, 0.0):
+        assert util.http_date(when) == formatdate(int(when), usegmt=True)
+    now = time.time()
+    assert now - 1 <= parsedate_to_datetime(util.http_date()).timestamp() <= now + 1
+
+
+def test_only_the_workers_load_gevent(serve: Serve) -> None:
+    """The master does without: 7 MB less, which is a tenth of what resides at rest."""
+    master = serve(WEB_CONCURRENCY="2").process.pid
+    workers = children(master)
+    assert len(workers) == 2
+    assert "gevent" not in Path(f"/proc/{master}/maps").read_text()
+    assert all("gevent" in Path(f"/proc/{pid}/maps").read_text() for pid in workers)
+
+
+def test_a_worker_that_has_just_begun_hears_that_it_is_to_end(serve: Serve) -> None:
+    """gunicorn would wait for GRACEFUL_TIMEOUT, 30 seconds, and then kill it."""
+    service = serve().process
+    (old,) = children(service.pid)
+    os.kill(int(old), signal.SIGKILL)
+    while old in children(service.pid) or not loads_gevent(service.pid):
+        time.sleep(0.001)
+    service.send_signal(signal.SIGQUIT)
+    assert service.wait(15) == 0
+
+
+def test_a_reload_with_a_wrong_setting_changes_nothing(serve: Serve, tmp_path: Path) -> None:
+    models = tmp_path / "models.json"
+    models.write_text('{"old": "gpt-4.1"}')
+    server = serve(MODELS_FILE=str(models))
+    models.write_text('{"new": ')
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for_log(f"not reloaded: {models} is not JSON")
+    assert names(server) == ["old"]
+    models.write_text('{"new": "gpt-4.1"}')
+    before = children(server.process.pid)
+    server.process.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 15
+    while set(before) & set(children(server.process.pid)):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert names(server) == ["new"]
+
+
+def names(server: Server) -> list[str]:
+    with urlopen(
+        Request(f"{server.url}/v1/models", headers={"Authorization": f"Bearer {KEY}"})
+    ) as r:
+        return [row["id"] for row in json.load(r)["data"]]
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def loads_gevent(pid: int) -> bool:
+    return any("greenlet" in Path(f"/proc/{one}/maps").read_text() for one in children(pid))

@@ -1,0 +1,213 @@
+"""What each token and each request may cost, counted in work and not in time.
+
+Speed itself is measured in bench/; these counts are the same on every machine, and turn red when
+a later change makes the hot path naive.
+"""
+
+import socket
+import sys
+import threading
+import time
+import tracemalloc
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from conftest import ROOT, MakeApi, chunks, deltas
+from fake_flowith import HANG, FakeFlowith, web
+
+from chat_request import Prompt
+from clock import Clock
+from events import Done, Event, Tally, Text
+from flowith.connection import BLOCK, GreedyResponse
+from flowith.dialects import WebDecoder
+from flowith.reader import SPARE, Crew, Reader
+from formats import chat
+from settings import Settings
+from translate import shape
+
+TOKENS = 1000
+
+
+def calls(work: Callable[[], object]) -> Counter[str]:
+    """How often each Python function was entered; a generator counts each time it goes on."""
+    counted: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call":
+            counted[frame.f_code.co_name] += 1
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+def pipe(events: Iterator[Event]) -> Iterator[bytes]:
+    body = b'{"model": "m", "stream": true, "messages": [{"role": "user"}]}'
+    asked = chat.parse(body, Settings())
+    envelope = chat.to_envelope(asked, Settings(), "req_1")
+    shaped = shape(events, asked, Prompt([]), "reasoning_content", last_try=False)
+    return chat.stream(shaped, envelope, Tally())
+
+
+def test_a_token_of_plain_text_passes_few_hands() -> None:
+    """Three generators and the source, each going on once, and one function that frames it."""
+    events: list[Event] = [*(Text("word ") for _ in range(TOKENS)), Done()]
+    counted = calls(lambda: list(pipe(iter(events))))
+    assert sum(counted.values()) / TOKENS < 5.5, counted.most_common(8)
+
+
+def test_what_arrived_together_leaves_together() -> None:
+    """One block of bytes is one event and one write, however many tokens it holds."""
+    decoder = WebDecoder()
+    events = decoder.decode(b"word " * TOKENS)
+    assert len(events) == 1
+    written = list(pipe(iter([*events, Done()])))
+    assert len(written) == 2
+    assert deltas(b"".join(written)) == "word " * TOKENS
+
+
+def test_one_read_takes_all_that_has_arrived() -> None:
+    """A burst of HTTP chunks is read in as many steps as the socket's buffer needs."""
+    here, there = socket.socketpair()
+    body = b"".join(b"5\r\nword \r\n" for _ in range(TOKENS)) + b"0\r\n\r\n"
+    there.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+    response = GreedyResponse(here)
+    response.begin()
+    blocks = []
+    while block := response.read1(BLOCK):
+        blocks.append(block)
+    assert b"".join(blocks) == b"word " * TOKENS
+    assert len(blocks) <= 2 + 2 * len(body) // 8192
+    for end in (response, here, there):
+        end.close()
+
+
+def test_a_chunk_that_is_not_whole_is_not_waited_for() -> None:
+    here, there = socket.socketpair()
+    there.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\nt")
+    response = GreedyResponse(here)
+    response.begin()
+    assert response.read1(BLOCK) == b"onet"
+    there.sendall(b"wo\r\n")
+    assert response.read1(BLOCK) == b"wo"
+    there.sendall(b"5\r\nthree\r\n0\r\n\r\n")
+    assert response.read1(BLOCK) == b"three"
+    assert response.read1(BLOCK) == b""
+    for end in (response, here, there):
+        end.close()
+
+
+class Source:
+    """The body of an answer that arrives without a gap, for a while: a token each 50 us."""
+
+    def __init__(self, seconds: float) -> None:
+        self.headers: dict[str, str] = {}
+        self.raw, self.reads = self, 0
+        self._told, self._end = 0, int(seconds * 20_000)
+        self._begun = time.monotonic()
+
+    def read1(self, size: int, decode_content: bool) -> bytes:
+        self.reads += 1
+        while (come := int((time.monotonic() - self._begun) * 20_000)) == self._told:
+            pass
+        told, self._told = self._told, min(come, self._end)
+        return b"word " * (self._told - told)
+
+    def close(self) -> None:
+        self._told = self._end
+
+
+def test_tokens_without_a_gap_are_let_gather() -> None:
+    """A read and a write for each of 20,000 tokens a second would fill the core."""
+    source = Source(seconds=0.5)
+    reader = Reader(lambda _: source, "http://flowith.invalid", Clock(), Crew())
+    blocks: list[Any] = []
+    while not blocks or blocks[-1] is not None:
+        blocks += reader.channel.take(float("inf"))
+    assert b"".join(blocks[:-1]) == b"word " * 10_000
+    assert source.reads < 300
+
+
+class Work:
+    """Notes which thread does it."""
+
+    def __init__(self, threads: set[int]) -> None:
+        self.threads, self.done = threads, threading.Event()
+
+    def do(self) -> None:
+        self.threads.add(threading.get_native_id())
+        self.done.set()
+
+
+def test_a_crew_uses_its_threads_again_and_keeps_nothing_of_their_work() -> None:
+    crew, threads = Crew(), set[int]()
+    for _ in range(100):
+        work = Work(threads)
+        crew.do(work.do)
+        assert work.done.wait(5)
+        time.sleep(0.001)  # the thread needs a moment to sit down again
+    gone, until = weakref.ref(work), time.monotonic() + 5
+    del work
+    while gone():
+        assert time.monotonic() < until
+    assert len(threads) < 10
+
+
+def test_work_never_waits_for_a_thread_and_few_stay() -> None:
+    crew, together = Crew(), threading.Barrier(SPARE + 20, timeout=5)
+    tasks, until = Path("/proc/self/task"), time.monotonic() + 5
+    before = len(list(tasks.iterdir()))
+    for _ in range(2):
+        for _ in range(SPARE + 19):
+            crew.do(together.wait)  # type: ignore[arg-type]
+        together.wait()
+    while len(list(tasks.iterdir())) > before + SPARE:
+        assert time.monotonic() < until
+
+
+def test_a_body_is_parsed_once_and_a_prompt_is_not_counted_for_nothing(
+    api: MakeApi, fake: FakeFlowith
+) -> None:
+    fake.reply(web("Hello"))
+    ours = api(LOG_LEVEL="error")
+
+    def ask() -> None:
+        response = ours.post(stream=True)
+        assert chunks(response.data)[-1] == "[DONE]"
+        response.close()
+
+    ask()
+    counted = calls(ask)
+    assert counted["parse_json"] == 1
+    assert counted["estimate_tokens"] <= 2
+    assert counted["count_prompt"] == 0
+    assert counted["count"] == 1  # for the metrics, whose labels were resolved by the first request
+    assert counted["labels"] == 0
+    assert counted["raw_decode"] <= 1 + 3  # ours, and the test's own reading of three chunks
+
+
+def test_what_was_sent_up_is_forgotten_when_the_answer_has_begun(
+    api: MakeApi, fake: FakeFlowith
+) -> None:
+    """Long prompts get long answers, and a thousand of them at once would fill the memory."""
+    size = 2_000_000
+    fake.reply(web("first ", HANG))
+    ours = api()
+    message = {"role": "user", "content": "x" * size}
+    tracemalloc.start()
+    try:
+        with closing(ours.post(stream=True, messages=[message])) as response:
+            assert "first" in deltas(next(response.response))
+            held = tracemalloc.take_snapshot()
+    finally:
+        tracemalloc.stop()
+    upstream = held.filter_traces([tracemalloc.Filter(True, f"{ROOT}/flowith/*")])
+    assert sum(trace.size for trace in upstream.traces) < size / 4

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from errors import InvalidRequest
+from jsontools.budget import Budget
 from jsontools.schema import schema_fault
 from jsontools.text import finite
 
@@ -88,9 +89,10 @@ def parse_name(param: str, value: Any) -> str:
     return name
 
 
-def check_schema(schema: Any, param: str, owner: str) -> None:
-    """Refuse what is no JSON Schema, or one that points outside itself. Raises InvalidRequest."""
-    if wrong := schema_fault(expect(param, schema, dict)):
+def check_schema(schema: Any, param: str, owner: str, budget: Budget | None = None) -> None:
+    """Refuse what is no JSON Schema, one that points outside itself, and one that needs more work
+    than is left of the request's `budget`. Raises InvalidRequest."""
+    if wrong := schema_fault(expect(param, schema, dict), budget):
         raise bad_value(param, f"the schema of {owner} is not usable: {wrong}")
 
 

@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "settings": set(),
     "clock": set(),
-    "chat_request": {"events"},
+    "chat_request": {"events", "jsontools"},
     "jsontools": {"jsontools"},
     "formats": WORDS | {"formats", "jsontools"},
     "bridge": WORDS | {"bridge", "jsontools"},

@@ -16,13 +16,15 @@ Choice = Literal["auto", "none", "required"]
 class Message:
     """One message. `role` is system, user, assistant or tool; `content` is text, or a list of text
     and image_url parts where it has images; `calls` are the tool calls it made, `call_id` the call
-    that it answers, `name` that call's tool or the speaker."""
+    that it answers, `name` that call's tool or the speaker. `where` is its place in the caller's
+    JSON, for errors."""
 
     role: str
     content: str | list[dict[str, Any]]
     calls: tuple[ToolCall, ...] = ()
     call_id: str = ""
     name: str = ""
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

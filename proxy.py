@@ -22,6 +22,10 @@ from server.pages import VERSION, site
 from server.shutdown import Drain
 from settings import Settings
 
+FORMATS: dict[str, Format] = {  # what is spoken at a path, in refusals too
+    "/v1/chat/completions": chat,
+    "/v1/completions": legacy_completions,
+}
 API_PATHS = "chat/completions|completions|models"
 MISPLACED = re.compile(rf"(?:/(?:v1|api|openai))*/((?:{API_PATHS})(?:/.*)?)$")
 
@@ -66,12 +70,14 @@ def normalised(environ: dict[str, Any]) -> dict[str, Any]:
 
 def format_of() -> Format:
     """The format that the request in hand is answered in, errors before routing included."""
-    return chat
+    return FORMATS.get(request.path, chat)
 
 
 def begin() -> Response | None:
     """Give the request an id; answer preflights, which come without a key, on any path."""
-    g.record = Record(to_id(request), request.method, request.path)
+    g.record = record = Record(to_id(request), request.method, request.path)
+    if request.method == "POST" and request.path in FORMATS:
+        record.format = format_of().NAME
     return Response(status=204) if request.method == "OPTIONS" else None
 
 

@@ -33,9 +33,9 @@ def to_prompt(chat: ChatRequest, messages: list[Message], model: Model) -> Promp
     """What goes up for one choice. Raises InvalidRequest for images the model does not take."""
     native = model.native_tools and chat.tools is not None
     if not model.images:
-        for i, message in enumerate(messages):
+        for message in messages:
             if not isinstance(message.content, str):
-                where = f"messages[{i}].content"
+                where = f"{message.where}.content"
                 raise InvalidRequest(
                     f"Invalid value for '{where}': the model {model.id!r} does not take images.",
                     param=where,

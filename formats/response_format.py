@@ -11,30 +11,35 @@ from formats.fields import bad_value, check_schema, expect, missing, parse_name
 
 def parse_format(body: dict[str, Any]) -> AnswerFormat | None:
     """Read `response_format`; None where any text will do. Raises InvalidRequest."""
-    wanted = body.get("response_format")
+    return to_format("response_format", body.get("response_format"))
+
+
+def to_format(param: str, wanted: Any) -> AnswerFormat | None:
+    """The format wanted at `param`; None where any text will do. Raises InvalidRequest."""
     if wanted is None:
         return None
-    match expect("response_format", wanted, dict).get("type"):
+    match expect(param, wanted, dict).get("type"):
         case "text":
             return None
         case "json_object":
             return AnswerFormat("json_object")
         case "json_schema":
-            return parse_json_schema(wanted.get("json_schema"), "response_format.json_schema")
+            return parse_json_schema(f"{param}.json_schema", wanted.get("json_schema"))
         case None:
-            raise missing("response_format.type")
+            raise missing(f"{param}.type")
         case _:
             supported = "supported values are 'json_object', 'json_schema' and 'text'"
-            raise bad_value("response_format.type", supported)
+            raise bad_value(f"{param}.type", supported)
 
 
-def parse_json_schema(wanted: Any, param: str) -> AnswerFormat:
+def parse_json_schema(param: str, wanted: Any) -> AnswerFormat:
+    """A schema with its name, as it stands at `param`. Raises InvalidRequest."""
     wanted = expect(param, {} if wanted is None else wanted, dict)
     name = parse_name(f"{param}.name", wanted.get("name"))
     schema, strict = wanted.get("schema"), wanted.get("strict")
     if strict is not None:
         expect(f"{param}.strict", strict, bool)
     if schema is not None:
-        check_schema(schema, f"{param}.schema", f"response_format '{name}'")
+        check_schema(schema, f"{param}.schema", f"the format '{name}'")
     description = wanted.get("description")
     return AnswerFormat("json_schema", name, str(description or ""), schema, bool(strict))

@@ -11,9 +11,9 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, g, request
 
 from flowith.client import Flowith
-from formats import Format, chat, legacy_completions
-from formats.model_list import to_listing
-from server.delivery import deliver, find_model, flowith, render_error, settings
+from formats import Format, anthropic, chat, legacy_completions
+from formats.model_list import to_anthropic_list, to_anthropic_listing, to_listing
+from server.delivery import count, deliver, find_model, flowith, render_error, settings
 from server.headers import add_headers, to_id
 from server.keys import require_api_key
 from server.log import Record, set_up_logging
@@ -25,9 +25,10 @@ from settings import Settings
 FORMATS: dict[str, Format] = {  # what is spoken at a path, in refusals too
     "/v1/chat/completions": chat,
     "/v1/completions": legacy_completions,
+    "/v1/messages": anthropic,
 }
-API_PATHS = "chat/completions|completions|models"
-MISPLACED = re.compile(rf"(?:/(?:v1|api|openai))*/((?:{API_PATHS})(?:/.*)?)$")
+API_PATHS = "chat/completions|completions|messages|models"
+MISPLACED = re.compile(rf"(?:/(?:v1|api|openai|anthropic))*/((?:{API_PATHS})(?:/.*)?)$")
 
 api = Blueprint("api", __name__, url_prefix="/v1")
 api.before_request(require_api_key)
@@ -56,7 +57,7 @@ def create_app(settings: Settings) -> Flask:
 
 
 def normalised(environ: dict[str, Any]) -> dict[str, Any]:
-    """Forgive base URLs with or without /v1, doubled and trailing slashes, /api and /openai.
+    """Forgive base URLs with or without /v1, doubled and trailing slashes, and with an API's name.
 
     Done before routing, because a redirect breaks browsers' preflights and a curl that POSTs.
     """
@@ -69,8 +70,15 @@ def normalised(environ: dict[str, Any]) -> dict[str, Any]:
 
 
 def format_of() -> Format:
-    """The format that the request in hand is answered in, errors before routing included."""
-    return FORMATS.get(request.path, chat)
+    """The format that the request in hand is answered in, errors before routing included.
+
+    Both sides have lists of models, which only a header tells apart.
+    """
+    path = request.path
+    lists_models = path.startswith("/v1/models") and "anthropic-version" in request.headers
+    if lists_models or path.startswith("/v1/messages/"):
+        return anthropic
+    return FORMATS.get(path, chat)
 
 
 def begin() -> Response | None:
@@ -108,18 +116,34 @@ def completions() -> Response:
     return deliver(legacy_completions)
 
 
+@api.post("/messages")
+def messages() -> Response:
+    """Anthropic's Messages, streamed or not."""
+    return deliver(anthropic)
+
+
+@api.post("/messages/count_tokens")
+def count_tokens() -> Response:
+    """How many tokens a request to Anthropic's Messages would take in."""
+    return _json({"input_tokens": count(anthropic, anthropic.parse)})
+
+
 @api.get("/models")
 def list_models() -> Response:
     """The models of models.json, in its order."""
+    models = [model for name, model in settings().models.items() if name != "*"]
+    if format_of() is anthropic:
+        return _json(to_anthropic_list(models))
     apis = flowith().apis_for
-    rows = [to_listing(m, apis(m)) for name, m in settings().models.items() if name != "*"]
-    return _json({"object": "list", "data": rows})
+    return _json({"object": "list", "data": [to_listing(model, apis(model)) for model in models]})
 
 
 @api.get("/models/<path:name>")
 def show_model(name: str) -> Response:
     """One model; ids may hold slashes."""
     model = find_model(name)
+    if format_of() is anthropic:
+        return _json(to_anthropic_listing(model))
     return _json(to_listing(model, flowith().apis_for(model)))
 
 

@@ -125,7 +125,7 @@ def _parse_format(body: dict[str, Any]) -> AnswerFormat | None:
     if wanted.get("schema") is None:
         raise missing(f"{param}.schema")
     schema = {"name": "answer", "schema": wanted["schema"], "strict": True}
-    return parse_json_schema(schema, param)
+    return parse_json_schema(param, schema)
 
 
 def _query(messages: list[Message]) -> str:

@@ -16,6 +16,11 @@ from formats.sse import LONGEST_PIECE, dumps, pieces
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 DELTA = 'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":'
+WORDS = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "input_json_delta": "partial_json",
+}
 TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -153,8 +158,6 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
 class _Content:
     """The blocks of a whole answer, as their steps come together."""
 
-    FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
-
     def __init__(self) -> None:
         self.blocks: list[dict[str, Any]] = []
         self._words: list[str] = []
@@ -176,7 +179,7 @@ class _Content:
             case "signature_delta":
                 self.blocks[-1]["signature"] = delta["signature"]
             case kind:
-                self._words.append(delta[self.FIELDS[kind]])
+                self._words.append(delta[WORDS[kind]])
 
     def _close(self) -> None:
         words, self._words = "".join(self._words), []

@@ -100,8 +100,10 @@ class Blocks:
                 return steps
             text = "".join([*self._spaces, text])
             steps += self.end()
-            cited = {"citations": []} if self._uncited else {}
-            steps.append(Start({"type": "text", "text": "", **cited}))
+            block: dict[str, Any] = {"type": "text", "text": ""}
+            if self._uncited:
+                block["citations"] = []
+            steps.append(Start(block))
             self.open = "text"
             steps += self._cite()
         return steps + [Delta({"type": "text_delta", "text": piece}) for piece in slices(text)]
@@ -146,7 +148,7 @@ class Blocks:
         return self._cite() if self.open == "text" else []
 
     def _search(self) -> list[Step]:
-        """A search by the server and what it found, as if it had run now; the next text cites it."""
+        """A search by the server, and what it found; the next text cites that."""
         found, self._found = self._found, []
         self.searches += 1
         use_id = f"srvtoolu_{self._id}_{self.searches}"

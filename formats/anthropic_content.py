@@ -62,11 +62,11 @@ def to_messages(given: Any) -> list[Message]:
         blocks = _to_blocks(f"{where}.content", message.get("content"))
         match role:
             case "user":
-                messages += _to_user(blocks, f"{where}.content", tools)
+                messages += _to_user(blocks, where, tools)
             case "assistant":
-                messages += _to_assistant(blocks, f"{where}.content", tools)
+                messages += _to_assistant(blocks, where, tools)
             case "system":
-                _add_system(messages, blocks, f"{where}.content")
+                _add_system(messages, blocks, where)
     if not messages:
         raise bad_value("messages", "there is no content in them", "empty_array")
     return messages
@@ -89,11 +89,11 @@ def _to_user(blocks: list[dict[str, Any]], where: str, tools: dict[str, str]) ->
     parts: list[Part] = []
     for j, block in enumerate(blocks):
         if block["type"] == "tool_result":
-            messages.append(_to_result(block, f"{where}.{j}", tools))
+            messages.append(_to_result(block, f"{where}.content.{j}", tools))
         else:
-            parts += _to_parts(block, f"{where}.{j}", images=True)
+            parts += _to_parts(block, f"{where}.content.{j}", images=True)
     content = _joined(parts)
-    return [*messages, Message("user", content)] if content else messages
+    return [*messages, Message("user", content, where=where)] if content else messages
 
 
 def _to_result(block: dict[str, Any], where: str, tools: dict[str, str]) -> Message:
@@ -103,23 +103,23 @@ def _to_result(block: dict[str, Any], where: str, tools: dict[str, str]) -> Mess
         parts += _to_parts(inner, f"{where}.content.{j}", images=True)
     if block.get("is_error"):
         parts = [{"type": "text", "text": "Error:"}, *parts]
-    return Message("tool", _joined(parts), call_id=call_id, name=tools.get(call_id, ""))
+    return Message("tool", _joined(parts), (), call_id, tools.get(call_id, ""), where)
 
 
-def _to_assistant(
-    blocks: list[dict[str, Any]], where: str, tools: dict[str, str]
-) -> list[Message]:
+def _to_assistant(blocks: list[dict[str, Any]], where: str, tools: dict[str, str]) -> list[Message]:
     calls: list[ToolCall] = []
     parts: list[Part] = []
     for j, block in enumerate(blocks):
         if block["type"] == "tool_use":
-            call = _to_call(block, f"{where}.{j}")
+            call = _to_call(block, f"{where}.content.{j}")
             tools[call.id] = call.name
             calls.append(call)
         else:
-            parts += _to_parts(block, f"{where}.{j}")
-    content = _joined(parts)
-    return [Message("assistant", content, tuple(calls))] if content or calls else []
+            parts += _to_parts(block, f"{where}.content.{j}")
+    content = _text(parts)
+    if not (content or calls):
+        return []
+    return [Message("assistant", content, tuple(calls), where=where)]
 
 
 def _to_call(block: dict[str, Any], where: str) -> ToolCall:
@@ -138,13 +138,13 @@ def _add_system(messages: list[Message], blocks: list[dict[str, Any]], where: st
     """
     parts = []
     for j, block in enumerate(blocks):
-        parts += _to_parts(block, f"{where}.{j}")
+        parts += _to_parts(block, f"{where}.content.{j}")
     text = _text(parts)
     if not text:
         return
     last = messages[-1] if messages else None
     if last is None or last.role != "user":
-        messages.append(Message("system", text))
+        messages.append(Message("system", text, where=where))
         return
     note = f"<system-reminder>\n{text}\n</system-reminder>"
     if isinstance(last.content, str):

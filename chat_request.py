@@ -78,7 +78,8 @@ class ChatRequest:
     wants an answer of its own. `options` are sampling parameters that some of Flowith's APIs take,
     `ignored` names what has no effect. `include_usage`: a stream tells the tokens too;
     `early_usage`: it tells those of the prompt before the first word. `echo` is what the format
-    has to say again in its answer, in that API's own form.
+    has to say again in its answer, in that API's own form. `thoughts_apart`: its answer has a place
+    of its own for thoughts, so that they never go into the text.
     """
 
     model: str
@@ -90,6 +91,7 @@ class ChatRequest:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     thinks: bool = True
+    thoughts_apart: bool = False
     online: bool = False
     tools: ToolUse | None = None
     format: AnswerFormat | None = None

@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, g, request
+from werkzeug.exceptions import MethodNotAllowed
 
+from errors import NotStored, UpgradeRefused
 from flowith.client import Flowith
-from formats import Format, anthropic, chat, legacy_completions
+from formats import Format, anthropic, chat, legacy_completions, responses, responses_compaction
 from formats.model_list import to_anthropic_list, to_anthropic_listing, to_listing
 from server.delivery import count, deliver, find_model, flowith, render_error, settings
 from server.headers import add_headers, to_id
@@ -26,8 +28,10 @@ FORMATS: dict[str, Format] = {  # what is spoken at a path, in refusals too
     "/v1/chat/completions": chat,
     "/v1/completions": legacy_completions,
     "/v1/messages": anthropic,
+    "/v1/responses": responses,
+    "/v1/responses/compact": responses_compaction,
 }
-API_PATHS = "chat/completions|completions|messages|models"
+API_PATHS = "chat/completions|completions|messages|models|responses"
 MISPLACED = re.compile(rf"(?:/(?:v1|api|openai|anthropic))*/((?:{API_PATHS})(?:/.*)?)$")
 
 api = Blueprint("api", __name__, url_prefix="/v1")
@@ -126,6 +130,40 @@ def messages() -> Response:
 def count_tokens() -> Response:
     """How many tokens a request to Anthropic's Messages would take in."""
     return _json({"input_tokens": count(anthropic, anthropic.parse)})
+
+
+@api.post("/responses")
+def create_response() -> Response:
+    """OpenAI's Responses, streamed or not."""
+    return deliver(responses)
+
+
+@api.post("/responses/compact")
+def compact_response() -> Response:
+    """A conversation made short, to go on with."""
+    return deliver(responses_compaction)
+
+
+@api.post("/responses/input_tokens")
+def count_input_tokens() -> Response:
+    """About how many tokens a request for a response would send."""
+    tokens = count(responses, responses.parse)
+    return _json({"object": "response.input_tokens", "input_tokens": tokens})
+
+
+@api.get("/responses")
+def refuse_socket() -> Response:
+    """Codex asks for a WebSocket first, and goes on over HTTP at once where it hears 426."""
+    if request.headers.get("Upgrade", "").lower() != "websocket":
+        raise MethodNotAllowed(["POST", "OPTIONS"])
+    raise UpgradeRefused("WebSockets are not spoken here: POST /v1/responses over HTTP.")
+
+
+@api.route("/responses/<path:name>", methods=["GET", "DELETE", "POST"])
+def find_response(name: str) -> Response:
+    """Look a response up, delete or cancel it, list its input: for all of it there is no store."""
+    text = "No response is kept here: send the whole conversation as 'input' each time."
+    raise NotStored(text)
 
 
 @api.get("/models")

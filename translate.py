@@ -149,4 +149,6 @@ def shape(
     events = count_usage(events, size, raw)
     if reasoning == "hide" or not chat.thinks:
         return hide_reasoning(events)
-    return tag_reasoning(events) if reasoning == "think_tags" else events
+    if reasoning == "think_tags" and not chat.thoughts_apart:
+        return tag_reasoning(events)
+    return events

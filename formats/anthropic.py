@@ -102,6 +102,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
         max_tokens=None if limit is None else max(1, int(limit)),
         stop=tuple(one for one in body.get("stop_sequences", ()) if one),
         thinks=thinks,
+        thoughts_apart=True,
         online=offer.online or model.endswith(":online"),
         tools=offer.use,
         format=_parse_format(body),

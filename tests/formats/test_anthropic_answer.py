@@ -157,7 +157,12 @@ def check_stream(found: list[dict[str, Any]]) -> None:
 def test_a_stream_of_text() -> None:
     found = sent([PromptSize(12), Text("Hel"), Text("lo"), Usage(12, 2), Done()])
     usage = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
-    start = {"id": "msg_1", "type": "message", "role": "assistant", "model": "a-model"}
+    start: dict[str, Any] = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "a-model",
+    }
     start |= {"content": [], "stop_reason": None, "stop_sequence": None}
     start |= {"usage": {"input_tokens": 12, **usage, "output_tokens": 0}}
     assert found == [

@@ -132,7 +132,7 @@ def check_stream(found: list[dict[str, Any]]) -> None:
     assert kinds[0] == "message_start"
     assert kinds[-2:] == ["message_delta", "message_stop"]
     count, is_open, said = 0, False, ""
-    ids = set()
+    ids: set[Any] = set()
     for event in found[1:-2]:
         match event["type"]:
             case "content_block_start":

@@ -122,13 +122,13 @@ def test_a_conversation_that_is_too_long_names_both_numbers(
     api: MakeApi, fake: FakeFlowith, tmp_path: Path
 ) -> None:
     models = tmp_path / "models.json"
-    rows = {"small": {"model": "small", "context": 5}, "gpt-4.1": "gpt-4.1"}
+    rows = {"small": {"model": "small", "context": 3}, "gpt-4.1": "gpt-4.1"}
     models.write_text(json.dumps(rows), "utf-8")
     ours = api(MODELS_FILE=str(models))
     fake.reply(error(413))
     tokens = ask(ours, "/v1/messages/count_tokens").json["input_tokens"]
     told = error_of(ask(ours, model="small"), 400)["message"]
-    assert told == f"prompt is too long: {tokens} tokens > 5 maximum"
+    assert told == f"prompt is too long: {tokens} tokens > 3 maximum"
     told = error_of(ask(ours, stream=True), 400)["message"]
     assert told == f"prompt is too long: {tokens} tokens > {tokens - 1} maximum"
 
@@ -181,7 +181,7 @@ def test_a_search_shows_the_pages_that_flowith_names(
     fake.reply(knowledge("Cats purr.", seeds=seeds))
     search = {"type": "web_search_20250305", "name": "web_search"}
     choice = {"type": "tool", "name": "web_search"}
-    asked = {"model": "library", "tools": [search], "tool_choice": choice}
+    asked: dict[str, Any] = {"model": "library", "tools": [search], "tool_choice": choice}
     made = ask(api(MODELS_FILE=str(models), FLOWITH_AUTH_TOKEN="flo_a"), **asked).json
     kinds = [block["type"] for block in made["content"]]
     assert kinds == ["server_tool_use", "web_search_tool_result", "text"]
@@ -204,7 +204,7 @@ def test_a_limit_above_the_models_own_is_no_error(api: MakeApi, fake: FakeFlowit
 def test_metrics_tell_the_format(api: MakeApi, fake: FakeFlowith) -> None:
     fake.reply(web("Hi"))
     ours = api()
-    ask(ours).get_data()
+    ask(ours).close()
     told = ours.get("/metrics").text
     assert 'format="anthropic"' in told
     assert KEY not in told

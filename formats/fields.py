@@ -81,11 +81,12 @@ integer = partial(number, whole=True)
 boolean, string, an_object = (partial(expect, kind=kind) for kind in (bool, str, dict))
 
 
-def parse_name(param: str, value: Any) -> str:
+def parse_name(param: str, value: Any, longest: int = 64) -> str:
     """The name of a schema or of a tool. Raises InvalidRequest."""
     name = require(param, value, str)
-    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
-        raise bad_value(param, "expected 1 to 64 characters out of a-z, A-Z, 0-9, _ and -")
+    if not re.fullmatch(f"[A-Za-z0-9_-]{{1,{longest}}}", name):
+        wanted = f"expected 1 to {longest} characters out of a-z, A-Z, 0-9, _ and -"
+        raise bad_value(param, wanted)
     return name
 
 

@@ -40,8 +40,8 @@ control_socket_disable = True  # needs a writable home, and nothing here uses it
 accesslog = None  # the service writes its own line, which knows how a stream ended
 logger_class = "server.log.ServerLog"
 loglevel = "warning" if settings.log_level == "info" else settings.log_level
-# else gunicorn refuses a request whose headers on the scheme differ, or that has SCRIPT_NAME, as some
-# proxies send them; the page at `/` reads X-Forwarded-Proto by itself
+# else gunicorn refuses a request whose headers on the scheme differ, or that has SCRIPT_NAME, as
+# some proxies send them; the page at `/` reads X-Forwarded-Proto by itself
 secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
 forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")

@@ -19,8 +19,8 @@ from clock import Clock
 from errors import InvalidRequest, TooLarge
 
 # TCP states CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING. In CLOSE_WAIT is also a caller who has
-# closed for sending alone and still reads: nothing tells the two apart before something is sent, and
-# a silent answer would run on to its end for nobody. So a half-closed caller counts as gone.
+# closed for sending alone and still reads: nothing tells the two apart before something is sent,
+# and a silent answer would run on to its end for nobody. So a half-closed caller counts as gone.
 GONE = (7, 8, 9, 10, 11)
 LOOK = 0.5  # seconds between two looks at the socket where no event loop tells
 PAUSES = 8  # times the pause a sender is allowed, which the whole body may take

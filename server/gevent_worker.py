@@ -118,7 +118,7 @@ class QuietWorker(ggevent.GeventWorker):  # type: ignore[misc]
         quiet = QuietSocket(client) if plain else client
         WAITING.enter(quiet)
         try:
-            # gunicorn wants the listener for its address, which a closed one has not; the client has
+            # gunicorn asks the listener for its address; a closed one has none, the client has
             super().handle(client, quiet, addr)
         finally:
             WAITING.leave()

@@ -2,8 +2,8 @@
 
 import os
 
-from langchain_openai import ChatOpenAI
-from langgraph.prebuilt import create_react_agent
+from langchain_openai import ChatOpenAI  # type: ignore[import-not-found]
+from langgraph.prebuilt import create_react_agent  # type: ignore[import-not-found]
 from tools_at_hand import read_file, run_command, write_file
 
 model = ChatOpenAI(

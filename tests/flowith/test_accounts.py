@@ -1,29 +1,20 @@
-"""Accounts at work: choice, rest, renewal of a web login, and the images an account stores."""
+"""Accounts at work: choice, rest, and the images an account stores."""
 
 import base64
-import json
-import stat
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakeApi, Serve
+from conftest import MakeApi
 from fake_flowith import FakeFlowith, error, llm, web
 
 import errors
 from errors import Overloaded, RateLimited
 from flowith.accounts import Accounts
-from flowith.login import expiry
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 50
 DATA_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
-
-
-def jwt(exp: float) -> str:
-    claims = base64.urlsafe_b64encode(json.dumps({"exp": exp}).encode()).decode().rstrip("=")
-    return f"eyJhbGciOiJub25lIn0.{claims}.sig"
 
 
 def refused(kind: type[errors.UpstreamError], status: int | None = None) -> errors.UpstreamError:
@@ -107,106 +98,6 @@ def test_a_rest_ends_by_time_and_by_an_answer(monkeypatch: pytest.MonkeyPatch) -
     assert accounts.healthy() == 1
     accounts.settle(second, "other", None)
     assert accounts.healthy() == 2
-
-
-def test_the_end_of_a_web_token_is_read_from_it() -> None:
-    assert expiry(jwt(123)) == 123
-    for other in ("flo_x", "", "a.b.c", "a.e30.c", "a.W10.c"):
-        assert expiry(other) is None
-
-
-def renewing(fake: FakeFlowith, folder: Path, token: str, **more: str) -> dict[str, str]:
-    fake.require_auth = {"nothing"}
-    return {
-        "FLOWITH_AUTH_TOKEN": token,
-        "FLOWITH_REFRESH_TOKEN": "refresh-0",
-        "FLOWITH_IDENTITY_URL": fake.url,
-        "FLOWITH_IDENTITY_KEY": "sb_publishable_x",
-        "STATE_FILE": str(folder / "state.json"),
-        **more,
-    }
-
-
-def refreshes(fake: FakeFlowith) -> list[Any]:
-    return [s for s in fake.requests if s.path.startswith("/auth/")]
-
-
-@pytest.mark.parametrize(
-    "token", ["", jwt(time.time() - 5), jwt(time.time() + 30)], ids=["none", "ended", "ending"]
-)
-def test_a_login_that_ends_is_renewed_before_the_call(
-    api: MakeApi, fake: FakeFlowith, tmp_path: Path, token: str
-) -> None:
-    ours = api(**renewing(fake, tmp_path, token))
-    for _ in range(2):
-        assert ours.post().status_code == 200
-    (refresh,) = refreshes(fake)
-    assert refresh.headers["apikey"] == "sb_publishable_x"
-    assert refresh.json == {"refresh_token": "refresh-0"}
-    state = tmp_path / "state.json"
-    assert stat.S_IMODE(state.stat().st_mode) == 0o600
-    assert json.loads(state.read_text())["refresh_token"] != "refresh-0"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["state.json", "state.json.lock"]
-
-
-def test_a_refused_login_is_renewed_once_and_the_call_repeated(
-    api: MakeApi, fake: FakeFlowith, tmp_path: Path
-) -> None:
-    ours = api(**renewing(fake, tmp_path, jwt(time.time() + 3000)))
-    assert ours.post().status_code == 200
-    assert len(refreshes(fake)) == 1
-    assert [s.path for s in fake.requests if "completion" in s.path] == ["/completion"] * 2
-
-
-def test_a_new_process_goes_on_with_the_stored_login(
-    api: MakeApi, fake: FakeFlowith, tmp_path: Path
-) -> None:
-    settings = renewing(fake, tmp_path, "")
-    assert api(**settings).post().status_code == 200
-    assert api(**settings).post().status_code == 200
-    assert len(refreshes(fake)) == 1
-
-
-def test_many_calls_and_processes_renew_a_login_once(
-    serve: Serve, fake: FakeFlowith, tmp_path: Path
-) -> None:
-    server = serve(**renewing(fake, tmp_path, "", WEB_CONCURRENCY="2"))
-    statuses: list[int] = []
-
-    def call() -> None:
-        connection, response = server.post({})
-        statuses.append(response.status)
-        response.read()
-        connection.close()
-
-    threads = [threading.Thread(target=call) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert statuses == [200] * 12
-    assert len(refreshes(fake)) == 1
-
-
-def test_a_refresh_that_is_refused_is_an_honest_error(
-    api: MakeApi, fake: FakeFlowith, tmp_path: Path
-) -> None:
-    settings = renewing(fake, tmp_path, "")
-    fake.reply(error(400, "Already Used"), path="/auth/v1/token")
-    wrong = api(**settings).post()
-    assert wrong.status_code == 424
-    assert wrong.json["error"]["code"] == "upstream_auth_error"
-    assert "FLOWITH_REFRESH_TOKEN" in wrong.json["error"]["message"]
-
-
-def test_no_refresh_token_is_spent_where_the_new_one_cannot_be_kept(
-    api: MakeApi, fake: FakeFlowith, tmp_path: Path
-) -> None:
-    settings = {**renewing(fake, tmp_path, ""), "STATE_FILE": str(tmp_path / "no" / "state.json")}
-    wrong = api(**settings).post()
-    assert wrong.status_code == 424
-    assert "STATE_FILE" in wrong.json["error"]["message"]
-    assert not refreshes(fake)
 
 
 def picture(url: str = DATA_URL) -> list[dict[str, Any]]:

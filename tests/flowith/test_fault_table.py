@@ -180,7 +180,7 @@ def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlow
 
 
 def test_over_tls_an_end_without_a_word_of_it_is_no_end(secure: FakeFlowith) -> None:
-    """Anybody on the way can close a connection; only Flowith can say that it does (RFC 8446, 6.1)."""
+    """Anybody on the way can close a connection; only Flowith can say so (RFC 8446, 6.1)."""
     flowith = client_of(secure)
     answer = wire(BODIES["web"], "close", None)[0]
     secure.reply(Raw([answer]))

@@ -4,16 +4,20 @@ Over real sockets. Whatever happens, the caller gets the whole text or an error,
 next over the same connections gets the answer to that.
 """
 
+import gc
 import gzip
 import itertools
 import json
 import ssl
+import time
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trustme
-from fake_flowith import ABORT, CUT, DROP, FakeFlowith, Raw
+from fake_flowith import ABORT, CUT, DROP, FakeFlowith, Raw, Script, error, web
 
 from chat_request import Prompt
 from errors import UpstreamError
@@ -198,3 +202,45 @@ def test_over_tls_a_framed_answer_needs_no_word_of_its_end(secure: FakeFlowith) 
         secure.reply(Raw([wire(BODIES["web"], framing, None)[0], ABORT]))
         assert said(ask(flowith, "web")) == TEXT
         secure.reset()
+
+
+class Messages(list[dict[str, str]]):
+    """A list that can be watched."""
+
+
+REFUSALS: dict[str, Script] = {
+    "rejected": error(400),
+    "no credits": error(402),
+    "failed": error(500),
+    "reset": Raw([DROP]),
+    "closed": Raw([]),
+    "half a head": Raw([b"HTTP/1.1 200 OK\r\nX-A", CUT]),
+    "empty": web(),
+    "a page": web("x", headers={"Content-Type": "text/html"}),
+    "cut": web("half", 0.01, CUT),
+    "whole": web("Hi"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_prompt_is_freed_with_its_request(fake: FakeFlowith, name: str) -> None:
+    """Not at some later collection: a dozen refused prompts of 10 MB fill a small machine."""
+    flowith = client_of(fake)
+    fake.reply(REFUSALS[name])
+    messages = Messages([{"role": "user", "content": "Hi"}])
+    watched = weakref.ref(messages)
+    gc.collect()
+    gc.disable()
+    try:
+        answer = flowith.open(Prompt(messages), Model("m", ("m",), api="web"))
+        del messages
+        with suppress(UpstreamError):
+            list(answer.events())
+        answer.close()
+        del answer
+        until = time.monotonic() + 5
+        while watched() is not None and time.monotonic() < until:
+            time.sleep(0.01)  # the reader's thread lets go a moment later
+        assert watched() is None
+    finally:
+        gc.enable()

@@ -8,6 +8,7 @@ import gc
 import gzip
 import itertools
 import json
+import logging
 import ssl
 import time
 import weakref
@@ -202,6 +203,27 @@ def test_over_tls_a_framed_answer_needs_no_word_of_its_end(secure: FakeFlowith) 
         secure.reply(Raw([wire(BODIES["web"], framing, None)[0], ABORT]))
         assert said(ask(flowith, "web")) == TEXT
         secure.reset()
+
+
+def test_a_post_is_repeated_where_a_kept_connection_died_unheard(
+    fake: FakeFlowith, caplog: pytest.LogCaptureFixture
+) -> None:
+    flowith = client_of(fake)
+    logging.getLogger("flowith").propagate = True  # which a service of another test may have ended
+    fake.reply(web(TEXT), Raw([DROP]), web(TEXT))
+    assert [said(ask(flowith, "web")) for _ in range(2)] == [TEXT] * 2
+    assert len(fake.requests) == 3
+    assert "sent again" in caplog.text
+
+
+def test_a_post_is_not_repeated_where_a_byte_of_an_answer_came(fake: FakeFlowith) -> None:
+    """Flowith took it, and would be paid twice."""
+    flowith = client_of(fake)
+    fake.reply(web(TEXT), Raw([b"HTTP/1.1 200", 0.02, DROP]), web(TEXT))
+    assert said(ask(flowith, "web")) == TEXT
+    with pytest.raises(UpstreamError):
+        ask(flowith, "web")
+    assert len(fake.requests) == 2
 
 
 class Messages(list[dict[str, str]]):

@@ -87,7 +87,7 @@ def _joined(view: View) -> View:
 
 
 def _is_key(text: str) -> bool:
-    """Letters and digits mixed, unless it reads as words with a number behind (`search_20250305`)."""
+    """Letters and digits mixed; not words with a number behind them (`search_20250305`)."""
     if re.fullmatch(r"[A-Za-z]+(_[A-Za-z]+)*_?\d{1,8}", text) and "_" in text:
         return False
     return any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
@@ -238,18 +238,19 @@ def to_secrets(given: Mapping[str, str], tokens: Iterable[str]) -> set[str]:
 def _claims(token: str) -> Iterator[str]:
     try:
         middle = token.split(".")[1]
-        yield from _personal_values(json.loads(base64.urlsafe_b64decode(middle + "==")))
+        yield from personal_values(json.loads(base64.urlsafe_b64decode(middle + "==")))
     except (IndexError, ValueError, RecursionError):
         return
 
 
-def _personal_values(value: Any, name: str = "") -> Iterator[str]:
+def personal_values(value: Any, name: str = "") -> Iterator[str]:
+    """All texts in a JSON value, but for claims that everybody's login holds."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _personal_values(inner, str(key))
+            yield from personal_values(inner, str(key))
     elif isinstance(value, list):
         for inner in value:
-            yield from _personal_values(inner, name)
+            yield from personal_values(inner, name)
     elif isinstance(value, str) and name not in COMMON_CLAIMS:
         yield value
 

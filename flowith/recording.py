@@ -4,12 +4,10 @@ A small client of its own on urllib3's connections, so that nothing stands betwe
 the record. Knows nothing of samples and masks nothing.
 """
 
-import http.client
 import io
 import ssl
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,6 +32,7 @@ LAST_LOOK = 1.0  # seconds to wait for the end of a connection that was announce
 End = Literal["clean", "cut", "reset", "silent", "stopped"]
 Framing = Literal["chunked", "length", "close"]
 Blocks = tuple[tuple[float, bytes], ...]
+Watched = tuple[Any, io.RawIOBase]  # a connection's socket, and a file on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def record(
 ) -> Recording:
     """POST and write down what comes. `connect`, `patience` (for each byte) and `whole` (for all
     of it) are seconds. Raises what requests raises when not even a head came."""
-    watched: list[io.RawIOBase] = []
+    watched: list[Watched] = []
     with open_session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Adapter(watched))
@@ -70,9 +69,10 @@ def record(
         head_at = time.monotonic() - started
         raw = answer.raw
         blocks, end, seen = _read(raw, started, whole)
-        with suppress(IndexError):
-            seen = _look_at_end(watched[-1], answer, end) if seen is None else seen
-            watched[-1].close()
+        if seen is None and watched:
+            seen = _look_at_end(watched[-1], answer, end)
+        for _, file in watched:
+            file.close()
     return Recording(
         answer.status_code,
         "1.0" if raw.version == 10 else "1.1",
@@ -88,7 +88,7 @@ def record(
 class _Adapter(HTTPAdapter):
     """Opens connections that keep their socket in `watched`, and see how TLS ends."""
 
-    def __init__(self, watched: list[io.RawIOBase]) -> None:
+    def __init__(self, watched: list[Watched]) -> None:
         self._pools = _watching_pools(watched)
         super().__init__(max_retries=0)
 
@@ -102,29 +102,29 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
-def _watching_pools(watched: list[io.RawIOBase]) -> dict[str, Any]:
-    class Watched:
+def _watching_pools(watched: list[Watched]) -> dict[str, Any]:
+    class Watching:
         sock: Any
 
         def connect(self) -> None:
             super().connect()  # type: ignore[misc]
-            # else Python takes an end without close_notify for a proper one
-            self.sock.suppress_ragged_eofs = False
-            watched.append(self.sock.makefile("rb", buffering=0))
+            if hasattr(self.sock, "suppress_ragged_eofs"):
+                # else Python takes an end of TLS without close_notify for a proper one
+                self.sock.suppress_ragged_eofs = False
+            # the second file keeps the socket open when urllib3 has done with it
+            watched.append((self.sock, self.sock.makefile("rb", buffering=0)))
 
-    class Plain(Watched, HTTPConnection):
-        def connect(self) -> None:
-            HTTPConnection.connect(self)
-            watched.append(self.sock.makefile("rb", buffering=0))
+    class Plain(Watching, HTTPConnection):
+        pass
 
-    class Secure(Watched, HTTPSConnection):
+    class Secure(Watching, HTTPSConnection):
         pass
 
     class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain  # type: ignore[assignment]
+        ConnectionCls = Plain
 
     class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure  # type: ignore[assignment]
+        ConnectionCls = Secure
 
     return {"http": PlainPool, "https": SecurePool}
 
@@ -155,21 +155,18 @@ def _to_end(wrong: Exception) -> tuple[End, bool | None]:
         return "silent", None
     if any(isinstance(one, ConnectionError) for one in beneath):
         return "reset", False
-    if any(isinstance(one, (http.client.IncompleteRead, OSError)) for one in beneath):
-        return "cut", None
     return "cut", None
 
 
-def _look_at_end(connection: io.RawIOBase, answer: requests.Response, end: End) -> bool | None:
+def _look_at_end(watched: Watched, answer: requests.Response, end: End) -> bool | None:
     """Whether a connection that is to be closed after a framed answer, is closed well."""
+    sock, file = watched
     announced = answer.headers.get("Connection", "").lower() == "close"
-    if end not in ("clean", "cut") or (end == "clean" and not announced):
+    if end != "cut" and not (end == "clean" and announced):
         return None
     try:
-        sock = getattr(connection, "_sock", None)
-        if sock is not None:
-            sock.settimeout(LAST_LOOK)
-        return connection.read(1) == b""
+        sock.settimeout(LAST_LOOK)
+        return file.read(1) == b""
     except ssl.SSLEOFError:
         return False
     except (OSError, ValueError):

@@ -20,6 +20,7 @@ AT_ONCE = 0.05  # seconds between first and last block, below which nothing was 
 HONOURED = {"system message": r"\bblue\b", "image": r"\bdic?es?\b|\bcubes?\b"}
 THOUGHT = re.compile(rf'"({"|".join(REASONING_KEYS)})"\s*:\s*(?:"[^"]|\{{|\[)')
 FINISH = re.compile(r'"finish_reason"\s*:\s*"([^"]{1,40})"')
+MISREAD = {"upstream_error", "upstream_cut"}  # what a decoder says that does not understand
 NAMES = {"web": "the web API", "llm": "the LLM API", "knowledge": "the knowledge API"}
 EXPECTED = {
     "web": "bare text",
@@ -130,7 +131,7 @@ def _manner(here: list[Exchange]) -> Iterator[str]:
     finish = {word for e in here for word in FINISH.findall(_text(e))}
     yield f"why it ends: finish_reason {', '.join(sorted(map(_shown, finish))) or 'never comes'}"
     refused = [e for e in here if e.status >= 300]
-    yield from (f"error of '{e.call}': {_error(e)}" for e in refused)
+    yield from (f"error of '{e.call}' ({e.form} {e.token}): {_error(e)}" for e in refused)
     if not refused:
         yield "errors: none came as a status"
 
@@ -187,6 +188,8 @@ def _whether_there(llm: list[Exchange]) -> str:
         return "was not asked"
     if _worked(plain):
         return "yes"
+    if plain.status < 300:
+        return f"yes, but not well: {_end(plain)}, read as {_decoded(plain)['error']}"
     return f"no: {_error(plain)}"
 
 
@@ -202,12 +205,15 @@ def _web_body(web: list[Exchange]) -> str:
 
 def _forms(here: list[Exchange]) -> str:
     """Only calls that differ in nothing but the token's form tell."""
-    told = [
-        f"{e.form} {e.token}: {'taken' if e.status < 300 else f'refused ({e.status})'}"
-        for e in here
-        if e.call in ("plain", "wrong token form")
-    ]
+    asked = (e for e in here if e.call in ("plain", "wrong token form"))
+    told = [f"{e.form} {e.token}: {_token_taken(e.status)}" for e in asked]
     return "; ".join(dict.fromkeys(told)) or "was not asked"
+
+
+def _token_taken(status: int) -> str:
+    if status in (401, 403):
+        return f"refused ({status})"
+    return "taken" if status < 300 else f"not told ({status})"
 
 
 def _honours(here: list[Exchange]) -> str:
@@ -293,11 +299,11 @@ def _row_changes(here: list[Exchange]) -> Iterator[str]:
 
 
 def _decoder_change(exchange: Exchange) -> Iterator[str]:
-    if exchange.withheld or exchange.call == "picture":
+    if exchange.withheld or exchange.call == "picture" or exchange.status >= 300:
         return
     now = _decoded(exchange)
     where = f"'{exchange.call}' at {exchange.api}"
     if any(exchange.decoded.get(name) != now[name] for name in ("text", "error")):
         yield f"nothing: this version reads {where} otherwise than the one that made the sample"
-    elif exchange.status < 300 and exchange.end == "clean" and now["error"]:
+    elif exchange.end == "clean" and now["error"] in MISREAD and '"error"' not in _text(exchange):
         yield f"this service: {where} was whole, and it reads it as {now['error']}: report it"

@@ -241,6 +241,8 @@ def _honoured(exchange: Exchange, pattern: str) -> str:
 def _how_not(exchange: Exchange) -> str:
     if exchange.status >= 300:
         return f"refused ({exchange.status})"
+    if exchange.withheld:
+        return "not told, as its body is left out"
     return "no" if _worked(exchange) else f"failed ({_decoded(exchange)['error']})"
 
 

@@ -72,7 +72,7 @@ def answer_to(payload: dict[str, object]) -> str:
 
 def as_web(payload: dict[str, object]) -> Reply:
     said = answer_to(payload).encode()
-    pieces = [said[:-1], 0.02, said[-1:]]  # in the middle of a character
+    pieces: list[bytes | float] = [said[:-1], 0.02, said[-1:]]  # in the middle of a character
     if "9.11" in str(payload):
         return web(b"<thi", 0.02, b"nk>\nCompare the tenths.\n\n</think>\n", 0.02, *pieces)
     return web(*pieces, framing="close" if payload.get("max_tokens") else "chunked")

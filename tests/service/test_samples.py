@@ -1,0 +1,168 @@
+"""Each sample of Flowith's wire in tests/data, replayed by the stand-in: the service gives the
+whole text or an honest error, in every format; and the stand-in started on a sample."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import HELLO, ROOT, MakeApi
+from fake_flowith import FakeFlowith
+from sample_player import to_reply
+
+from flowith.sample_file import Exchange, read_sample
+
+SAMPLES = sorted((ROOT / "tests" / "data").glob("*.jsonl"))
+
+
+@dataclass(frozen=True)
+class Caller:
+    """How a client of one format asks, and what it makes of an answer; `text` joins the words of
+    all events of a stream, or of the one object."""
+
+    path: str
+    body: dict[str, Any]
+    text: Callable[[list[Any]], str]
+
+
+def chat_text(events: list[Any]) -> str:
+    parts = [choice for event in events for choice in event.get("choices") or ()]
+    said = [part.get("delta") or part.get("message") or {} for part in parts]
+    return "".join(one.get("content") or "" for one in said)
+
+
+def completion_text(events: list[Any]) -> str:
+    parts = [choice for event in events for choice in event.get("choices") or ()]
+    return "".join(part.get("text") or "" for part in parts)
+
+
+def responses_text(events: list[Any]) -> str:
+    deltas = [e["delta"] for e in events if e.get("type") == "response.output_text.delta"]
+    items = [item for event in events for item in event.get("output") or ()]
+    parts = [part for item in items for part in item.get("content") or ()]
+    return "".join([*deltas, *(part.get("text") or "" for part in parts)])
+
+
+def anthropic_text(events: list[Any]) -> str:
+    deltas = [event["delta"] for event in events if event.get("type") == "content_block_delta"]
+    blocks = [block for event in events for block in event.get("content") or ()]
+    texts = [one for one in (*deltas, *blocks) if one.get("type") in ("text_delta", "text")]
+    return "".join(one["text"] for one in texts)
+
+
+CALLERS = {
+    "chat": Caller("/v1/chat/completions", {"messages": HELLO}, chat_text),
+    "legacy_completions": Caller("/v1/completions", {"prompt": "Hello"}, completion_text),
+    "responses": Caller("/v1/responses", {"input": "Hello"}, responses_text),
+    "anthropic": Caller("/v1/messages", {"messages": HELLO, "max_tokens": 9000}, anthropic_text),
+}
+NOT_TEXT = {"images"}  # its answers are pictures
+FORMATS = sorted(
+    path.stem
+    for path in (ROOT / "formats").glob("*.py")
+    if path.stem not in NOT_TEXT and hasattr(import_module(f"formats.{path.stem}"), "parse")
+    and hasattr(import_module(f"formats.{path.stem}"), "NAME")
+)  # fmt: skip
+
+
+def events_of(body: str, stream: bool) -> list[Any]:
+    if not stream:
+        return [json.loads(body)]
+    lines = [line[6:] for line in body.split("\n") if line.startswith("data: ")]
+    return [json.loads(line) for line in lines if line != "[DONE]"]
+
+
+def failed(status: int, events: list[Any]) -> bool:
+    """Whether the caller was told of an error, as a status or in the stream."""
+    told = [event.get("error") or event.get("type") == "response.failed" for event in events]
+    return status >= 400 or any(told)
+
+
+def expected_text(exchange: Exchange) -> str:
+    """What the decoder said when the sample was made, without thoughts written in the text."""
+    return re.sub(r"<think>.*?</think>\s*", "", str(exchange.decoded["text"]), flags=re.DOTALL)
+
+
+def replayed(path: Path) -> list[Exchange]:
+    exchanges = read_sample(path).exchanges
+    return [one for one in exchanges if not one.withheld and one.call != "picture"]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_a_sample_gives_the_whole_text_or_an_honest_error(
+    api: MakeApi, fake: FakeFlowith, path: Path, name: str, stream: bool
+) -> None:
+    caller = CALLERS[name]
+    given = {"RETRY_ATTEMPTS": "1", "FIRST_TOKEN_TIMEOUT": "2", "IDLE_TIMEOUT": "2"}
+    apis = {one.api for one in replayed(path)}
+    services = {one: api(FLOWITH_API=one, **given) for one in apis}
+    for exchange in replayed(path):
+        where = f"{exchange.api}, {exchange.call}, {exchange.status}, {exchange.end}"
+        fake.reset()
+        fake.reply(to_reply(exchange, longest_pause=0.0))
+        answer = services[exchange.api].post(caller.path, stream=stream, **caller.body)
+        # a refused account rests, and would answer in the place of what comes next
+        if exchange.status >= 300:
+            services[exchange.api] = api(FLOWITH_API=exchange.api, **given)
+        told = events_of(answer.get_data(as_text=True), stream and answer.status_code == 200)
+        if exchange.decoded["error"] is not None:
+            assert failed(answer.status_code, told), where
+        elif exchange.decoded["calls"]:
+            assert failed(answer.status_code, told) or "get_weather" in json.dumps(told), where
+        else:
+            assert not failed(answer.status_code, told), where
+            assert caller.text(told).strip() == expected_text(exchange).strip(), where
+
+
+def test_every_sample_has_something_to_replay_and_every_format_has_a_caller() -> None:
+    assert len(SAMPLES) >= 2
+    assert all(replayed(path) for path in SAMPLES)
+    assert set(FORMATS) <= set(CALLERS)
+    ends = {one.end for path in SAMPLES for one in replayed(path)}
+    assert {"clean", "cut", "reset"} <= ends
+
+
+def test_the_stand_in_started_on_a_sample_gives_its_answers() -> None:
+    good = next(path for path in SAMPLES if "good" in path.stem)
+    command = [sys.executable, str(ROOT / "tests" / "fake_flowith.py"), "--quiet"]
+    with subprocess.Popen(
+        [*command, "--sample", str(good)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().rpartition(":")[2])
+            with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+                asked = {"messages": [*HELLO, {"role": "system", "content": "x"}], "tools": []}
+                said = post(connection, "/external/use/llm", {"models": ["a"], **asked})
+                assert b"Bl" in said
+                assert said.endswith(b"data: [DONE]\n\n")
+                unknown = {"models": ["no-such-model"], "messages": HELLO}
+                assert b"Model not found" in post(connection, "/external/use/llm", unknown)
+                assert b"holds no answer" in post(connection, "/image_gen", asked)
+        finally:
+            process.terminate()
+
+
+def post(connection: HTTPConnection, path: str, body: dict[str, Any]) -> bytes:
+    connection.request("POST", path, json.dumps(body))
+    return connection.getresponse().read()
+
+
+def test_the_stand_in_refuses_a_bad_sample_with_its_line(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.jsonl"
+    cut.write_bytes(SAMPLES[0].read_bytes()[:-5])
+    command = [sys.executable, str(ROOT / "tests" / "fake_flowith.py"), "--sample", str(cut)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=30)  # noqa: PLW1510
+    assert ran.returncode == 1
+    assert "line 13: not JSON, and it has no end: the file was cut" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -60,28 +60,36 @@ def record(
     """POST and write down what comes. `connect`, `patience` (for each byte) and `whole` (for all
     of it) are seconds. Raises what requests raises when not even a head came."""
     watched: list[Watched] = []
-    with open_session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, _Adapter(watched))
-        how: dict[str, Any] = {"headers": dict(headers), "timeout": (connect, patience)}
-        started = time.monotonic()
-        answer = session.post(url, body, stream=True, **how)
-        head_at = time.monotonic() - started
-        raw = answer.raw
-        blocks, end, seen = _read(raw, started, whole)
-        if seen is None and watched:
-            seen = _look_at_end(watched[-1], answer, end)
+    try:
+        with open_session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, _Adapter(watched))
+            how: dict[str, Any] = {"headers": dict(headers), "timeout": (connect, patience)}
+            started = time.monotonic()
+            answer = session.post(url, body, stream=True, **how)
+            return _to_recording(answer, started, whole, watched)
+    finally:
         for _, file in watched:
             file.close()
+
+
+def _to_recording(
+    answer: requests.Response, started: float, whole: float, watched: list[Watched]
+) -> Recording:
+    raw, head_at = answer.raw, time.monotonic() - started
+    blocks, end, close_notify = _read(raw, started, whole)
+    if close_notify is None and watched:
+        close_notify = _look_at_end(watched[-1], answer, end)
+    has_tls = any(isinstance(sock, ssl.SSLSocket) for sock, _ in watched)
     return Recording(
-        answer.status_code,
-        "1.0" if raw.version == 10 else "1.1",
-        tuple(raw.headers.items()),
-        head_at,
-        _framing(raw),
-        blocks,
-        end,
-        seen if url.startswith("https:") else None,
+        status=answer.status_code,
+        http="1.0" if raw.version == 10 else "1.1",
+        headers=tuple(raw.headers.items()),
+        head_at=head_at,
+        framing=_framing(raw),
+        blocks=blocks,
+        end=end,
+        close_notify=close_notify if has_tls else None,
     )
 
 

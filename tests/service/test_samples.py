@@ -118,7 +118,9 @@ def test_a_sample_gives_the_whole_text_or_an_honest_error(
         if exchange.decoded["error"] is not None:
             assert failed(answer.status_code, told), where
         elif exchange.decoded["calls"]:
-            assert failed(answer.status_code, told) or "get_weather" in json.dumps(told), where
+            # nobody offered a tool here: it is passed on, or at least the end says what came
+            says_so = any(word in json.dumps(told) for word in ("get_weather", "tool_calls"))
+            assert says_so or failed(answer.status_code, told), where
         else:
             assert not failed(answer.status_code, told), where
             assert caller.text(told).strip() == expected_text(exchange).strip(), where
@@ -164,5 +166,8 @@ def test_the_stand_in_refuses_a_bad_sample_with_its_line(tmp_path: Path) -> None
     command = [sys.executable, str(ROOT / "tests" / "fake_flowith.py"), "--sample", str(cut)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=30)  # noqa: PLW1510
     assert ran.returncode == 1
-    assert "line 13: not JSON, and it has no end: the file was cut" in ran.stderr
+    assert (
+        f"line {len(cut.read_bytes().splitlines())}: not JSON, and it has no end: the file was cut"
+        in ran.stderr
+    )
     assert "Traceback" not in ran.stderr

@@ -41,8 +41,9 @@ RUN = {
 NOT_RUN = {
     "make run": "tests/test_run.py",
     "make test": "CI",
-    "make doctor": "tests/test_doctor.py; it would look for Flowith itself",
-    ".venv/bin/flask doctor": "tests/test_doctor.py",
+    "make doctor": "tests/commands/test_doctor.py; it would look for Flowith itself",
+    ".venv/bin/flask doctor": "tests/commands/test_doctor.py and test_sample.py",
+    ".venv/bin/python tests/fake_flowith.py": "tests/service/test_samples.py",
     ".venv/bin/gunicorn": "conftest.Server is this",
     "cp .env.example .env": "tests/test_config.py starts with the copy",
     "docker": "needs Docker; tests/test_deploy.py reads docker-compose.yml",

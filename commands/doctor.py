@@ -17,8 +17,9 @@ import click
 from commands.diagnosis import Mark, address, remedies, to_change, to_mark, ways
 from commands.explain_sample import explain
 from commands.masking import personal_values, to_secrets
+from commands.questions import price, to_calls
 from commands.report import Report
-from commands.sample import check_target, make_sample, price, to_calls
+from commands.sample import check_target, make_sample
 from flowith.accounts import Account, Accounts
 from flowith.client import Flowith
 from flowith.login import expiry

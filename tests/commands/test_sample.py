@@ -15,7 +15,8 @@ from fake_flowith import FakeFlowith, Reply, Seen, error, json_reply, llm, web
 from test_doctor import WEB_TOKEN
 
 from commands.doctor import doctor
-from commands.sample import QUESTIONS, SampleFile, mark_host
+from commands.questions import QUESTIONS
+from commands.sample import SampleFile, mark_host
 from flowith.sample_file import Exchange, Sample, read_sample
 
 LLM = "/external/use/llm"

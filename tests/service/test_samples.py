@@ -18,6 +18,7 @@ from conftest import HELLO, ROOT, MakeApi
 from fake_flowith import FakeFlowith
 from sample_player import to_reply
 
+from flowith.recording import record
 from flowith.sample_file import Exchange, read_sample
 
 SAMPLES = sorted((ROOT / "tests" / "data").glob("*.jsonl"))
@@ -124,6 +125,20 @@ def test_a_sample_gives_the_whole_text_or_an_honest_error(
         else:
             assert not failed(answer.status_code, told), where
             assert caller.text(told).strip() == expected_text(exchange).strip(), where
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_what_is_played_is_what_was_recorded(fake: FakeFlowith, path: Path) -> None:
+    for exchange in replayed(path):
+        fake.reply(to_reply(exchange, longest_pause=0.01))
+        found = record(f"{fake.url}{exchange.path}", {}, b"{}", 5, 5, 10)
+        where = f"{exchange.api}, {exchange.call}"
+        assert b"".join(block for _, block in found.blocks) == exchange.body, where
+        assert (found.status, found.framing) == (exchange.status, exchange.framing), where
+        assert found.end == exchange.end, where
+        assert dict(exchange.headers).items() <= dict(found.headers).items(), where
+        if exchange.framing == "chunked":
+            assert len(found.blocks) == len(exchange.blocks), where
 
 
 def test_every_sample_has_something_to_replay_and_every_format_has_a_caller() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from flowith.dialects import DIALECTS, REASONING_KEYS
+from flowith.dialects import DIALECTS
 from flowith.recording import to_decoded
 from flowith.sample_file import Exchange, Sample
 from settings import APIS
@@ -18,7 +18,9 @@ from settings import APIS
 SHOWN = 160  # characters of a body in a line
 AT_ONCE = 0.05  # seconds between first and last block, below which nothing was streamed
 HONOURED = {"system message": r"\bblue\b", "image": r"\bdic?es?\b|\bcubes?\b"}
-THOUGHT = re.compile(rf'"({"|".join(REASONING_KEYS)})"\s*:\s*(?:"[^"]|\{{|\[)')
+THOUGHT = re.compile(
+    r'"(reasoning(?:_content|_text)?|thinking|thoughts?|cot)"\s*:\s*(?:"[^"]|\{|\[)'
+)
 FINISH = re.compile(r'"finish_reason"\s*:\s*"([^"]{1,40})"')
 MISREAD = {"upstream_error", "upstream_cut"}  # what a decoder says that does not understand
 NAMES = {"web": "the web API", "llm": "the LLM API", "knowledge": "the knowledge API"}

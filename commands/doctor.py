@@ -68,7 +68,8 @@ def doctor(
     try:
         examine(report, asked, everything, Wish(target, pictures, agreed))
     except KeyboardInterrupt:
-        click.echo("\nStopped before the end.", err=True)
+        kept = f" {target} holds what had come until then." if target and target.exists() else ""
+        click.echo(f"\nStopped before the end.{kept}", err=True)
         sys.exit(2)
     report.close()
     sys.exit(report.status)
@@ -115,7 +116,7 @@ def examine(report: Report, asked: str | None, everything: bool, wish: Wish) -> 
     asking = Asking(settings, flowith.agent, down, model, everything)
     probes = ask_all(report, asking, flowith.accounts, tokens)
     if wish.target:
-        sample(report, wish, wish.target, asking, tokens, probes)
+        take_sample(report, wish, wish.target, asking, tokens, probes)
     conclude(report, settings, flowith.accounts, probes)
 
 
@@ -215,7 +216,7 @@ def ask_all(
     return probes
 
 
-def sample(
+def take_sample(
     report: Report,
     wish: Wish,
     target: Path,

@@ -26,7 +26,7 @@ from flowith.transport import FOREIGN, causes
 from settings import Api
 
 BLOCK = 65_536  # bytes of one read
-LONGEST_BODY = 262_144  # bytes of a body that are read; our questions have short answers
+LONGEST_BODY = 131_072  # bytes of a body that are read; our questions have short answers
 LAST_LOOK = 1.0  # seconds to wait for the end of a connection that was announced
 
 End = Literal["clean", "cut", "reset", "silent", "stopped"]

@@ -5,12 +5,14 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
 
+from flowith.recording import BLOCK, LONGEST_BODY
 from flowith.sample_file import (
     LARGEST,
     LONGEST_LINE,
@@ -54,6 +56,15 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert json.loads(exchange_line(GOOD))["body"] == "é"
 
 
+def test_the_longest_body_still_makes_a_line_that_is_read(tmp_path: Path) -> None:
+    body = b"\x01" * (LONGEST_BODY + BLOCK)  # six bytes each in JSON
+    decoded = {"text": body.decode()}
+    path = tmp_path / "sample.jsonl"
+    long = replace(GOOD, blocks=((0.2, body),), decoded=decoded)
+    path.write_bytes(FIRST + exchange_line(long) + last_line(1))
+    assert read_sample(path).exchanges == (long,)
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
@@ -86,7 +97,7 @@ def test_a_file_that_is_not_right_is_refused_by_its_line(
     ("more", "said"),
     [
         ({"surprise": 1}, "an unknown field 'surprise'"),
-        ({"status": ...}, "'status' must be from 200 to 599"),
+        ({"status": ...}, "'status' must be from 100 to 999"),
         ({"status": 99}, "'status'"),
         ({"status": "200"}, "'status'"),
         ({"api": ["llm"]}, "'api' must be one of"),

@@ -41,8 +41,9 @@ RUN = {
 NOT_RUN = {
     "make run": "tests/test_run.py",
     "make test": "CI",
-    "make doctor": "tests/test_doctor.py; it would look for Flowith itself",
-    ".venv/bin/flask doctor": "tests/test_doctor.py",
+    "make doctor": "tests/commands/test_doctor.py; it would look for Flowith itself",
+    ".venv/bin/flask doctor": "tests/commands/test_doctor.py and test_sample.py",
+    ".venv/bin/python tests/fake_flowith.py": "tests/service/test_samples.py",
     ".venv/bin/gunicorn": "conftest.Server is this",
     "cp .env.example .env": "tests/test_config.py starts with the copy",
     "docker": "needs Docker; tests/test_deploy.py reads docker-compose.yml",
@@ -61,6 +62,7 @@ NOT_RUN = {
 FOREIGN = {"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "WORKER_CLASS", "OPENAI_API_BASE_URL",
            "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL_LIST", "BASE_URL", "CUSTOM_MODELS",
            "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "FLOWITH_API_KEY", "KNOWN", "NAME",
+           "FILE", "FLASK_SKIP_DOTENV",
            "POST", "OPTIONS"}  # fmt: skip
 
 

@@ -40,6 +40,15 @@ def bad_value(param: str, wanted: str, code: str = "invalid_value") -> InvalidRe
     return InvalidRequest(f"Invalid value for '{param}': {wanted}.", param=param, code=code)
 
 
+def too_many(param: str, got: int, most: int) -> InvalidRequest:
+    """The error for an array with more items than are taken."""
+    message = (
+        f"Invalid '{param}': array too long. Expected an array with maximum length {most},"
+        f" but got an array with length {got} instead."
+    )
+    return InvalidRequest(message, param=param, code="array_above_max_length")
+
+
 def expect(param: str, value: object, kind: type[T], wanted: str = "") -> T:
     """`value`, which has to be of `kind`. Raises InvalidRequest."""
     if isinstance(value, kind):
@@ -117,9 +126,10 @@ def parse_json(raw: bytes) -> dict[str, Any]:
 _decoder = json.JSONDecoder(parse_constant=finite, parse_float=finite)
 
 
-def parse_model(body: dict[str, Any]) -> str:
-    """The model that is asked for; half a surrogate pair in it would come back in every chunk."""
-    model = body.get("model", "").strip().encode("utf-8", "replace").decode()
+def parse_model(body: dict[str, Any], default: str = "") -> str:
+    """The model that is asked for, else `default`, which an address may name; half a surrogate
+    pair in it would come back in every chunk."""
+    model = body.get("model", default).strip().encode("utf-8", "replace").decode()
     if not model:
         raise missing("model")
     return str(model)

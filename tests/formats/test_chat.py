@@ -27,6 +27,12 @@ def message(given: Any) -> Message:
     return parsed
 
 
+def parts_of(given: Any) -> list[dict[str, Any]]:
+    content = message(given).content
+    assert isinstance(content, list)
+    return content
+
+
 def refused(**body: Any) -> tuple[str | None, str | None]:
     with pytest.raises(InvalidRequest) as wrong:
         parse(**body)
@@ -246,7 +252,7 @@ ODD_IMAGES = {
 def test_an_image_is_taken_however_it_is_written(case: str) -> None:
     url = ODD_IMAGES[case]
     part = {"type": "image_url", "image_url": {"url": url}}
-    (told,) = message({"role": "user", "content": [part]}).content
+    (told,) = parts_of({"role": "user", "content": [part]})
     assert told["image_url"]["url"] == (url if url.startswith("http:") else PLAIN)
 
 
@@ -257,7 +263,7 @@ def test_an_image_is_taken_however_it_is_written(case: str) -> None:
 def test_the_first_bytes_tell_the_type_of_an_image(begin: bytes, kind: str) -> None:
     url = f"data:image/png;base64,{base64.b64encode(begin).decode()}"
     part = {"type": "input_image", "image_url": url}
-    (told,) = message({"role": "user", "content": [part]}).content
+    (told,) = parts_of({"role": "user", "content": [part]})
     assert told["image_url"]["url"].startswith(f"data:image/{kind};base64,")
 
 

@@ -12,7 +12,7 @@ from formats import legacy_completions as legacy
 from settings import Settings
 
 
-def answer(*events: Event | ProxyError, **body: Any) -> dict[str, Any]:
+def answer(*events: Event | ProxyError, **body: Any) -> dict[int | str, str]:
     raw = json.dumps({"model": "m", "prompt": "Say", **body}).encode()
     asked = legacy.parse(raw, Settings())
     envelope = legacy.to_envelope(asked, Settings(), "req_1")
@@ -26,7 +26,7 @@ def answer(*events: Event | ProxyError, **body: Any) -> dict[str, Any]:
     if not asked.stream:
         whole = json.loads(legacy.whole(told(), envelope, Tally()))
         return {choice["index"]: choice["text"] for choice in whole["choices"]}
-    said: dict[Any, str] = {}
+    said: dict[int | str, str] = {}
     try:
         for block in legacy.stream(told(), envelope, Tally()):
             for line in block.decode().splitlines():
@@ -40,12 +40,12 @@ def answer(*events: Event | ProxyError, **body: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_echo_stands_before_the_text(stream: bool) -> None:
-    one = [Silence(), Text(" it"), Done()]
+    one: list[Event] = [Silence(), Text(" it"), Done()]
     assert answer(*one, echo=True, stream=stream) == {0: "Say it"}
     assert answer(*one, echo=False, stream=stream) == {0: " it"}
     assert answer(*one, stream=stream) == {0: " it"}
     assert answer(Done(), echo=True, stream=stream) == {0: "Say"}
-    two = [Answering(1), Text("2"), Done(), Answering(0), Text("1"), Done()]
+    two: list[Event] = [Answering(1), Text("2"), Done(), Answering(0), Text("1"), Done()]
     assert answer(*two, prompt=["a", "b"], echo=True, stream=stream) == {0: "a1", 1: "b2"}
     assert answer(*two, n=2, echo=True, stream=stream) == {0: "Say1", 1: "Say2"}
 

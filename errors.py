@@ -6,6 +6,7 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
     ProxyError                      500 server_error / internal_error
     ├── InvalidRequest              400, names the field in `param`
     │   ├── Unauthorized            401
+    │   ├── Forbidden               403 origin_not_allowed, a web page that is not let in
     │   ├── ModelNotFound           404 model_not_found
     │   ├── NotStored               404 response_not_found, nothing is kept here
     │   ├── UpgradeRefused          426, the caller wants a WebSocket
@@ -73,6 +74,9 @@ class InvalidRequest(ProxyError, status=400, type="invalid_request_error", code=
 
 
 class Unauthorized(InvalidRequest, status=401): ...
+
+
+class Forbidden(InvalidRequest, status=403): ...
 
 
 class ModelNotFound(InvalidRequest, status=404, code="model_not_found"): ...

@@ -18,7 +18,7 @@ from formats import Format, anthropic, chat, legacy_completions, responses, resp
 from formats.model_list import to_anthropic_list, to_anthropic_listing, to_listing
 from server.delivery import count, deliver, find_model, flowith, render_error, settings
 from server.headers import add_headers, to_id
-from server.keys import require_api_key
+from server.keys import require_api_key, require_known_origin
 from server.log import Record, set_up_logging
 from server.metrics import Metrics, attach, monitoring
 from server.pages import VERSION, site
@@ -94,13 +94,16 @@ def begin() -> Response | None:
     g.record = record = Record(to_id(request), request.method, request.path)
     if request.method == "POST" and request.path in FORMATS:
         record.format = format_of().NAME
-    return Response(status=204) if request.method == "OPTIONS" else None
+    if request.method != "OPTIONS":
+        return None
+    require_known_origin()
+    return Response(status=204)
 
 
 def finish(response: Response) -> Response:
     """Headers that every response carries, and its access-log line."""
     record: Record = g.record
-    add_headers(response, request, record.id, format_of().ID_HEADERS)
+    add_headers(response, request, record.id, format_of().ID_HEADERS, settings())
     record.status = response.status_code
     response.call_on_close(partial(end, record, current_app.extensions["metrics"]))
     return response

@@ -70,7 +70,7 @@ class _Encoder:
 
     def finish(self, done: Done, usage: Usage | None) -> bytes:
         """What is left to send: ends of blocks, the reason, the usage."""
-        steps = [self._encode(step) for step in self.blocks.end()]
+        steps = [self._encode(step) for step in self.blocks.finish()]
         reason, stop = to_reason(done, self.blocks.called)
         delta = {"stop_reason": reason, "stop_sequence": stop}
         told = {"delta": delta, "usage": to_usage(usage, self.blocks.searches)}
@@ -148,7 +148,7 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
                 pass
             case _:
                 content.add(blocks.take(event))
-    content.add(blocks.end())
+    content.add(blocks.finish())
     reason, stop = to_reason(ending, blocks.called)
     usage = to_usage(tally.usage, blocks.searches)
     message = to_message(envelope, content.blocks, reason, stop, usage)

@@ -16,6 +16,10 @@ from jsontools.text import read_json
 # Clients want one and send it back, none looks into it; an empty one is refused at Anthropic.
 SIGNATURE = "Zmxvd2l0aA=="
 CITED_CHARS = 2000
+MOST_LINKS = 50
+LINK = re.compile(
+    r"(?:\[([^\[\]\n]{1,300})\]\()?(https?://[^\s<>()\[\]\"'`|]{1,2000})", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,13 @@ class Blocks:
         self._found: list[Citation] = []
         self._uncited: list[Citation] = []
         self._passages = 0
+        self._said: list[str] = []
         self._ids: set[str] = set()
 
     def continues(self, event: Event) -> bool:
         """Whether the event does no more than add its text to the open block."""
         if isinstance(event, Text):
-            return self.open == "text" and not self._uncited
+            return self.open == "text" and self._query is None
         return isinstance(event, Reasoning) and self.open == "thinking"
 
     def take(self, event: Event) -> list[Step]:
@@ -77,8 +82,17 @@ class Blocks:
                 return self._note(event)
         return []
 
+    def finish(self) -> list[Step]:
+        """The end of the answer. Where it had to search and Flowith named no source, the pages that
+        its words link to are what was found."""
+        steps = self.end()
+        if self._query is not None and not self.searches:
+            self._found = _links("".join(self._said))
+            steps += self.end()
+        return steps
+
     def end(self) -> list[Step]:
-        """Close what is open; to be called at the end of the answer too."""
+        """Close what is open."""
         steps: list[Step] = []
         if self.open == "thinking":
             steps.append(Delta({"type": "signature_delta", "signature": SIGNATURE}))
@@ -92,6 +106,8 @@ class Blocks:
 
     def _say(self, text: str) -> list[Step]:
         steps: list[Step] = []
+        if self._query is not None:
+            self._said.append(text)
         if self._uncited:
             steps += self.end()
         if self.open != "text":
@@ -187,6 +203,17 @@ class Blocks:
             "start_block_index": 0,
             "end_block_index": 1,
         }
+
+
+def _links(text: str) -> list[Citation]:
+    """The pages that a text links to, each once, with the words of its link."""
+    found: dict[str, Citation] = {}
+    for link in LINK.finditer(text):
+        url = link[2].rstrip(".,;:!?*_")
+        found.setdefault(url, Citation(link[1] or "", url))
+        if len(found) == MOST_LINKS:
+            break
+    return list(found.values())
 
 
 def _input(arguments: str) -> list[Step]:

@@ -91,7 +91,9 @@ def extras(value: Any) -> Iterator[str]:
             yield from extras(each)
 
 
-words = st.text(max_size=8) | st.sampled_from(["", " ", "\n\n", "Hello", "x" * 9000])
+words = st.text(max_size=8) | st.sampled_from(
+    ["", " ", "\n\n", "Hello", "x" * 9000, "[a](http://b)"]
+)
 calls = st.builds(
     ToolCall,
     st.sampled_from(["", "call_1", "toolu_2", "a b/ü", "call_1"]),
@@ -279,6 +281,18 @@ def test_what_was_found_late_is_told_too() -> None:
     made = to_object([Text("Cats."), PAGE, Done()], SEARCHING)
     kinds = [block["type"] for block in made["content"]]
     assert kinds == ["text", "server_tool_use", "web_search_tool_result"]
+
+
+def test_a_search_without_sources_names_the_pages_that_the_text_links_to() -> None:
+    said = "See [Cats](https://cats.example/a) and https://dogs.example/b. ([Cats](https://cats.example/a))"
+    made = to_object([Text(said[:30]), Text(said[30:]), Done()], SEARCHING)
+    assert [block["type"] for block in made["content"]] == [
+        "text", "server_tool_use", "web_search_tool_result",
+    ]  # fmt: skip
+    assert [(page["url"], page["title"]) for page in made["content"][2]["content"]] == [
+        ("https://cats.example/a", "Cats"), ("https://dogs.example/b", "https://dogs.example/b"),
+    ]  # fmt: skip
+    assert [block["type"] for block in to_object([Text(said), Done()])["content"]] == ["text"]
 
 
 def broken(first: list[Event]) -> Iterator[Event]:

@@ -26,9 +26,12 @@ NO_TOKEN = "No Flowith token is set: put FLOWITH_AUTH_TOKEN into .env or the sec
 PLACEHOLDERS = {"your_actual_token_here", "changeme", "your_token_here"}
 READ_BY_REQUESTS = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
 READ_BY_REQUESTS |= {"requests_ca_bundle", "curl_ca_bundle"}
-MAKER = re.compile("(?:flowith|openai|anthropic|google|deepseek)/")
-LONG_CONTEXT = re.compile(r"\[1m\]$")  # what Claude Code writes behind a name, and means itself
-SNAPSHOT = re.compile(r"[-@](?:20\d\d-?[01]\d-?[0-3]\d|latest)$")
+AROUND_A_NAME = (  # what clients and other services put around a model's name
+    re.compile("(?!)"),  # nothing
+    re.compile("^(?:flowith|openai|anthropic|google|deepseek)/"),
+    re.compile(r"\[1m\]$"),  # Claude Code's mark for a long context
+    re.compile(r"[-@](?:20\d\d-?[01]\d-?[0-3]\d|latest)$"),  # the date of a snapshot
+)
 ROW_FIELDS = {
     "model": str, "api": str, "fallbacks": list, "kb_list": list, "context": int, "output": int,
     "name": str, "description": str, "native_tools": bool, "system_role": bool, "images": bool,
@@ -48,8 +51,8 @@ class Model:
 
     `id` is what callers ask for, `upstream` Flowith's ids in the order they are tried. `api`,
     `context` and `output` (most tokens in all, and of an answer) are None when the row does not
-    say. `system_role` and `images` tell whether
-    the model takes them, `native_tools` whether Flowith passes tools to it.
+    say. `system_role` and `images` tell whether the model takes them, `native_tools` whether
+    Flowith passes tools to it.
     """
 
     id: str
@@ -242,26 +245,18 @@ class Settings:
         A row `"*": "*"` passes unknown ids on to Flowith as they are.
         """
         named = {model.id.lower(): model for model in self.listed}
-        spellings = _spellings(asked)
-        for name in spellings:
+        name = asked
+        for addition in AROUND_A_NAME:
+            name = addition.sub("", name)
             if row := self.models.get(name) or named.get(name.lower()):
                 return row
-        bare = spellings[-1].lower()
-        patterns = [name for name in self.models if name.endswith("*")]
-        fit = [name for name in patterns if bare.startswith(name[:-1].lower())]
-        if not (fit and asked):
+        patterns = {key[:-1].lower(): key for key in self.models if key.endswith("*")}
+        fit = [begin for begin in patterns if asked and name.lower().startswith(begin)]
+        if not fit:
             return None
-        row = self.models[max(fit, key=len)]
+        row = self.models[patterns[max(fit, key=len)]]
         given = tuple(asked if one == "*" else one for one in row.upstream)
         return replace(row, id=asked if row.id == "*" else row.id, upstream=given)
-
-
-def _spellings(asked: str) -> list[str]:
-    """A model's name as it was written, then without what services and clients put around it: the
-    maker before it, the date of a snapshot or a wish for a long context behind it."""
-    bare = MAKER.sub("", asked, count=1)
-    short = LONG_CONTEXT.sub("", bare)
-    return [asked, bare, short, SNAPSHOT.sub("", short)]
 
 
 def mask(secret: str) -> str:

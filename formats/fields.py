@@ -17,6 +17,8 @@ from jsontools.text import finite
 
 T = TypeVar("T")
 Check = Callable[[str, Any], object]
+MOST_STOPS = 64  # OpenAI takes 4; front ends for role play send dozens
+STOP_CHARS = 65_536
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 JSON_TYPES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
 JSON_TYPES |= {list: "an array", dict: "an object", type(None): "null"}
@@ -97,6 +99,16 @@ def parse_name(param: str, value: Any, longest: int = 64) -> str:
         wanted = f"expected 1 to {longest} characters out of a-z, A-Z, 0-9, _ and -"
         raise bad_value(param, wanted)
     return name
+
+
+def check_stops(param: str, stops: list[str]) -> None:
+    """Refuse more stop strings, or longer ones, than any client needs: every character of an
+    answer is held against each of them. Raises InvalidRequest."""
+    if len(stops) > MOST_STOPS:
+        raise too_many(param, len(stops), MOST_STOPS)
+    if sum(map(len, stops)) > STOP_CHARS:
+        wanted = f"expected at most {STOP_CHARS} characters in all"
+        raise bad_value(param, wanted, "string_above_max_length")
 
 
 def check_schema(schema: Any, param: str, owner: str, budget: Budget | None = None) -> None:

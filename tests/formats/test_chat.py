@@ -326,33 +326,9 @@ def test_thoughts_are_switched_off_in_any_clients_way() -> None:
     assert parse(enable_thinking=False, reasoning={}).ignored == ()
 
 
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
-HUGE: dict[str, Any] = {"anyOf": [{"properties": {"a": {}}}] * 3000}
-TOO_MUCH: dict[str, tuple[dict[str, Any], str, str]] = {
-    "tools": ({"tools": [TOOL] * 2049}, "tools", "array_above_max_length"),
-    "functions": (
-        {"functions": [{"name": "f"}] * 2049}, "functions", "array_above_max_length",
-    ),
-    "stops": ({"stop": ["a"] * 65}, "stop", "array_above_max_length"),
-    "a long stop": ({"stop": "a" * 65_537}, "stop", "string_above_max_length"),
-    "long stops": ({"stop": ["a" * 32_769] * 2}, "stop", "string_above_max_length"),
-    "schemas": (
-        {"tools": [
-            {"type": "function", "function": {"name": "f", "parameters": HUGE, "strict": True}}
-        ] * 3},
-        "tools[", "invalid_value",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", TOO_MUCH)
-def test_what_would_take_too_long_is_refused(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jsontools.budget.CPU_SECONDS", 0.002)
-    body, begin, code = TOO_MUCH[case]
-    param, got = refused(**body)
-    assert got == code
-    assert param is not None
-    assert param.startswith(begin)
+def test_deprecated_functions_are_limited_as_tools_are() -> None:
+    functions = [{"name": "f"}] * 2049
+    assert refused(functions=functions) == ("functions", "array_above_max_length")
 
 
 def test_what_is_just_not_too_much_is_taken() -> None:

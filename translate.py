@@ -125,7 +125,7 @@ def shape(
 
     `reasoning` is the setting of that name. Raises Unmet where the model did not obey.
     """
-    events = split_think(events)
+    events = split_think(events, calls=chat.tools is not None)
     if chat.max_tokens:
         events = cut_at_length(events, chat.max_tokens)
     raw: list[str] | None = None

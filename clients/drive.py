@@ -16,6 +16,7 @@ import time
 import venv
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -33,6 +34,7 @@ from fake_flowith import (  # noqa: E402
     Seen,
     error,
     json_reply,
+    knowledge,
     llm,
     think,
     web,
@@ -45,6 +47,8 @@ PROGRAMS = {  # the slowest first, as two run at a time
     "Vercel AI SDK": "ai-sdk.mjs",
     "@langchain/openai": "langchain.mjs",
     "langchain-openai": "use_langchain.py",
+    "anthropic": "use_anthropic.py",
+    "@anthropic-ai/sdk": "anthropic.mjs",
     "litellm": "use_litellm.py",
     "curl": "use_curl.py",
 }
@@ -56,7 +60,9 @@ SETTINGS = {"FLOWITH_AUTH_TOKEN": ACCOUNTS, "RETRY_ATTEMPTS": "1", "HOLD": "1", 
 MODELS = {
     "gpt-4.1": {"model": "gpt-4.1", "api": "web"},
     "native": {"model": "gpt-4.1", "api": "llm", "native_tools": True},
+    "library": {"model": "gpt-4.1", "api": "knowledge", "kb_list": ["cats"]},
 }
+PAGES = [{"title": "All of them", "url": "https://cats.example/all", "content": "Cats purr."}]
 
 JSON = 'Here it is:\n\n```json\n{"name": "Paris",\n "people": 2102650}\n```\n'
 Wish = Callable[[str], Sequence[Any]]
@@ -106,6 +112,8 @@ def answer(seen: Seen) -> Reply:
     users = [m["content"] for m in seen.json["messages"] if m["role"] == "user"]
     native = seen.path.endswith("/llm")
     say = llm if native else web
+    if seen.path.endswith("/seek"):
+        say = partial(knowledge, seeds=PAGES)
     if isinstance(users[-1], list):
         return say(next(p["image_url"]["url"] for p in users[-1] if p["type"] == "image_url"))
     said = users[-1].strip()
@@ -187,7 +195,7 @@ def main() -> None:
         sys.exit(f"Unknown client {unknown[0]!r}; there are: {', '.join(PROGRAMS)}")
     install(names)
     with tempfile.TemporaryDirectory() as folder, FakeFlowith() as flowith:
-        for path in ("/completion", "/external/use/llm"):
+        for path in ("/completion", "/external/use/llm", "/external/use/knowledge-base/seek"):
             flowith.reply(answer, path=path)
         flowith.reply(seen_by(flowith), path="/seen")
         models = Path(folder, "models.json")

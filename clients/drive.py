@@ -48,6 +48,8 @@ PROGRAMS = {  # the slowest first, as two run at a time
     "@langchain/openai": "langchain.mjs",
     "langchain-openai": "use_langchain.py",
     "anthropic": "use_anthropic.py",
+    "langchain-anthropic": "use_langchain_anthropic.py",
+    "pydantic-ai": "use_pydantic_ai.py",
     "@anthropic-ai/sdk": "anthropic.mjs",
     "litellm": "use_litellm.py",
     "curl": "use_curl.py",

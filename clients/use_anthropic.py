@@ -64,10 +64,9 @@ def streamed(words: Any, *, client: Anthropic = client, **fields: Any) -> Any:
 
 def astreamed(words: Any, *, client: Anthropic = client, **fields: Any) -> Any:
     async def work() -> Any:
-        key = client.api_key
-        async with AsyncAnthropic(**{**OPTIONS, "api_key": key}) as other:
-            async with other.messages.stream(**asked(words, **fields)) as stream:
-                return await stream.get_final_message()
+        other = AsyncAnthropic(**{**OPTIONS, "api_key": client.api_key})
+        async with other, other.messages.stream(**asked(words, **fields)) as stream:
+            return await stream.get_final_message()
 
     return RUNNER.run(work())
 
@@ -126,7 +125,8 @@ def cases_of(way: str, ask: Callable[..., Any]) -> None:
         answer = ask("two tools please", tools=[TOOL], model="native")
         assert [block.input["city"] for block in answer.content] == ["Paris", "Rome"]
 
-    for choice in ({"type": "any"}, {"type": "tool", "name": "weather"}):
+    choices: list[dict[str, Any]] = [{"type": "any"}, {"type": "tool", "name": "weather"}]
+    for choice in choices:
 
         @case(f"{way}: tool choice {choice['type']}")
         def _(choice: Any = choice) -> None:
@@ -146,9 +146,9 @@ def cases_of(way: str, ask: Callable[..., Any]) -> None:
     @case(f"{way}: json")
     def _() -> None:
         wanted = {"format": {"type": "json_schema", "schema": CITY}}
-        assert City.model_validate_json(text(ask("json please", output_config=wanted))) == City(
-            **PARIS
-        )
+        assert City.model_validate_json(
+            text(ask("json please", output_config=wanted))
+        ) == City.model_validate(PARIS)
 
     @case(f"{way}: image")
     def _() -> None:
@@ -233,7 +233,7 @@ def _() -> None:
 @case("parse gives the object")
 def _() -> None:
     parsed = client.messages.parse(**asked("json please"), output_format=City)
-    assert parsed.parsed_output == City(**PARIS)
+    assert parsed.parsed_output == City.model_validate(PARIS)
 
 
 @case("the tool runner runs the tool and ends")

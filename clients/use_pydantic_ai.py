@@ -79,7 +79,7 @@ for way, ask in {"run": whole, "run_stream": streamed}.items():
     @case(f"{way}: typed output")
     def _(ask: Any = ask) -> None:
         typed = agent(output_type=ToolOutput(City, name="weather"))
-        assert output(ask(typed, "city call please")) == City(**PARIS)
+        assert output(ask(typed, "city call please")) == City.model_validate(PARIS)
 
     @case(f"{way}: image")
     def _(ask: Any = ask) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from events import ToolCall
+from jsontools.budget import Budget
 
 Choice = Literal["auto", "none", "required"]
 
@@ -79,7 +80,8 @@ class ChatRequest:
     `ignored` names what has no effect. `include_usage`: a stream tells the tokens too;
     `early_usage`: it tells those of the prompt before the first word. `echo` is what the format
     has to say again in its answer, in that API's own form. `thoughts_apart`: its answer has a place
-    of its own for thoughts, so that they never go into the text.
+    of its own for thoughts, so that they never go into the text. `budget` is the CPU time for all
+    schemas of the request, those it brings and the values that are held against them later.
     """
 
     model: str
@@ -98,6 +100,7 @@ class ChatRequest:
     options: dict[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     echo: dict[str, Any] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,7 @@ def find_response(name: str) -> Response:
 @api.get("/models")
 def list_models() -> Response:
     """The models of models.json, in its order."""
-    models = [model for name, model in settings().models.items() if name != "*"]
+    models = settings().listed
     if format_of() is anthropic:
         return _json(to_anthropic_list(models))
     apis = flowith().apis_for

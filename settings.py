@@ -7,6 +7,7 @@ that exist: `.env.example`, the table in the README and the start-up log follow 
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import partial
@@ -25,6 +26,9 @@ NO_TOKEN = "No Flowith token is set: put FLOWITH_AUTH_TOKEN into .env or the sec
 PLACEHOLDERS = {"your_actual_token_here", "changeme", "your_token_here"}
 READ_BY_REQUESTS = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
 READ_BY_REQUESTS |= {"requests_ca_bundle", "curl_ca_bundle"}
+MAKER = re.compile("(?:flowith|openai|anthropic|google|deepseek)/")
+LONG_CONTEXT = re.compile(r"\[1m\]$")  # what Claude Code writes behind a name, and means itself
+SNAPSHOT = re.compile(r"[-@](?:20\d\d-?[01]\d-?[0-3]\d|latest)$")
 ROW_FIELDS = {
     "model": str, "api": str, "fallbacks": list, "kb_list": list, "context": int, "output": int,
     "name": str, "description": str, "native_tools": bool, "system_role": bool, "images": bool,
@@ -175,6 +179,7 @@ class Settings:
     log_level: str = _choice("info", ("debug", "info", "warning", "error"))
     log_format: str = _choice("text", ("text", "json"))
     models: Mapping[str, Model] = field(default_factory=dict, repr=False)
+    default_model: str = ""  # of a request that names none, where its address does
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -224,18 +229,38 @@ class Settings:
         """Whether `make run` has put the bundled stand-in in Flowith's place."""
         return self.flowith_auth_token == (DEMO_TOKEN,)
 
+    @property
+    def listed(self) -> list[Model]:
+        """The models that have names; `"claude-*"` and `"*"` stand for names that are not told."""
+        return [model for name, model in self.models.items() if not name.endswith("*")]
+
     def find_model(self, asked: str) -> Model | None:
-        """The row for what a caller asks for; `flowith/` in front of an id is ignored.
+        """The row for what a caller asks for, by its name in any case and as other services write
+        it; else that of the longest pattern it fits.
 
         A row `"*": "*"` passes unknown ids on to Flowith as they are.
         """
-        for name in (asked, asked.removeprefix("flowith/")):
-            if row := self.models.get(name):
+        named = {model.id.lower(): model for model in self.listed}
+        spellings = _spellings(asked)
+        for name in spellings:
+            if row := self.models.get(name) or named.get(name.lower()):
                 return row
-        if (every := self.models.get("*")) and asked:
-            given = tuple(asked if one == "*" else one for one in every.upstream)
-            return replace(every, id=asked, upstream=given)
-        return None
+        bare = spellings[-1].lower()
+        patterns = [name for name in self.models if name.endswith("*")]
+        fit = [name for name in patterns if bare.startswith(name[:-1].lower())]
+        if not (fit and asked):
+            return None
+        row = self.models[max(fit, key=len)]
+        given = tuple(asked if one == "*" else one for one in row.upstream)
+        return replace(row, id=asked if row.id == "*" else row.id, upstream=given)
+
+
+def _spellings(asked: str) -> list[str]:
+    """A model's name as it was written, then without what services and clients put around it: the
+    maker before it, the date of a snapshot or a wish for a long context behind it."""
+    bare = MAKER.sub("", asked, count=1)
+    short = LONG_CONTEXT.sub("", bare)
+    return [asked, bare, short, SNAPSHOT.sub("", short)]
 
 
 def mask(secret: str) -> str:
@@ -285,6 +310,8 @@ def _to_model(where: str, name: str, row: Any) -> Model:
             raise SettingsError(f"{where}: {key!r} must be a {kind.__name__}")
     if not name or "model" not in row:
         raise SettingsError(f"{where} needs a name and a 'model'")
+    if "*" in name[:-1]:
+        raise SettingsError(f"{where}: '*' may only be the last character of a name")
     if row.get("api", "web") not in APIS:
         raise SettingsError(f"{where}: 'api' must be one of {', '.join(APIS)}")
     if row.get("native_tools") and row.get("api") != "llm":

@@ -135,8 +135,9 @@ def shape(
     if chat.tools:
         events = tool_calls.find_calls(events, chat.tools, last_try=last_try)
     if chat.format:
-        hold = not chat.stream
-        events = json_answer.only_json(events, chat.format, last_try=last_try, hold=hold)
+        events = json_answer.only_json(
+            events, chat.format, last_try=last_try, hold=not chat.stream, budget=chat.budget
+        )
     if chat.stop:
         events = cut_at_stop(events, chat.stop)
     size: Callable[[], int] = partial(count_prompt, prompt)

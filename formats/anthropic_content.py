@@ -11,7 +11,7 @@ from typing import Any
 from chat_request import Message
 from errors import InvalidRequest
 from events import ToolCall
-from formats.content import to_image
+from formats.attachments import to_image
 from formats.fields import bad_value, expect, missing, one_of, require
 
 ROLES = ("user", "assistant", "system")

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from errors import InvalidRequest
+from jsontools.budget import Budget
 from jsontools.schema import schema_fault
 from jsontools.text import finite
 
@@ -37,6 +38,15 @@ def missing(param: str) -> InvalidRequest:
 def bad_value(param: str, wanted: str, code: str = "invalid_value") -> InvalidRequest:
     """The error for a value that is none of those allowed."""
     return InvalidRequest(f"Invalid value for '{param}': {wanted}.", param=param, code=code)
+
+
+def too_many(param: str, got: int, most: int) -> InvalidRequest:
+    """The error for an array with more items than are taken."""
+    message = (
+        f"Invalid '{param}': array too long. Expected an array with maximum length {most},"
+        f" but got an array with length {got} instead."
+    )
+    return InvalidRequest(message, param=param, code="array_above_max_length")
 
 
 def expect(param: str, value: object, kind: type[T], wanted: str = "") -> T:
@@ -89,9 +99,10 @@ def parse_name(param: str, value: Any, longest: int = 64) -> str:
     return name
 
 
-def check_schema(schema: Any, param: str, owner: str) -> None:
-    """Refuse what is no JSON Schema, or one that points outside itself. Raises InvalidRequest."""
-    if wrong := schema_fault(expect(param, schema, dict)):
+def check_schema(schema: Any, param: str, owner: str, budget: Budget | None = None) -> None:
+    """Refuse what is no JSON Schema, one that points outside itself, and one that needs more work
+    than is left of the request's `budget`. Raises InvalidRequest."""
+    if wrong := schema_fault(expect(param, schema, dict), budget):
         raise bad_value(param, f"the schema of {owner} is not usable: {wrong}")
 
 
@@ -115,9 +126,10 @@ def parse_json(raw: bytes) -> dict[str, Any]:
 _decoder = json.JSONDecoder(parse_constant=finite, parse_float=finite)
 
 
-def parse_model(body: dict[str, Any]) -> str:
-    """The model that is asked for; half a surrogate pair in it would come back in every chunk."""
-    model = body.get("model", "").strip().encode("utf-8", "replace").decode()
+def parse_model(body: dict[str, Any], default: str = "") -> str:
+    """The model that is asked for, else `default`, which an address may name; half a surrogate
+    pair in it would come back in every chunk."""
+    model = body.get("model", default).strip().encode("utf-8", "replace").decode()
     if not model:
         raise missing("model")
     return str(model)

@@ -39,7 +39,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     for name in WITHOUT:
         body.pop(name, None)
     conversations = [[Message("user", one)] for one in prompts]
-    request = chat.to_request(body, conversations, settings.max_choices)
+    request = chat.to_request(body, conversations, settings)
     if len(request.conversations) > settings.max_choices:
         wanted = f"at most {settings.max_choices} answers"
         raise bad_value("prompt", wanted, "array_above_max_length")

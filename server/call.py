@@ -54,7 +54,7 @@ class Call:
 
         prompt = to_prompt(chat, messages, model)
         if chat.tools or chat.format:
-            return ask_twice(ask, prompt)
+            return ask_twice(ask, prompt, hold=not chat.stream)
         return ask(prompt, True)
 
     def close(self) -> None:

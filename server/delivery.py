@@ -82,7 +82,9 @@ def _checked(format: Format, parse: Parse, caller: Caller) -> tuple[ChatRequest,
     record.format = format.NAME
     chat = parse(read_body(caller), settings())
     record.model = chat.model
-    return chat, find_model(chat.model)
+    model = find_model(chat.model)
+    record.model = model.id
+    return chat, model
 
 
 def read_body(caller: Caller) -> bytes:

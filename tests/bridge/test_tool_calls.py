@@ -366,7 +366,7 @@ def test_what_never_ends_is_not_held_for_ever() -> None:
 
 
 def test_only_a_few_repairs_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jsontools.text.CPU_SECONDS", 0.1)
+    monkeypatch.setattr("jsontools.budget.CPU_SECONDS", 0.1)
     start = thread_time()
     find((HOSTILE["slow to repair"] + " ") * 20)
     assert thread_time() - start < 1.2
@@ -384,6 +384,21 @@ ACCEPTED: dict[str, tuple[dict[str, Any], ToolUse | None]] = {
     "nested": ({"tools": [NESTED]}, ToolUse((F,))),
     "flat": ({"tools": [{"type": "function", **FUNCTION}]}, ToolUse((F,))),
     "custom": ({"tools": BOTH, "tool_choice": "none"}, ToolUse((F, G), "none")),
+    "Anthropic's": ({"tools": [{"name": "f", "input_schema": {"type": "object"}}]}, ToolUse((F,))),
+    "Anthropic's custom": (
+        {"tools": [{"type": "custom", "name": "f", "input_schema": {"type": "object"}}]},
+        ToolUse((F,)),
+    ),
+    "any": ({"tools": [NESTED], "tool_choice": "any"}, ToolUse((F,), "required")),
+    "auto as an object": ({"tools": [NESTED], "tool_choice": {"type": "auto"}}, ToolUse((F,))),
+    "any as an object": (
+        {"tools": [NESTED], "tool_choice": {"type": "any"}},
+        ToolUse((F,), "required"),
+    ),
+    "named in Anthropic's way": (
+        {"tools": BOTH, "tool_choice": {"type": "tool", "name": "f"}},
+        ToolUse((F,), "required"),
+    ),
     "flat custom": ({"tools": [{"type": "custom", "name": "g"}]}, ToolUse((G,))),
     "single": ({"tools": [NESTED], "parallel_tool_calls": False}, ToolUse((F,), "auto", False)),
     "named": ({"tools": BOTH, "tool_choice": NESTED}, ToolUse((F,), "required")),
@@ -424,7 +439,7 @@ REFUSED: list[tuple[Any, Any, str, str]] = [
     ([{"function": {"name": "f", "parameters": "x"}}], None, f"{AT}.parameters", "invalid_type"),
     (strict({"type": "any"}), None, f"{AT}.parameters", "invalid_value"),
     (strict({"$ref": "http://127.0.0.1/"}), None, f"{AT}.parameters", "invalid_value"),
-    ([NESTED], "any", "tool_choice", "invalid_value"),
+    ([NESTED], "some", "tool_choice", "invalid_value"),
     ([NESTED], 1, "tool_choice", "invalid_type"),
     ([NESTED], {"function": {"name": "x"}}, "tool_choice", "invalid_value"),
     ([NESTED], {}, "tool_choice.function.name", "missing_required_parameter"),

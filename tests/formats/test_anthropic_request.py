@@ -308,7 +308,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     f"{FIRST}.source.url": image(type="url", url="http://x.example/a.png"),
     f"{FIRST}.source.url: Invalid": image(type="url", url="file:///etc/passwd"),
     f"{FIRST}.source.data": image(type="base64", media_type="image/png", data="no base64!"),
-    f"{FIRST}.source.data: Invalid": image(type="base64", media_type="image/tiff", data=PNG),
+    f"{FIRST}.source.data: Invalid": image(type="base64", media_type="image/tiff", data="QQ=="),
     f"{FIRST}.source.type: Invalid value: only documents": block(
         "document", source={"type": "base64", "media_type": "application/pdf", "data": PNG}
     ),

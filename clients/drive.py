@@ -64,7 +64,7 @@ SETTINGS = {"FLOWITH_AUTH_TOKEN": ACCOUNTS, "RETRY_ATTEMPTS": "1", "HOLD": "1", 
 MODELS = {
     "gpt-4.1": {"model": "gpt-4.1", "api": "web"},
     "native": {"model": "gpt-4.1", "api": "llm", "native_tools": True},
-    "claude-opus-4-8": {"model": "claude-opus-4.8", "api": "web"},
+    "claude-*": {"model": "claude-opus-4.8", "api": "web"},
     "library": {"model": "gpt-4.1", "api": "knowledge", "kb_list": ["cats"]},
 }
 PAGES = [{"title": "All of them", "url": "https://cats.example/all", "content": "Cats purr."}]

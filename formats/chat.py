@@ -19,6 +19,7 @@ from formats.fields import (
     an_object,
     bad_value,
     boolean,
+    check_stops,
     expect,
     integer,
     missing,
@@ -27,7 +28,6 @@ from formats.fields import (
     parse_json,
     parse_model,
     string,
-    too_many,
 )
 from formats.response_format import parse_format
 from formats.tools import parse_tools
@@ -40,8 +40,6 @@ __all__ = [
 
 NAME = "chat"
 ID_HEADERS = ("X-Request-ID",)
-MOST_STOPS = 64  # OpenAI takes 4; front ends for role play send dozens
-STOP_CHARS = 65_536
 # Where clients say whether a model shall think, beside OpenAI's `reasoning_effort`: the field, the
 # field in it, and what means no. Qwen's, Anthropic's and Z.ai's, vLLM's twice, OpenRouter's twice.
 UNTHINKING: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
@@ -59,13 +57,9 @@ TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 def _stop(param: str, value: Any) -> None:
     if not isinstance(value, list):
         value = [expect(param, value, str, "a string or an array of strings")]
-    elif len(value) > MOST_STOPS:
-        raise too_many(param, len(value), MOST_STOPS)
     for i, one in enumerate(value):
         expect(f"{param}[{i}]", one, str)
-    if sum(map(len, value)) > STOP_CHARS:
-        wanted = f"expected at most {STOP_CHARS} characters in all"
-        raise bad_value(param, wanted, "string_above_max_length")
+    check_stops(param, value)
 
 
 def _logit_bias(param: str, value: Any) -> None:

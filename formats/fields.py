@@ -17,6 +17,8 @@ from jsontools.text import finite
 
 T = TypeVar("T")
 Check = Callable[[str, Any], object]
+MOST_STOPS = 64  # OpenAI takes 4; front ends for role play send dozens
+STOP_CHARS = 65_536
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 JSON_TYPES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
 JSON_TYPES |= {list: "an array", dict: "an object", type(None): "null"}
@@ -84,6 +86,15 @@ def number(
             raise bad_value(param, f"expected {wanted}", f"integer_{side}_value")
         wanted = f"expected a number from {low:g} to {high:g}"
         raise bad_value(param, wanted, f"decimal_{side}_value")
+
+
+def check_stops(param: str, stops: Sequence[str]) -> None:
+    """Bound the work of looking for stop strings. Raises InvalidRequest."""
+    if len(stops) > MOST_STOPS:
+        raise too_many(param, len(stops), MOST_STOPS)
+    if sum(map(len, stops)) > STOP_CHARS:
+        wanted = f"expected at most {STOP_CHARS} characters in all"
+        raise bad_value(param, wanted, "string_above_max_length")
 
 
 integer = partial(number, whole=True)

@@ -59,9 +59,9 @@ def test_errors_before_routing_have_anthropics_form(api: MakeApi, fake: FakeFlow
     assert error_of(ours.get("/v1/messages/batches"), 404)["type"] == "not_found_error"
     assert error_of(ours.send(b"x" * 2000, "/v1/messages"), 413)["type"] == "request_too_large"
     assert error_of(ours.send(b"{", "/v1/messages"), 400)["type"] == "invalid_request_error"
-    unknown = error_of(ask(ours, model="claude-2"), 404)
+    unknown = error_of(ask(ours, model="no-such-model"), 404)
     assert unknown["type"] == "not_found_error"
-    assert "claude-2" in unknown["message"]
+    assert "no-such-model" in unknown["message"]
     assert not fake.requests
 
 
@@ -208,3 +208,24 @@ def test_metrics_tell_the_format(api: MakeApi, fake: FakeFlowith) -> None:
     told = ours.get("/metrics").text
     assert 'format="anthropic"' in told
     assert KEY not in told
+
+
+@pytest.mark.parametrize(
+    ("asked", "upstream"),
+    [
+        ("claude-opus-4-8", "claude-opus-4.8"),
+        ("claude-sonnet-5[1m]", "claude-5-sonnet"),
+        ("claude-haiku-4-5-20251001", "claude-haiku-4-5"),
+        ("claude-opus-5", "claude-opus-4.8"),
+        ("claude-something-9", "claude-5-sonnet"),
+    ],
+)
+def test_claude_code_works_with_the_names_it_asks_for_by_itself(
+    api: MakeApi, fake: FakeFlowith, asked: str, upstream: str
+) -> None:
+    fake.reply(web("Hi"))
+    ours = api()
+    assert ask(ours, model=asked).json["model"] == asked
+    assert fake.requests[0].json["model"] == upstream
+    listed = [model["id"] for model in ours.get("/v1/models", **VERSION).json["data"]]
+    assert not any("*" in name for name in listed)

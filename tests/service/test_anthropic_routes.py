@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import HELLO, KEY, Api, MakeApi
-from fake_flowith import CUT, FakeFlowith, error, knowledge, think, web
+from fake_flowith import CUT, FakeFlowith, error, knowledge, llm, think, web
 
 VERSION = {"anthropic-version": "2023-06-01"}
 PNG = base64.b64encode(b"\x89PNG a pixel").decode()
@@ -196,9 +196,20 @@ def test_what_has_no_effect_is_named_in_a_header(api: MakeApi, fake: FakeFlowith
     assert named == ["metadata", "context_management", "code_execution_20250825"]
 
 
-def test_a_limit_above_the_models_own_is_no_error(api: MakeApi, fake: FakeFlowith) -> None:
-    fake.reply(web("Hi"))
-    assert ask(api(), max_tokens=10_000_000).json["stop_reason"] == "end_turn"
+def test_a_limit_above_the_models_own_is_no_error_and_not_sent_on(
+    api: MakeApi, fake: FakeFlowith, tmp_path: Path
+) -> None:
+    models = tmp_path / "models.json"
+    rows = {
+        "small": {"model": "m", "api": "llm", "output": 50},
+        "open": {"model": "m", "api": "llm"},
+    }
+    models.write_text(json.dumps(rows), "utf-8")
+    ours = api(MODELS_FILE=str(models), FLOWITH_AUTH_TOKEN="flo_a")
+    fake.reply(llm("Hi"))
+    for model in ("small", "open"):
+        assert ask(ours, model=model, max_tokens=64_000).json["stop_reason"] == "end_turn"
+    assert [seen.json["max_tokens"] for seen in fake.requests] == [50, 64_000]
 
 
 def test_metrics_tell_the_format(api: MakeApi, fake: FakeFlowith) -> None:

@@ -85,7 +85,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     for name, check in CHECKS.items():
         if name in body:
             check(name, body[name])
-    model = parse_model(body)
+    model = parse_model(body, settings.default_model)
     messages = to_messages(body.get("messages"))
     system = to_system(body.get("system", ""))
     budget = Budget()

@@ -88,6 +88,15 @@ def number(
         raise bad_value(param, wanted, f"decimal_{side}_value")
 
 
+def check_stops(param: str, stops: Sequence[str]) -> None:
+    """Bound the work of looking for stop strings. Raises InvalidRequest."""
+    if len(stops) > MOST_STOPS:
+        raise too_many(param, len(stops), MOST_STOPS)
+    if sum(map(len, stops)) > STOP_CHARS:
+        wanted = f"expected at most {STOP_CHARS} characters in all"
+        raise bad_value(param, wanted, "string_above_max_length")
+
+
 integer = partial(number, whole=True)
 boolean, string, an_object = (partial(expect, kind=kind) for kind in (bool, str, dict))
 

@@ -317,6 +317,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "max_tokens": {"max_tokens": -1},
     "temperature": {"temperature": 1.5},
     "stop_sequences.1": {"stop_sequences": ["a", 5]},
+    "stop_sequences: Invalid 'stop_sequences': array": {"stop_sequences": ["a"] * 65},
+    "tools: Invalid 'tools': array": {"tools": [WEATHER] * 2049},
     "system.0.type": {"system": [IMAGE]},
     "thinking.type": {"thinking": {"type": "deep"}},
     "thinking.budget_tokens": {"thinking": {"type": "enabled", "budget_tokens": 5}},

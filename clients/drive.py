@@ -53,8 +53,10 @@ SECONDS = 300  # for all cases of one client
 # A refusal of an account makes it rest, so that each case with one needs an account of its own.
 ACCOUNTS = ",".join(f"{kind}{i:03}" for i in range(300) for kind in (TOKEN, WEB_TOKEN))
 SETTINGS = {"FLOWITH_AUTH_TOKEN": ACCOUNTS, "RETRY_ATTEMPTS": "1", "HOLD": "1", "HEARTBEAT": "0.5"}
-MODELS = {
+MODELS = {  # Codex has another set of tools for each of the names that it knows
     "gpt-4.1": {"model": "gpt-4.1", "api": "web"},
+    "gpt-5.5": {"model": "gpt-5.5", "api": "web"},
+    "gpt-5.6-sol": {"model": "gpt-5.6-sol", "api": "web"},
     "native": {"model": "gpt-4.1", "api": "llm", "native_tools": True},
 }
 

@@ -57,7 +57,6 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                     continue
                 case Silence() | Working():
                     tally.heartbeats += 1
-                    quiet = True
                     yield pending + writer.alive()
                     pending = b""
                     continue
@@ -152,6 +151,8 @@ class _Writer:
         )
 
     def call(self, call: ToolCall) -> bytes:
+        if self.output.hidden:
+            return b""
         block = self.close()
         index = len(self.output.items)
         item = self.output.add_call(call)

@@ -134,7 +134,9 @@ class Output:
 
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
-        self.hidden = envelope.compact  # no piece is shown while it comes
+        self.hidden = (
+            envelope.compact
+        )  # a summary: it is shown when it is whole, and nothing else is
         self.items: list[dict[str, Any]] = []
         self._open: Item | None = None
         self._notes: list[dict[str, Any]] = []  # sources that came before the text
@@ -150,8 +152,9 @@ class Output:
                 case Reasoning(text=text):
                     self.add(THOUGHT, text)
                 case ToolCall():
-                    self.close("completed")
-                    self.add_call(event)
+                    if not self.hidden:
+                        self.close("completed")
+                        self.add_call(event)
                 case Citation():
                     self.cite(event)
                 case Usage():

@@ -152,7 +152,8 @@ def test_a_websocket_is_refused_at_once_and_other_methods_too(api: MakeApi) -> N
     assert refused.status_code == 426
     assert "POST" in refused.get_json()["error"]["message"]
     wrong = ours.get(PATH)
-    assert (wrong.status_code, wrong.headers["Allow"]) == (405, "POST, OPTIONS")
+    assert wrong.status_code == 405
+    assert set(wrong.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
     assert ours.client.get(PATH, headers={"Upgrade": "websocket"}).status_code == 401
 
 

@@ -127,7 +127,12 @@ class UpstreamRejected(UpstreamError, status=400, type="invalid_request_error", 
     retryable = False
 
 
-class ContextTooLong(UpstreamRejected, code="context_length_exceeded"): ...
+class ContextTooLong(UpstreamRejected, code="context_length_exceeded"):
+    """More than the model takes. `tokens`: the prompt's, estimated, where they are known; `most`:
+    what the model takes at most."""
+
+    tokens: int | None = None
+    most: int | None = None
 
 
 class UpstreamTimeout(UpstreamError, status=504, code="timeout"): ...

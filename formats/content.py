@@ -103,13 +103,20 @@ def _to_part(where: str, role: str, part: Any) -> dict[str, Any]:
 def _to_image(where: str, image: Any, detail: Any = None) -> dict[str, Any]:
     if isinstance(image, dict):
         detail, image, where = image.get("detail"), image.get("url"), f"{where}.url"
-    url = require(where, image, str).strip()
+    part = to_image(where, require(where, image, str))
+    if detail in ("auto", "low", "high"):
+        part["image_url"]["detail"] = detail
+    return part
+
+
+def to_image(where: str, url: str) -> dict[str, Any]:
+    """An image part for an https: URL or a base64 data: URL. Raises InvalidRequest."""
+    url = url.strip()
     if url[:5].lower() == "data:":
         _from_data_url(where, url, IMAGE_TYPES)
     elif not re.match(r"https://[^\s/]", url, re.IGNORECASE):
         raise bad_value(where, "expected an https: URL or a base64 data: URL", "invalid_image_url")
-    detailed = {"detail": detail} if detail in ("auto", "low", "high") else {}
-    return {"type": "image_url", "image_url": {"url": url, **detailed}}
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _from_data_url(where: str, url: str, types: tuple[str, ...]) -> bytes:

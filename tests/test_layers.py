@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "settings": set(),
     "clock": set(),
-    "chat_request": {"events"},
+    "chat_request": {"events", "jsontools"},
     "jsontools": {"jsontools"},
     "formats": WORDS | {"formats", "jsontools"},
     "bridge": WORDS | {"bridge", "jsontools"},
@@ -35,6 +35,8 @@ SHARED = {"content", "fields", "response_format", "sse", "tools"}
 PAIRS = {
     "chat": {"chat_answer"},
     "legacy_completions": {"chat", "chat_answer"},
+    "anthropic": {"anthropic_answer", "anthropic_content", "anthropic_tools"},
+    "anthropic_answer": {"anthropic_blocks"},
     "responses": {"responses_answer", "responses_items", "responses_tools"},
     "responses_answer": {"responses_output"},
     "responses_compaction": {"responses", "responses_answer"},

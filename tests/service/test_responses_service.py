@@ -154,7 +154,8 @@ def test_a_websocket_is_refused_at_once_and_other_methods_too(api: MakeApi) -> N
     wrong = ours.get(PATH)
     assert wrong.status_code == 405
     assert set(wrong.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
-    assert ours.client.get(PATH, headers={"Upgrade": "websocket"}).status_code == 401
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    assert ours.client.get(PATH, headers=upgrade).status_code == 401
 
 
 def test_who_leaves_ends_the_call_to_flowith(serve: Serve, fake: FakeFlowith) -> None:

@@ -1,4 +1,4 @@
-// Vercel's AI SDK with both of its providers that speak chat completions.
+// Vercel's AI SDK with the providers that speak chat completions, and its default one: Responses.
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import {
@@ -16,6 +16,7 @@ const openai = (key) => createOpenAI({ baseURL, apiKey: key });
 const providers = {
   compatible: (model, key = apiKey) => compatible(key)(model),
   openai: (model, key = apiKey) => openai(key).chat(model),
+  "openai, Responses": (model, key = apiKey) => openai(key)(model),
 };
 const schema = z.object({ name: z.string(), people: z.number() });
 const weather = tool({

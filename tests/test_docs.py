@@ -60,8 +60,8 @@ NOT_RUN = {
 # Names in capitals that are not ours.
 FOREIGN = {"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "WORKER_CLASS", "OPENAI_API_BASE_URL",
            "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL_LIST", "BASE_URL", "CUSTOM_MODELS",
-           "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "FLOWITH_API_KEY", "KNOWN", "NAME",
-           "POST", "OPTIONS"}  # fmt: skip
+           "FLOWITH_PROXY_KEY", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "FLOWITH_API_KEY", "KNOWN",
+           "NAME", "POST", "OPTIONS"}  # fmt: skip
 
 
 def blocks(*kinds: str) -> list[Any]:

@@ -20,7 +20,8 @@ class Role(Enum):
     """What a word in a tag says."""
 
     OPEN = auto()  # a call begins
-    WRAP = auto()  # calls follow, or what belongs to one
+    WRAP = auto()  # calls follow
+    JOIN = auto()  # between the parts of a head; a token, with bars
     END = auto()  # a call is over
     RESULT = auto()  # what a tool has returned
     ARGUMENTS = auto()  # all arguments follow
@@ -34,8 +35,8 @@ ROLES = {
         Role.OPEN: "tool_call toolcall tool_use function_call functioncall invoke function tool "
         "tool_code call_record tool_call_begin python_tag start_action action call",
         Role.WRAP: "tool_calls function_calls tool_uses calls tools functions tool_calls_begin "
-        "tool_calls_section_begin tool_sep tool_call_argument_begin channel constrain message "
-        "start",
+        "tool_calls_section_begin",
+        Role.JOIN: "tool_sep tool_call_argument_begin channel constrain message start",
         Role.END: "tool_call_end tool_calls_end tool_calls_section_end end_action eom_id eot_id "
         "end call_end",
         Role.RESULT: "tool_result tool_results tool_response tool_output tool_outputs "
@@ -46,24 +47,30 @@ ROLES = {
     }.items()
     for word in words.split()
 }
+# Words that mean calls and nothing else: behind them a bare name is enough.
+_FIRM = frozenset(
+    "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag "
+    "start_action tool_sep tool_call_argument_begin".split()
+)
 _BARS = "[|｜‖]{1,2}"
 _MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:DSML[ \t]?{_BARS}[ \t]?)?"
 _NAMESPACE = r"(?:[\w-]{1,24}:)?"
 _WORD_CHARS = r"[A-Za-z][\w.▁-]{0,99}"
-_ATTRIBUTE = r"\s{1,50}[\w:.-]{1,60}\s?=\s?(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]{1,200}[\"']?)"
+_ATTRIBUTE = r"\s{1,50}[\w:.-]{1,60}\s?=\s?(?:\"[^\"]{0,900}\"|'[^']{0,900}'|[^\s\"'<>]{1,200}[\"']?)"
 _SHORT = r"=\s?[\"']?[\w.:-]{1,100}[\"']?"
 TAG = re.compile(
-    rf"(?i)<(?P<end>/?){_MARKS}(?P<end2>/?){_NAMESPACE}(?P<word>{_WORD_CHARS}?)"
+    rf"(?i)<(?P<end>/?){_MARKS}(?P<end2>/?){_NAMESPACE}(?P<word>{_WORD_CHARS})"
     rf"(?P<given>(?:\s?{_SHORT})?(?:{_ATTRIBUTE}){{0,20}})\s{{0,50}}{_MARKS}(?P<alone>/?)>"
 )
 # A tag whose end has not come yet, with or without a whole word.
 _TAG_PART = re.compile(
     rf"(?i)<(?:/?(?:[ \t]?[|｜‖]{{0,2}}[ \t]?(?:D|DS|DSM|DSML[ \t|｜‖]{{0,4}})?)/?[\w:.▁-]{{0,125}}|"
-    rf"/?{_MARKS}/?{_NAMESPACE}(?P<word>{_WORD_CHARS}?)"
+    rf"/?{_MARKS}/?{_NAMESPACE}(?P<word>{_WORD_CHARS})"
     rf"(?:\s?=?\s?[\"']?[\w.:-]*[\"']?(?:{_ATTRIBUTE}){{0,20}}"
     rf"(?:\s{{1,50}}[\w:.-]{{0,60}}\s?(?:=\s?(?:\"[^\"]*|'[^']*|[^\s\"'<>]*)?)?)?)"
     rf"[\s|｜‖]{{0,4}}/?)\Z"
 )
+_HAS_BAR = re.compile("[|｜‖]")
 _GIVEN = re.compile(r"([\w:.-]{1,60})\s?=\s?(?:\"([^\"]*)\"|'([^']*)'|[\"']?([^\s\"'<>]+)[\"']?)")
 _SHORT_NAME = re.compile(r"\s?=\s?[\"']?([\w.:-]+)")
 _NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}</[^<>]{1,60}>")
@@ -95,7 +102,7 @@ _NOISE = frozenset(
 _PHRASES = (*_NOISE, "print(", "action:", "action input:", "action_input:", "multi_tool_use.")
 _JUNK = re.compile(r"[^{}<>\n]{0,60}\n?\s{0,20}(?=\{)")
 _JUNK_PART = re.compile(r"[^{}<>\n]{0,60}(?:\n\s{0,20})?\Z")
-_THOUGHT = re.compile(r"(?i)<\|channel\|>analysis<\|message\|>")
+_THOUGHT = re.compile(r"(?i)(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>")
 THOUGHT_END = "<|end|>"
 
 
@@ -127,6 +134,7 @@ class Head:
     kind: Kind = Kind.NONE
     at: int = 0
     vouched: bool = False
+    firm: bool = False
     taught: bool = False
     tool: Tool | None = None
     closers: set[str] = field(default_factory=set)
@@ -209,9 +217,10 @@ def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
         return Verdict.NO, at
     if head.tool:
         return _inner_tag(tag, head, role)
-    if role is Role.NAME or (role is Role.OPEN and head.closers and not tag["given"]):
+    nested = word in ("function", "tool") and head.vouched and not tag["given"]
+    if role is Role.NAME or nested:
         return _name_child(text, at, head, names, tag)
-    if role in (Role.OPEN, Role.WRAP):
+    if role in (Role.OPEN, Role.WRAP, Role.JOIN):
         return _opening_tag(tag, word, head, role, names)
     if (head.line or head.vouched) and (tool := names.find(tag["word"])):
         head.tool, head.name_tag, head.given = tool, True, given_in(tag)
@@ -244,9 +253,12 @@ def name_in(tag: re.Match[str]) -> str:
 def _opening_tag(
     tag: re.Match[str], word: str, head: Head, role: Role, names: Names
 ) -> tuple[Verdict, int]:
+    if role is Role.JOIN and not _HAS_BAR.search(tag[0]):
+        return Verdict.NO, tag.start()
     head.vouched = True
+    head.firm = head.firm or word in _FIRM
     head.closers.add(word)
-    if role is Role.WRAP:
+    if role is not Role.OPEN:
         return Verdict.ON, tag.end()
     head.taught = tag[0] == "<tool_call>"
     if written := name_in(tag):
@@ -266,7 +278,7 @@ def _inner_tag(tag: re.Match[str], head: Head, role: Role | None) -> tuple[Verdi
     if not known and role is Role.ARGUMENTS and not tag["given"]:
         head.closers.add(plain(tag["word"]))
         return Verdict.ON, tag.end()
-    if role is Role.WRAP and not known:
+    if role in (Role.JOIN, Role.OPEN) and not known:
         return Verdict.ON, tag.end()
     loose = head.vouched and not head.name_tag
     if known or role is Role.PARAMETER or loose or not properties(head.tool):
@@ -299,7 +311,7 @@ def properties(tool: Tool | None) -> dict[str, object]:
 
 def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     if marker := _MARKER.match(text, at):
-        head.vouched = True
+        head.vouched = head.firm = True
         return Verdict.ON, marker.end()
     if _MARKER_PART.match(text, at):
         return Verdict.MORE, at
@@ -337,6 +349,7 @@ def _word(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
         return Verdict.MORE, at
     if found and found[0].lower() in _NOISE:
         head.vouched = head.vouched or found[0].lower() == "tool_code"
+        head.firm = head.firm or head.vouched
         return Verdict.ON, found.end()
     if head.recipient:
         return _junk(text, at)
@@ -347,7 +360,7 @@ def _word(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
 
 def _recipient(to: re.Match[str], head: Head, names: Names) -> tuple[Verdict, int]:
     head.tool = names.find(to[1])
-    head.vouched = head.recipient = True
+    head.vouched = head.firm = head.recipient = True
     together = to[1].startswith("multi_tool_use")
     return (Verdict.ON if head.tool or together else Verdict.NO), to.end()
 
@@ -365,7 +378,6 @@ def _named(text: str, word: re.Match[str], head: Head, names: Names) -> tuple[Ve
     head.prefixed = is_prefixed(word[0])
     if not head.tool:
         return Verdict.NO, word.start()
-    sure = head.vouched or head.prefixed or head.action
-    if sure or text[word.end() : word.end() + 1] in ("(", ""):
+    if head.firm or head.prefixed or head.action or text[word.end() : word.end() + 1] in ("(", ""):
         return Verdict.ON, word.end()
     return Verdict.NO, word.start()

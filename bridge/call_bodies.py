@@ -137,12 +137,14 @@ class Ending(Enum):
 
 
 class Value(NamedTuple):
-    """An argument in tags: its tag's word and attributes, and where in the body its text is."""
+    """An argument in tags: its tag's word and attributes, where in the body its text is, and
+    whether its own closing tag ended it."""
 
     word: str
     given: dict[str, str]
     start: int
     end: int
+    closed: bool = True
 
 
 class XmlBody:
@@ -165,6 +167,7 @@ class XmlBody:
         self._final = self._cdata = False
         self._open: Value | None = None
         self._nesting = 0
+        self.inner = 0  # where what the body holds ends: at the tag that closes it
         self.values: list[Value] = []
 
     def take(self, piece: str) -> int:
@@ -182,7 +185,7 @@ class XmlBody:
             other._final = True
             end = other.take(text)
             if end >= 0:
-                self.values = other.values
+                self.values, self.inner = other.values, other.inner
                 return end
         return -1
 
@@ -198,7 +201,8 @@ class XmlBody:
             end = self._tag(tag, base) if tag else None
             if end is None:
                 break
-            if end >= 0:
+            if end >= 0 and tag:
+                self.inner = base + tag.start()
                 return base + end
         self._window = self._window[spot:] if spot >= 0 else self._window[-2:]
         return -1
@@ -250,7 +254,7 @@ class XmlBody:
         if not closing:
             self._nesting += same and not tag["alone"]
             if loose and self._bears_value(tag) and self._begins_line(tag):
-                self._close(value, base + tag.start())
+                self._close(value, base + tag.start(), closed=False)
                 return self._tag(tag, base)
             return -1
         if not same and not (loose and word in self._closers):
@@ -260,7 +264,7 @@ class XmlBody:
             return None
         self._nesting -= same
         if follows and (self._nesting <= 0 or self._ending is not Ending.NESTED):
-            self._close(value, base + tag.start())
+            self._close(value, base + tag.start(), closed=same)
             return -1 if same else tag.end()
         return -1
 
@@ -282,8 +286,8 @@ class XmlBody:
             return word in self._closers or role in (Role.OPEN, Role.WRAP, Role.ARGUMENTS)
         return self._bears_value(tag) or role in (Role.OPEN, Role.END, Role.RESULT)
 
-    def _close(self, value: Value, end: int) -> None:
-        self.values.append(value._replace(end=end))
+    def _close(self, value: Value, end: int, *, closed: bool) -> None:
+        self.values.append(value._replace(end=end, closed=closed))
         self._open = None
 
 

@@ -78,7 +78,7 @@ _NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,5
 _NAME_ATTRIBUTES = ("name", "tool", "function", "tool_name", "function_name")
 _SPACES = re.compile(r"\s{0,200}")
 _MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
-_MARKER_PART = re.compile(r"(?i)\[[A-Z_]{1,12}(?:\][\w-]{0,60})?\Z")
+_MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")
 _FENCE = re.compile(r"`{3,9}[\w-]{0,30}(?=\s)")
 _FENCE_PART = re.compile(r"`{1,9}[\w-]{0,30}\Z")
 _FIRST_KEY = re.compile(r"(?:\[\s{0,50})?\{\s{0,50}[\"'“”]?(?P<key>[\w-]{1,64})[\"'“”]?\s{0,50}:")
@@ -91,8 +91,8 @@ CALL_WORDS = frozenset(
     "functionCall tool_call toolCall id type role content tool_call_id call_id index".split()
 )
 _LIST_CALL = re.compile(r"\[\s{0,50}(?=[A-Za-z_])")
-_TO = re.compile(r"to\s?=\s?([\w.:-]{1,120})(?=[^\w.:-])")
-_TO_PART = re.compile(r"to\s?=?\s?[\w.:-]{0,120}\Z")
+_TO = re.compile(r"to=([\w.:-]{1,120})(?=[^\w.:-])")
+_TO_PART = re.compile(r"to(?:=[\w.:-]{0,120})?\Z")
 _ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
 _WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
 _PRINT = re.compile(r"print\s?\(")
@@ -315,12 +315,13 @@ def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int
         return Verdict.ON, marker.end()
     if _MARKER_PART.match(text, at):
         return Verdict.MORE, at
+    if not (head.line or head.vouched or head.tool):
+        return Verdict.NO, at
     if head.tool:
         sure = head.vouched or head.prefixed or head.action
         return (_body(head, Kind.JSON) if sure else Verdict.NO), at
-    if not (head.listed or not (head.line or head.vouched)) and (
-        opened := _LIST_CALL.match(text, at)
-    ):
+    opened = _LIST_CALL.match(text, at)
+    if opened and not head.listed:
         head.listed = True
         return Verdict.ON, opened.end()
     if key := _FIRST_KEY.match(text, at):
@@ -378,6 +379,8 @@ def _named(text: str, word: re.Match[str], head: Head, names: Names) -> tuple[Ve
     head.prefixed = is_prefixed(word[0])
     if not head.tool:
         return Verdict.NO, word.start()
-    if head.firm or head.prefixed or head.action or text[word.end() : word.end() + 1] in ("(", ""):
+    sure = head.firm or head.prefixed or head.action
+    free = head.line or head.vouched
+    if sure or (free and text[word.end() : word.end() + 1] in ("(", "")):
         return Verdict.ON, word.end()
     return Verdict.NO, word.start()

@@ -1,0 +1,157 @@
+"""Where in Markdown a text stands: what is quoted there is not called.
+
+Knows nothing of tools or of the forms of calls.
+"""
+
+import re
+from enum import Enum, auto
+from typing import NamedTuple
+
+from jsontools.text import JsonScan
+
+_SPACES = re.compile(r"\s*")
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
+_LINE_END = re.compile(r"\n[ \t]*\Z")
+_FENCE = re.compile(r"`{3,}|~{3,}")
+_FENCE_PART = re.compile(r"(?:`{1,2}|~{1,2})\Z")
+_MARK = re.compile(r"\n|`+|<|\[(?=TOOL_|T?O?O?L?\Z)|(?<!\S)t(?:o(?:=|\Z)|\Z)")
+_QUOTING = (">", "|", "+<", "-<")  # a quotation, a table, a diff
+_QUOTES = "\"'“‘«„"
+_BARE = re.compile(r"[A-Za-z_{\[]")
+_CODE_INDENT = 4
+
+
+class Spot(Enum):
+    """What may begin at a place in the text."""
+
+    NONE = auto()  # nothing in what has come; from this place on it has to be held
+    FENCE = auto()
+    LINE = auto()  # any form of a call
+    INLINE = auto()  # a form that a tag or token marks
+
+
+class Place(NamedTuple):
+    spot: Spot
+    at: int
+
+
+class Markdown:
+    """The state of a text up to where it has been walked through."""
+
+    def __init__(self) -> None:
+        self.before = "\n"  # the last character that was walked over
+        self._line = True  # nothing but white space stands in this line yet
+        self._indent = 0
+        self._fence = ""  # the marks that opened the code block which is open
+        self._opening = False  # the line that opened it is not over
+        self._ticks = 0  # the length of the back-quotes that opened inline code
+        self._quoted = False  # the line begins with a mark that quotes it
+        self._data: JsonScan | None = None  # JSON that is no call; what it holds is none either
+
+    @property
+    def flowing(self) -> bool:
+        """Whether a piece without marks leaves all as it is."""
+        return not (self._line or self._fence or self._ticks or self._data)
+
+    def begin_anew(self) -> None:
+        """Behind a call every form may begin, as at the start of a line."""
+        self.__init__()  # type: ignore[misc]
+
+    def open_fence(self, marks: str) -> None:
+        """The code block that begins here holds no call."""
+        self._fence, self._opening = marks, True
+
+    def open_data(self) -> None:
+        """The bracket that comes next begins data."""
+        self._data = JsonScan()
+
+    def walk(self, text: str, at: int = 0) -> Place:
+        """The next place from `at` on where a call may begin."""
+        while True:
+            place = Place(Spot.NONE, at)
+            if at < len(text):
+                place = self._step(text, at)
+            if place.spot is not Spot.NONE or place.at == at:
+                self.before = text[place.at - 1] if place.at else self.before
+                return place
+            at = place.at
+
+    def _step(self, text: str, at: int) -> Place:
+        if self._data:
+            return Place(Spot.NONE, self._skip_data(self._data, text, at))
+        if self._line:
+            return self._line_start(text, at)
+        mark = _MARK.search(text, at)
+        return self._mark(text, mark) if mark else Place(Spot.NONE, len(text))
+
+    def _line_start(self, text: str, at: int) -> Place:
+        start = _SPACES.match(text, at).end()  # type: ignore[union-attr]
+        space = text[at:start].expandtabs(_CODE_INDENT)
+        above, blank, own = space.rpartition("\n")
+        if start == len(text):
+            self._indent = len(own) if blank else self._indent + len(own)
+            self._ticks = 0 if blank else self._ticks
+            return Place(Spot.NONE, start)
+        fence = _FENCE.match(text, start)
+        if (fence and fence.end() == len(text)) or _FENCE_PART.match(text, start):
+            return Place(Spot.NONE, at)
+        indented = len(own) + (0 if blank else self._indent) >= _CODE_INDENT
+        self._ticks = 0 if blank else self._ticks
+        self._line, self._indent = False, 0
+        if fence:
+            return self._fence_mark(text, fence)
+        self._quoted = text.startswith(_QUOTING, start)
+        if self._fence or self._quoted:
+            return Place(Spot.NONE, start)
+        bare = _BARE.match(text, start) and not (self._ticks or indented)
+        if bare or text[start] == "<":
+            return Place(Spot.LINE, start)
+        return Place(Spot.NONE, start)
+
+    def _fence_mark(self, text: str, fence: re.Match[str]) -> Place:
+        if not self._fence:
+            return Place(Spot.FENCE, fence.start())
+        if fence[0].startswith(self._fence) and not text[fence.end()].isalnum():
+            self._fence = ""
+        return Place(Spot.NONE, fence.end())
+
+    def _mark(self, text: str, mark: re.Match[str]) -> Place:
+        first, at = mark[0][0], mark.start()
+        before = text[at - 1] if at else self.before
+        if first == "\n":
+            self._line, self._opening, self._quoted = True, False, False
+            return Place(Spot.NONE, mark.end())
+        if first == "`":
+            return self._back_quotes(text, mark)
+        free = not (self._fence or self._ticks or self._quoted)
+        if first == "<":
+            free = free and before not in _QUOTES
+        if first == "t":
+            free = free and before.isspace()
+        return Place(Spot.INLINE, at) if free else Place(Spot.NONE, mark.end())
+
+    def _back_quotes(self, text: str, mark: re.Match[str]) -> Place:
+        if mark.end() == len(text):
+            return Place(Spot.NONE, mark.start())
+        size = len(mark[0])
+        if self._opening:
+            self._fence, self._opening = "", False  # it was inline code between three marks
+        elif self._fence:
+            pass
+        elif self._ticks:
+            self._ticks = 0 if size == self._ticks else self._ticks
+        elif size > 2 and not self._quoted:
+            return Place(Spot.FENCE, mark.start())
+        else:
+            self._ticks = size
+        return Place(Spot.NONE, mark.end())
+
+    def _skip_data(self, scan: JsonScan, text: str, at: int) -> int:
+        """Where the data ends: at its last bracket, at a tag or at a blank line."""
+        blank = _BLANK_LINE.search(text, at) or _LINE_END.search(text, at)
+        stop = blank.start() if blank else len(text)
+        end = scan.end(text[:stop], at)
+        whole = blank and blank[0].endswith("\n", 1)
+        if end >= 0 or whole:
+            self._data = None
+        return end if end >= 0 else stop

@@ -133,7 +133,9 @@ def shape(
         raw = []
         events = note_text(events, raw)
     if chat.tools:
-        events = tool_calls.find_calls(events, chat.tools, last_try=last_try)
+        events = tool_calls.find_calls(
+            events, chat.tools, last_try=last_try, streamed=chat.stream, budget=chat.budget
+        )
     if chat.format:
         events = json_answer.only_json(
             events, chat.format, last_try=last_try, hold=not chat.stream, budget=chat.budget

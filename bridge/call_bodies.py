@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
-from bridge.call_heads import ROLES, TAG, Role, given_in, is_closing, name_in, plain
+from bridge.call_heads import TAG, Role, given_in, is_closing, name_in, plain, role_of
 from jsontools.text import JsonScan
 
 _LOOK_AHEAD = 400  # a tag and the white space before it are never longer
@@ -60,7 +60,6 @@ class JsonBody:
         self._scan = JsonScan()
         self._size = 0
         self._kept = ""  # from a `<` outside of strings on, until it is seen what it begins
-        self.cut = False  # a tag stood where brackets were missing
 
     def take(self, piece: str) -> int:
         window = self._kept + piece
@@ -70,8 +69,7 @@ class JsonBody:
         self._kept = ""
         while at >= 0 and self._scan.depth:
             tag = TAG.match(window, at)
-            if tag and plain(tag["word"]) in ROLES:
-                self.cut = True
+            if tag and role_of(tag):
                 break
             if not tag and len(window) - at < _LOOK_AHEAD and ">" not in window[at:]:
                 self._kept = window[at:]
@@ -82,7 +80,6 @@ class JsonBody:
     def finish(self, text: str) -> int:
         """A value that lacks its last bracket alone is as good as whole; what ended inside a
         value, or with values missing, is not."""
-        self.cut = True
         whole = not self._scan.quoted and self._scan.depth == 1 and text.rstrip()[-1:] in "]}"
         return len(text) if whole else -1
 
@@ -123,9 +120,7 @@ class PythonBody:
         return self.take("", final=True)
 
 
-_IN_QUOTES = {
-    quote: re.compile(rf"\\.?|{quote}", re.DOTALL) for quote in ("'", '"', "'''", '"""')
-}
+_IN_QUOTES = {quote: re.compile(rf"\\.?|{quote}", re.DOTALL) for quote in ("'", '"', "'''", '"""')}
 
 
 class Ending(Enum):
@@ -242,11 +237,11 @@ class XmlBody:
             else:
                 self._open = value
             return -1
-        another = ROLES.get(word) in (Role.OPEN, Role.END, Role.RESULT)
+        another = role_of(tag) in (Role.OPEN, Role.END, Role.RESULT)
         return tag.start() if another else -1
 
     def _bears_value(self, tag: re.Match[str]) -> bool:
-        return self._is_argument(tag["word"]) or ROLES.get(plain(tag["word"])) is Role.PARAMETER
+        return self._is_argument(tag["word"]) or role_of(tag) is Role.PARAMETER
 
     def _tag_in_value(self, value: Value, tag: re.Match[str], base: int) -> int | None:
         word, same = plain(tag["word"]), plain(tag["word"]) == plain(value.word)
@@ -281,7 +276,7 @@ class XmlBody:
         if tag is None:
             return None if waiting and rest[0] == "<" and not _TAG_OVER.search(rest, 1) else False
         word = plain(tag["word"])
-        role = ROLES.get(word)
+        role = role_of(tag)
         if is_closing(tag):
             return word in self._closers or role in (Role.OPEN, Role.WRAP, Role.ARGUMENTS)
         return self._bears_value(tag) or role in (Role.OPEN, Role.END, Role.RESULT)

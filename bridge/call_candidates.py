@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from bridge.call_bodies import Body, JsonBody, NoBody, PythonBody, ThoughtBody, XmlBody
 from bridge.call_heads import (
-    ROLES,
     TAG,
     THOUGHT_END,
     Head,
@@ -19,9 +18,9 @@ from bridge.call_heads import (
     Verdict,
     is_closing,
     may_be_tag,
-    plain,
     properties,
     read_head,
+    role_of,
 )
 from bridge.call_names import Names
 
@@ -33,7 +32,8 @@ _FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*([\w-]{0,30})s?[ \t]*(?=[\n{\[<]|\Z)\n?
 _SHOWN = re.compile(
     r"(?i)\b(?:example|e\.g\.|for instance|looks? like|would|syntax|placeholder|template|usage|"
     r"sample|snippet|illustrat\w+|demonstrat\w+|how to|forms?|format(?:ted|s)?|schema|such as|"
-    r"like (?:this|so)|Beispiel|z\. ?B\.|ejemplo|exemple|esempio|exemplo)\b|пример|例えば|例如|示例|比如"
+    r"like (?:this|so)|Beispiel|z\. ?B\.|ejemplo|exemple|esempio|exemplo)\b|"
+    r"пример|例えば|例如|示例|比如"
 )
 _DOCUMENT = re.compile(r"(?m)^#{1,6} ")
 _ANNOUNCED = re.compile(
@@ -45,10 +45,7 @@ _WORD = re.compile(r"[\w.:-]{1,100}")
 
 @dataclass(slots=True)
 class Written:
-    """A call as it stands in the text: its head and its body, which is known to be whole.
-
-    `cut`: the JSON lacked brackets before the tag that closed it.
-    """
+    """A call as it stands in the text: its head and its body, which is known to be whole."""
 
     head: Head
     text: str
@@ -292,7 +289,6 @@ class Fenced:
             self._gap = gap[at:]
             return None
         closing = _MARKS.match(gap, at)
-        assert closing
         if not closing[0].startswith(self.marks):
             return closing.end() < len(gap) and self._none()
         self._behind, self._gap = "", gap[closing.end() :]
@@ -329,8 +325,7 @@ def loose_ends(text: str, names: Names) -> tuple[int, bool]:
         tag = TAG.match(text, at)
         if not tag:
             return at, not (text.startswith("<", at) and may_be_tag(text, at, names))
-        word = plain(tag["word"])
-        role = ROLES.get(word)
+        role = role_of(tag)
         if not (role is Role.END or (is_closing(tag) and role is not None)):
             return at, True
         at = tag.end()

@@ -16,6 +16,10 @@ HEAD_CHARS = 1000  # no real head comes near it
 _STEPS = 12
 
 
+def _words(*lists: str) -> frozenset[str]:
+    return frozenset(word for words in lists for word in words.split())
+
+
 class Role(Enum):
     """What a word in a tag says."""
 
@@ -37,8 +41,7 @@ ROLES = {
         Role.WRAP: "tool_calls function_calls tool_uses calls tools functions tool_calls_begin "
         "tool_calls_section_begin",
         Role.JOIN: "tool_sep tool_call_argument_begin channel constrain message start",
-        Role.END: "tool_call_end tool_calls_end tool_calls_section_end end_action eom_id eot_id "
-        "end call_end",
+        Role.END: "tool_call_end tool_calls_end tool_calls_section_end end_action eom_id eot_id end",
         Role.RESULT: "tool_result tool_results tool_response tool_output tool_outputs "
         "function_result function_results function_response tool_outputs_begin",
         Role.ARGUMENTS: "arguments parameters input args",
@@ -47,16 +50,19 @@ ROLES = {
     }.items()
     for word in words.split()
 }
+_ONLY_TOKENS = frozenset({"channel", "constrain", "message", "start", "end"})  # plain words else
 # Words that mean calls and nothing else: behind them a bare name is enough.
-_FIRM = frozenset(
-    "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag "
-    "start_action tool_sep tool_call_argument_begin".split()
+_FIRM = _words(
+    "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag",
+    "start_action tool_sep tool_call_argument_begin",
 )
 _BARS = "[|｜‖]{1,2}"
 _MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:DSML[ \t]?{_BARS}[ \t]?)?"
 _NAMESPACE = r"(?:[\w-]{1,24}:)?"
 _WORD_CHARS = r"[A-Za-z][\w.▁-]{0,99}"
-_ATTRIBUTE = r"\s{1,50}[\w:.-]{1,60}\s?=\s?(?:\"[^\"]{0,900}\"|'[^']{0,900}'|[^\s\"'<>]{1,200}[\"']?)"
+_ATTRIBUTE = (
+    r"\s{1,50}[\w:.-]{1,60}\s?=\s?(?:\"[^\"]{0,900}\"|'[^']{0,900}'|[^\s\"'<>]{1,200}[\"']?)"
+)
 _SHORT = r"=\s?[\"']?[\w.:-]{1,100}[\"']?"
 TAG = re.compile(
     rf"(?i)<(?P<end>/?){_MARKS}(?P<end2>/?){_NAMESPACE}(?P<word>{_WORD_CHARS})"
@@ -64,7 +70,8 @@ TAG = re.compile(
 )
 # A tag whose end has not come yet, with or without a whole word.
 _TAG_PART = re.compile(
-    rf"(?i)<(?:/?(?:[ \t]?[|｜‖]{{0,2}}[ \t]?(?:D|DS|DSM|DSML[ \t|｜‖]{{0,4}})?)/?[\w:.▁-]{{0,125}}|"
+    rf"(?i)<(?:/?(?:[ \t]?[|｜‖]{{0,2}}[ \t]?(?:D|DS|DSM|DSML[ \t|｜‖]{{0,4}})?)/?"
+    rf"[\w:.▁-]{{0,125}}|"
     rf"/?{_MARKS}/?{_NAMESPACE}(?P<word>{_WORD_CHARS})"
     rf"(?:\s?=?\s?[\"']?[\w.:-]*[\"']?(?:{_ATTRIBUTE}){{0,20}}"
     rf"(?:\s{{1,50}}[\w:.-]{{0,60}}\s?(?:=\s?(?:\"[^\"]*|'[^']*|[^\s\"'<>]*)?)?)?)"
@@ -85,10 +92,11 @@ _FIRST_KEY = re.compile(r"(?:\[\s{0,50})?\{\s{0,50}[\"'“”]?(?P<key>[\w-]{1,6
 _FIRST_KEY_PART = re.compile(
     r"(?:\[\s{0,50})?(?:\{\s{0,50}(?:[\"'“”]?[\w-]{0,64}[\"'“”]?\s{0,50})?)?\Z"
 )
-CALL_WORDS = frozenset(
-    "name tool tool_name toolName function function_name recipient_name action arguments parameters "
-    "input args action_input tool_input params tool_calls tool_uses toolCalls function_call "
-    "functionCall tool_call toolCall id type role content tool_call_id call_id index".split()
+CALL_WORDS = _words(
+    "name tool tool_name toolName function function_name recipient_name action",
+    "arguments parameters input args action_input tool_input params",
+    "tool_calls tool_uses toolCalls function_call functionCall tool_call toolCall",
+    "id type role content refusal tool_call_id call_id index finish_reason",
 )
 _LIST_CALL = re.compile(r"\[\s{0,50}(?=[A-Za-z_])")
 _TO = re.compile(r"to=([\w.:-]{1,120})(?=[^\w.:-])")
@@ -96,8 +104,8 @@ _TO_PART = re.compile(r"to(?:=[\w.:-]{0,120})?\Z")
 _ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
 _WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
 _PRINT = re.compile(r"print\s?\(")
-_NOISE = frozenset(
-    "json commentary analysis final assistant code function xml python tool_code tool_call".split()
+_NOISE = _words(
+    "json commentary analysis final assistant code function xml python tool_code tool_call"
 )
 _PHRASES = (*_NOISE, "print(", "action:", "action input:", "action_input:", "multi_tool_use.")
 _JUNK = re.compile(r"[^{}<>\n]{0,60}\n?\s{0,20}(?=\{)")
@@ -149,6 +157,17 @@ class Head:
 
 def plain(word: str) -> str:
     return word.lower().replace("▁", "_").replace("-", "_")
+
+
+def role_of(tag: re.Match[str]) -> Role | None:
+    """What a tag or token says by its word."""
+    word = plain(tag["word"])
+    barred = bool(_HAS_BAR.search(tag[0]))
+    if word in _ONLY_TOKENS and not barred:
+        return None
+    if word == "call" and barred:
+        return Role.END
+    return ROLES.get(word)
 
 
 def is_closing(tag: re.Match[str]) -> bool:
@@ -209,7 +228,7 @@ def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     if not tag:
         return (Verdict.MORE if may_be_tag(text, at, names) else Verdict.NO), at
     word, closing = plain(tag["word"]), is_closing(tag)
-    role = ROLES.get(word)
+    role = role_of(tag)
     if closing or role is Role.END:
         whole = head.tool is not None and bool(head.closers)
         return (_body(head, Kind.XML) if whole else Verdict.NO), at
@@ -253,8 +272,6 @@ def name_in(tag: re.Match[str]) -> str:
 def _opening_tag(
     tag: re.Match[str], word: str, head: Head, role: Role, names: Names
 ) -> tuple[Verdict, int]:
-    if role is Role.JOIN and not _HAS_BAR.search(tag[0]):
-        return Verdict.NO, tag.start()
     head.vouched = True
     head.firm = head.firm or word in _FIRM
     head.closers.add(word)

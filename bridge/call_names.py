@@ -10,6 +10,7 @@ from chat_request import Tool
 
 _PREFIX = re.compile(r"(?i)(?:call|functions?|default_api|tools?)[.:](?=.)")
 _INDEX = re.compile(r":\d{1,4}\Z")  # Kimi numbers its calls: `functions.f:0`
+_INDEX_PART = re.compile(r":\d{0,4}\Z")
 _PREFIXES = ("functions_", "function_", "default_api_", "call_")
 _FOLD = str.maketrans("-.:", "___")
 
@@ -49,7 +50,8 @@ class Names:
 
     def may_begin(self, written: str) -> bool:
         """Whether more letters may make a known name of this."""
-        for text in {fold(written), fold(bare_name(written))}:
+        counted = _INDEX_PART.sub("", written)
+        for text in {fold(written), fold(bare_name(written)), fold(bare_name(counted))}:
             at = bisect_left(self._sorted, text)
             if at < len(self._sorted) and self._sorted[at].startswith(text):
                 return True

@@ -87,7 +87,7 @@ class Markdown:
     def _line_start(self, text: str, at: int) -> Place:
         start = _SPACES.match(text, at).end()  # type: ignore[union-attr]
         space = text[at:start].expandtabs(_CODE_INDENT)
-        above, blank, own = space.rpartition("\n")
+        _, blank, own = space.rpartition("\n")
         if start == len(text):
             self._indent = len(own) if blank else self._indent + len(own)
             self._ticks = 0 if blank else self._ticks

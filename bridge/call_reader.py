@@ -8,9 +8,9 @@ import secrets
 from contextlib import suppress
 from typing import Any
 
-from bridge.call_bodies import JsonBody, XmlBody
+from bridge.call_bodies import XmlBody
 from bridge.call_candidates import Written
-from bridge.call_heads import Kind, Role, ROLES
+from bridge.call_heads import ROLES, Kind, Role
 from bridge.call_names import Names
 from bridge.call_values import (
     Found,
@@ -29,9 +29,12 @@ from bridge.call_values import (
 )
 from chat_request import Tool, ToolUse
 from events import ToolCall
+from jsontools.budget import Budget
+from jsontools.fit import fit
 from jsontools.schema import fault
 from jsontools.text import clean, compact, read_json, repair
 
+UNKNOWN = "The model called a tool that is not offered."
 _MOST_REPAIRS = 4
 _NAME = re.compile(r"[\w.-]{1,128}\Z")
 
@@ -54,15 +57,16 @@ class Unknown(Exception):
     """A call in the taught form of a tool that is not offered."""
 
     def __init__(self, call: ToolCall) -> None:
-        super().__init__("The model called a tool that is not offered.")
+        super().__init__(UNKNOWN)
         self.call = call
 
 
 class Reader:
     """Reads the calls of one answer."""
 
-    def __init__(self, use: ToolUse) -> None:
+    def __init__(self, use: ToolUse, budget: Budget | None = None) -> None:
         self.names = Names(use.tools)
+        self._budget = budget or Budget()
         self._repairs = 0
 
     def read(self, written: Written) -> list[ToolCall]:
@@ -86,7 +90,7 @@ class Reader:
         name = tool.name if tool else ""
         match head.kind:
             case Kind.JSON:
-                value, repaired = self._json(text, cut=_is_cut(written))
+                value, repaired = self._json(text)
                 return calls_in(value, name, self.names, loose=head.vouched, repaired=repaired)
             case Kind.PYTHON if tool:
                 return [Found(name, from_python(text, tool))]
@@ -96,7 +100,7 @@ class Reader:
                 return [Found(name, _from_attributes(head.given, tool))]
         return []
 
-    def _json(self, text: str, *, cut: bool) -> tuple[Any, bool]:
+    def _json(self, text: str) -> tuple[Any, bool]:
         """The value of JSON text, and whether that took a guess."""
         with suppress(ValueError):
             return read_json(text, strict=False), False
@@ -109,7 +113,7 @@ class Reader:
         self._repairs += 1
         if self._repairs > _MOST_REPAIRS:
             raise ValueError("too much to repair")
-        return repair(text), True
+        return repair(text, self._budget), True
 
     def to_call(self, found: Found) -> ToolCall:
         """Raises NoCall or Unusable."""
@@ -121,39 +125,36 @@ class Reader:
         if tool.custom:
             return _call(tool, free_text(found.arguments))
         try:
-            value = self._object(found, tool)
+            value, repaired = self._object(found, tool)
             text = compact(value)
         except ValueError:
             wrong = f"The arguments for {tool.name} are not a JSON object."
             raise Unusable(wrong) from None
-        self._check(value, tool, found, text)
-        return _call(tool, text)
+        return self._fitting(value, tool, text) if tool.strict or repaired else _call(tool, text)
 
-    def _object(self, found: Found, tool: Tool) -> dict[str, Any]:
+    def _object(self, found: Found, tool: Tool) -> tuple[dict[str, Any], bool]:
+        """The arguments, and whether they are a guess."""
         value, repaired = found.arguments, found.repaired
         if value in (None, "", []):
             value = {}
         if isinstance(value, str):
-            value, repaired = self._json(value, cut=False)
+            value, repaired = self._json(value)
         if not isinstance(value, dict):
             raise ValueError("not an object")
         value = unwrapped(value, tool)
         known = (tool.parameters or {}).get("properties")
         if repaired and isinstance(known, dict) and value.keys() - known:
             raise ValueError("torn apart by the repair")
-        return value
+        return value, repaired
 
-    def _check(self, value: dict[str, Any], tool: Tool, found: Found, text: str) -> None:
-        """The one place where arguments are held against their schema."""
-        if not (tool.strict or found.repaired):
-            return
-        if wrong := fault(value, tool.parameters or {}):
+    def _fitting(self, value: dict[str, Any], tool: Tool, text: str) -> ToolCall:
+        """The call with arguments that fit their schema. Raises Unusable."""
+        rules = tool.parameters or {}
+        fitted = fit(value, rules, self._budget)
+        if wrong := fault(fitted, rules, self._budget):
             message = f"The arguments for {tool.name} break its schema: {wrong}."
             raise Unusable(message, instead=_call(tool, text), strict=tool.strict)
-
-
-def _is_cut(written: Written) -> bool:
-    return isinstance(written.body, JsonBody) and written.body.cut
+        return _call(tool, compact(fitted))
 
 
 def _call(tool: Tool, arguments: str) -> ToolCall:

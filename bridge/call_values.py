@@ -23,7 +23,8 @@ _ARGUMENT_KEYS = (
     "arguments", "parameters", "input", "args", "action_input", "tool_input", "params",
 )  # fmt: skip
 _NESTED_KEYS = (
-    "tool_calls", "tool_uses", "toolCalls", "function_call", "functionCall", "tool_call", "function",
+    "tool_calls", "tool_uses", "toolCalls", "function_call", "functionCall", "tool_call",
+    "function",
 )  # fmt: skip
 _MOST_REFERENCES = 20
 _PLACEHOLDERS = {"...", "…"}
@@ -55,8 +56,8 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
     list of which a part is no call, unless loose.
     """
     if name:
-        written = isinstance(value, dict) and value.keys() <= CALL_WORDS and "name" in value
-        if not (written and value.keys() & set(_ARGUMENT_KEYS)):
+        whole = isinstance(value, dict) and value.keys() <= CALL_WORDS and "name" in value
+        if not (whole and value.keys() & set(_ARGUMENT_KEYS)):
             return [Found(name, value, repaired)]
     if isinstance(value, list):
         return _calls_in_list(value, names, loose=loose, repaired=repaired)

@@ -7,16 +7,17 @@ what is no call comes out as it came in. Knows nothing of HTTP.
 
 import re
 from collections.abc import Generator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from bridge.call_candidates import Candidate, Context, Fenced, Written, loose_ends
-from bridge.call_heads import TAG, ROLES, Role, plain
+from bridge.call_candidates import Candidate, Context, Fenced, loose_ends
+from bridge.call_heads import TAG, Kind, Role, role_of
 from bridge.call_quotes import Markdown, Spot
-from bridge.call_reader import Reader, Unknown, Unusable
+from bridge.call_reader import UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_values import Found, NoCall
 from chat_request import ToolUse
 from errors import Unmet
-from events import Done, Event, Silence, Text, ToolCall, Usage, Working
+from events import Done, Event, PromptSize, Reasoning, Silence, Text, ToolCall, Usage, Working
+from jsontools.budget import Budget
 
 # No real answer comes near these; without them a hostile one takes quadratic time.
 _HELD_CHARS = 1024 * 1024
@@ -27,11 +28,24 @@ _RECENT_CHARS = 2000
 
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
 _PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)")
-_OBSERVATION = re.compile(r"\s*Observation:")
+_OBSERVATION = "Observation:"
+_OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
+_TAIL_CUT = re.compile(r"`{1,3}|</?[\w:|｜‖▁-]*|[\w:]*")
+_LETTERS = re.compile(r"\S+")
+_NAME_IN_JSON = re.compile(
+    r"[\"'](?:name|tool|tool_name|function|recipient_name)[\"']\s?:\s?[\"']([\w.:-]+)"
+)
+# What may pass before there is an answer; thoughts are none.
+_QUIET = (Silence, Working, Usage, PromptSize, Reasoning)
 
 
 def find_calls(
-    events: Iterator[Event], use: ToolUse, *, last_try: bool, streamed: bool = True
+    events: Iterator[Event],
+    use: ToolUse,
+    *,
+    last_try: bool,
+    streamed: bool = True,
+    budget: Budget | None = None,
 ) -> Iterator[Event]:
     """Turn calls in the text into `ToolCall`s while the rest flows on.
 
@@ -40,12 +54,12 @@ def find_calls(
     the model goes on to invent results. What broke off ends with `length` and without a call.
     Raises `Unmet` when the answer does not do what is asked of it and the model can be asked
     again: on a try that is not the `last_try`, while nothing has left for the caller, which
-    without `streamed` nothing does.
+    without `streamed` nothing does. `budget` is the request's, for schemas and repairs.
     """
     if use.choice == "none" or not use.tools:
         yield from events
         return
-    finder = _Finder(use, last_try=last_try, streamed=streamed)
+    finder = _Finder(use, Reader(use, budget), last_try=last_try, streamed=streamed)
     found: Iterator[Event]
     for event in events:
         match event:
@@ -56,7 +70,7 @@ def find_calls(
             case Done(reason):
                 found = finder.finish(reason)
             case _:
-                if not isinstance(event, Silence | Working | Usage):
+                if not isinstance(event, _QUIET):
                     finder.note_sent()
                 found = iter((event,))
         for one in found:
@@ -65,36 +79,47 @@ def find_calls(
                 return
 
 
+@dataclass(slots=True)
+class _Unknown:
+    """A call of a tool that is not offered, which is text if anything else follows."""
+
+    call: ToolCall
+    gap: str  # the white space before it
+    text: str
+
+
 class _Finder:
     """The state of one answer: what is held, and what has gone out."""
 
-    def __init__(self, use: ToolUse, *, last_try: bool, streamed: bool) -> None:
-        self.use, self.streamed = use, streamed
-        self.reader = Reader(use)
+    def __init__(self, use: ToolUse, reader: Reader, *, last_try: bool, streamed: bool) -> None:
+        self.use, self.reader, self.streamed = use, reader, streamed
         self.markdown = Markdown()
         self.may_retry = not last_try
         self.sent = False
         self.waiting = use.choice == "required"
         self.kept: list[str] = []
         self.kept_chars = 0
-        self.said: list[str] | None = []
+        self.said: list[str] = []
         self.recent: list[str] = []  # the text since the last call
+        self.spoken = False
         self.gap = ""  # white space that is text if words follow
+        self.run = ""  # the white space that has come since the last mark behind a call
         self.held = ""
         self.fresh = True  # nothing but white space since the beginning or the last call
         self.fences = 0  # opened by the head of the last call, still to be closed
         self.unit: Candidate | Fenced | None = None
-        self.unknown: tuple[str, ToolCall] | None = None
+        self.unknown: _Unknown | None = None
         self.made = self.misses = 0
 
     def note_sent(self) -> None:
         """Something has gone on to the caller."""
         if self.streamed:
-            self.may_retry, self.sent, self.said = False, True, None
+            self.may_retry, self.sent = False, True
+            self.said.clear()
 
     def feed(self, piece: str) -> Iterator[Event]:
         """Most of an answer passes at once: nothing is held, and no call can begin in it."""
-        if self.said is not None:
+        if self.may_retry or self.waiting:
             self.said.append(piece)
         busy = self.held or self.unit or self.gap or self.fresh or self.waiting
         if not busy and self.markdown.flowing and _PLAIN.fullmatch(piece):
@@ -111,41 +136,56 @@ class _Finder:
     def _scan(self, piece: str) -> Generator[Event, None, str]:
         """Pass text on up to where a call may begin; returns what is left for the call."""
         text, self.held = self.held + piece, ""
-        if self.fresh and self.made:
-            text, over = self._after_call(text)
-            if over:
+        if self.unknown or (self.fresh and self.made):
+            text, settled = self._behind_call(text)
+            if not settled:
+                self.held = text
+                return ""
+            if self.made and self._is_invented(text):
                 yield Done("tool_calls")
                 return ""
         if self.misses > _MOST_MISSES:
             yield from self._release(text)
             return ""
-        place = self.markdown.walk(text)
-        return (yield from self._at(text, place.spot, place.at))
+        return (yield from self._advance(text, 0))
 
-    def _at(self, text: str, spot: Spot, at: int) -> Generator[Event, None, str]:
-        if spot is Spot.NONE:
-            yield from self._release(text[:at])
-            self.held = text[at:]
+    def _advance(self, text: str, at: int) -> Generator[Event, None, str]:
+        """The same for text of which all before `at` is no call."""
+        place = self.markdown.walk(text, at)
+        yield from self._release(text[: place.at])
+        if place.spot is Spot.NONE:
+            self.held = text[place.at :]
             return ""
-        line = spot is Spot.LINE or (self.fresh and not text[:at].strip())
-        yield from self._release(text[:at])
-        context = Context(self.reader.names, line, "".join(self.recent))
-        self.unit = Fenced(context) if spot is Spot.FENCE else Candidate(context)
-        return text[at:]
+        recent = "".join(self.recent)[-_RECENT_CHARS:]
+        self.recent = [recent]
+        context = Context(self.reader.names, place.spot is Spot.LINE, recent)
+        self.unit = Fenced(context) if place.spot is Spot.FENCE else Candidate(context)
+        return text[place.at :]
 
-    def _after_call(self, text: str) -> tuple[str, bool]:
-        """What is left of `text` without that which only closes the last call, and whether the
-        model goes on to invent results."""
+    def _behind_call(self, text: str) -> tuple[str, bool]:
+        """What is left of `text` without that which only closes the last call, and whether it is
+        sure what that begins."""
         at, settled = loose_ends(text, self.reader.names)
+        if self.unknown:
+            self.unknown.text += text[:at]
+            return text[at:], settled
         if self.fences and text.startswith("```", at):
-            self.fences, at = self.fences - 1, at + 3
-            at += loose_ends(text[at:], self.reader.names)[0]
-        spaces = "".join(c if c.isspace() else "x" for c in text[:at]).split("x")
-        self.gap = max((self.gap, *spaces), key=lambda s: (s.count("\n"), len(s)))
+            self.fences -= 1
+            more, settled = loose_ends(text[at + 3 :], self.reader.names)
+            at += 3 + more
+        runs = _LETTERS.split(text[:at])
+        runs[0] = (self.run + runs[0])[:_MOST_SPACES]
+        self.run = runs[-1]
+        self.gap = max((self.gap, *runs), key=lambda run: (run.count("\n"), len(run)))
         rest = text[at:]
-        tag = TAG.match(rest)
-        invented = tag and ROLES.get(plain(tag["word"])) is Role.RESULT
-        return rest, settled and bool(invented or _OBSERVATION.match(rest))
+        fence = self.fences and "```".startswith(rest)
+        return rest, settled and not (fence or _OBSERVATION.startswith(rest))
+
+    def _is_invented(self, text: str) -> bool:
+        """Whether the model goes on as if a tool had answered."""
+        tag = TAG.match(text)
+        result = tag and role_of(tag) is Role.RESULT
+        return bool(result or text.startswith(_OBSERVATION))
 
     def _fill(self, unit: Candidate | Fenced, piece: str) -> Generator[Event, None, str]:
         """Add to what may be a call; returns what stands behind its end."""
@@ -160,8 +200,6 @@ class _Finder:
 
     def _settle(self, unit: Candidate | Fenced) -> Generator[Event, None, str]:
         """Make calls of what was read, or pass it on as text; returns what stands behind it."""
-        if not unit.calls:
-            return (yield from self._pass(unit))
         try:
             calls = [call for written in unit.calls for call in self.reader.read(written)]
         except NoCall:
@@ -169,13 +207,16 @@ class _Finder:
         except Unknown as unknown:
             if isinstance(unit, Fenced):
                 return (yield from self._pass(unit))
+            text = unit.text[: unit.size - len(unit.rest)]
             yield from self._drop_unknown()
-            self.unknown = unit.text[: unit.size - len(unit.rest)], unknown.call
-            self.fresh = True
+            self.unknown, self.gap = _Unknown(unknown.call, self.gap, text), ""
+            self.markdown.begin_anew()
             return unit.rest
         except Unusable as wrong:
             return (yield from self._mend(unit, wrong))
-        yield from self._emit(calls, unit.calls)
+        if not calls:
+            return (yield from self._pass(unit))
+        yield from self._emit(calls, sum(written.head.fences for written in unit.calls[-1:]))
         return unit.rest
 
     def _mend(self, unit: Candidate | Fenced, wrong: Unusable) -> Generator[Event, None, str]:
@@ -183,18 +224,23 @@ class _Finder:
         if self.may_retry or (wrong.strict and not self.sent):
             raise self._unmet(str(wrong))
         if wrong.instead:
-            yield from self._emit([wrong.instead], unit.calls)
+            yield from self._emit([wrong.instead], 0)
             return unit.rest
         return (yield from self._pass(unit))
 
     def _pass(self, unit: Candidate | Fenced) -> Generator[Event, None, str]:
         """It was no call: pass on what surely is none, and look at the rest again."""
+        text, skip = unit.text, unit.skip
         self.misses += bool(unit.head)
-        text = unit.text
+        if self.misses > _MOST_MISSES:
+            yield from self._release(text)
+            return ""
         if isinstance(unit, Fenced):
             self.markdown.open_fence(unit.marks)
-            skip = unit.skip
-        ...
+        elif unit.context.line and text[0] in "[{" and skip < 2:
+            self.markdown.open_data()
+            skip = 0
+        return (yield from self._advance(text, skip))
 
     def adopt(self, call: ToolCall) -> Iterator[Event]:
         """A call that came natively, held to the same rules."""
@@ -203,5 +249,113 @@ class _Finder:
         except NoCall:
             raise self._unmet("The model called a tool that is not offered.") from None
         except Unusable as wrong:
-            raise self._unmet(str(wrong)) from None
-        yield from self._emit([replace(checked, id=call.id or checked.id)], [])
+            if self.may_retry or not (self.sent and wrong.instead):
+                raise self._unmet(str(wrong)) from None
+            checked = wrong.instead
+        yield from self._emit([replace(checked, id=call.id or checked.id)], 0)
+
+    def _emit(self, calls: list[ToolCall], fences: int) -> Iterator[Event]:
+        if self.unknown:
+            calls, self.gap, self.unknown = [self.unknown.call, *calls], self.unknown.gap, None
+        self.waiting = False
+        yield from self._flush()
+        self.note_sent()
+        self.fresh, self.fences, self.run = True, fences, ""
+        self.recent.clear()
+        self.markdown.begin_anew()
+        for call in calls:
+            yield call
+            self.made += 1
+            if not self.use.parallel or self.made == _MOST_CALLS:
+                yield Done("tool_calls")
+                return
+
+    def _release(self, text: str) -> Iterator[Event]:
+        """Pass text on; white space at its end waits until words follow."""
+        words = text.rstrip()
+        if not words:
+            self.gap += text
+            if len(self.gap) > _MOST_SPACES:
+                gap, self.gap = self.gap, ""
+                yield from self._say(gap)
+            return
+        if self.unknown:
+            yield from self._drop_unknown()
+        gap = "" if self.made and not self.spoken else self.gap
+        self.gap = text[len(words) :]
+        self.fresh, self.spoken = False, True
+        self.recent.append(words)
+        yield from self._say(gap + words)
+
+    def _drop_unknown(self) -> Iterator[Event]:
+        """It was text after all."""
+        unknown, self.unknown = self.unknown, None
+        if unknown:
+            gap = "" if self.made and not self.spoken else unknown.gap
+            self.fresh, self.spoken = False, True
+            yield from self._say(gap + unknown.text)
+
+    def _say(self, text: str) -> Iterator[Event]:
+        if not self.waiting:
+            self.note_sent()
+            yield Text(text)
+            return
+        self.kept.append(text)
+        self.kept_chars += len(text)
+        if self.kept_chars > _HELD_CHARS:
+            raise self._unmet("The model wrote on and on without the call that is required.")
+
+    def _flush(self) -> Iterator[Event]:
+        """Let go what was kept until the required call came."""
+        text = "".join(self.kept)
+        self.kept.clear()
+        if text:
+            yield from self._say(text)
+
+    def _unmet(self, message: str) -> Unmet:
+        return Unmet(message, said="".join(self.said))
+
+    def finish(self, reason: str) -> Iterator[Event]:
+        whole = reason in ("stop", "tool_calls")
+        broken = False
+        while self.unit and not broken:
+            unit, self.unit = self.unit, None
+            unit.finish(whole=whole)
+            if self.fresh and self.made and _OPENED.fullmatch(unit.text):
+                break  # an opening tag in place of the closing one
+            broken = unit.broken and self._is_meant(unit, whole)
+            if not broken:
+                rest = yield from self._settle(unit)
+                yield from self._read(rest)
+        if self.unknown and not self.held.strip():
+            if self.may_retry and whole:
+                raise self._unmet(UNKNOWN)
+            yield from self._emit([], 0)
+        yield from self._let_go(broken)
+        if self.waiting and whole and not broken:
+            names = ", ".join(tool.name for tool in self.use.tools[:5])
+            raise self._unmet(f"The answer must call a tool ({names}), but calls none.")
+        self.waiting = False
+        yield from self._flush()
+        if broken and whole:
+            reason = "length"
+        yield Done("tool_calls" if self.made and reason == "stop" else reason)
+
+    def _let_go(self, broken: bool) -> Iterator[Event]:
+        """Pass on what is still held when nothing more comes."""
+        after_call = self.fresh and self.made
+        if self.held and not (after_call and _TAIL_CUT.fullmatch(self.held)):
+            held, self.held = self.held, ""
+            yield from self._release(held)
+        if self.gap and not (self.fresh and self.made) and not broken:
+            yield from self._say(self.gap)
+
+    def _is_meant(self, unit: Candidate | Fenced, whole: bool) -> bool:
+        """Whether what broke off was to be a call of a tool on offer."""
+        head = unit.head
+        if head is None:
+            return False
+        if head.kind is Kind.JSON and not head.tool:
+            named = any(map(self.reader.names.find, _NAME_IN_JSON.findall(unit.text)))
+            return named or (head.vouched and not whole)
+        return head.kind is Kind.JSON or head.firm or (head.vouched and head.line)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
-from bridge.call_heads import TAG, Role, given_in, is_closing, name_in, plain, role_of
+from bridge.call_tags import TAG, Role, given_in, is_closing, name_in, plain, role_of
 from jsontools.text import JsonScan
 
 _LOOK_AHEAD = 400  # a tag and the white space before it are never longer

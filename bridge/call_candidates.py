@@ -9,20 +9,9 @@ import re
 from dataclasses import dataclass
 
 from bridge.call_bodies import Body, JsonBody, NoBody, PythonBody, ThoughtBody, XmlBody
-from bridge.call_heads import (
-    TAG,
-    THOUGHT_END,
-    Head,
-    Kind,
-    Role,
-    Verdict,
-    is_closing,
-    may_be_tag,
-    properties,
-    read_head,
-    role_of,
-)
+from bridge.call_heads import THOUGHT_END, Head, Kind, Verdict, properties, read_head
 from bridge.call_names import Names
+from bridge.call_tags import TAG, Role, is_closing, may_be_tag, role_of
 
 _LOOSE_ENDS = re.compile(r"(?:[\s\]}),]|\[(?:/|END_)[A-Z_]{3,20}\])+")
 _MARKS = re.compile(r"`+|~+")
@@ -288,10 +277,10 @@ class Fenced:
             self._inner = Candidate(Context(self.context.names, self._line), fenced=True)
             self._gap = gap[at:]
             return None
-        closing = _MARKS.match(gap, at)
-        if not closing[0].startswith(self.marks):
-            return closing.end() < len(gap) and self._none()
-        self._behind, self._gap = "", gap[closing.end() :]
+        end = len(gap) - len(gap[at:].lstrip(self.marks[0]))
+        if end - at < len(self.marks):
+            return end < len(gap) and self._none()
+        self._behind, self._gap = "", gap[end:]
         return None if self.calls else self._none()
 
     def _look_behind(self, piece: str, *, final: bool) -> bool:

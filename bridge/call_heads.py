@@ -1,8 +1,7 @@
 """What stands before the body of a tool call, in whatever form a model writes calls.
 
-A head is made of tags or tokens, of noise words, of a recipient or name, and of fences; what each
-word means stands in one table, so that a new family of models is a word in it. Marks that some
-families put into their tags (bars, `DSML`, a namespace) are passed over. Knows nothing of bodies.
+A head is made of tags or tokens, of noise words, of a recipient or name, and of fences. Knows
+nothing of bodies.
 """
 
 import re
@@ -10,79 +9,31 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from bridge.call_names import Names, is_prefixed
+from bridge.call_tags import (
+    ARGUMENT_WORDS,
+    TAG,
+    Role,
+    given_in,
+    is_closing,
+    may_be_tag,
+    name_in,
+    plain,
+    role_of,
+    words,
+)
 from chat_request import Tool
 
 HEAD_CHARS = 1000  # no real head comes near it
 _STEPS = 12
 
 
-def _words(*lists: str) -> frozenset[str]:
-    return frozenset(word for words in lists for word in words.split())
-
-
-class Role(Enum):
-    """What a word in a tag says."""
-
-    OPEN = auto()  # a call begins
-    WRAP = auto()  # calls follow
-    JOIN = auto()  # between the parts of a head; a token, with bars
-    END = auto()  # a call is over
-    RESULT = auto()  # what a tool has returned
-    ARGUMENTS = auto()  # all arguments follow
-    PARAMETER = auto()  # one argument, or its name
-    NAME = auto()  # the name of the tool
-
-
-ROLES = {
-    word: role
-    for role, words in {
-        Role.OPEN: "tool_call toolcall tool_use function_call functioncall invoke function tool "
-        "tool_code call_record tool_call_begin python_tag start_action action call",
-        Role.WRAP: "tool_calls function_calls tool_uses calls tools functions tool_calls_begin "
-        "tool_calls_section_begin",
-        Role.JOIN: "tool_sep tool_call_argument_begin channel constrain message start",
-        Role.END: "tool_call_end tool_calls_end tool_calls_section_end end_action eom_id eot_id end",
-        Role.RESULT: "tool_result tool_results tool_response tool_output tool_outputs "
-        "function_result function_results function_response tool_outputs_begin",
-        Role.ARGUMENTS: "arguments parameters input args",
-        Role.PARAMETER: "parameter param arg argument arg_key arg_value",
-        Role.NAME: "name tool_name toolname function_name",
-    }.items()
-    for word in words.split()
-}
-_ONLY_TOKENS = frozenset({"channel", "constrain", "message", "start", "end"})  # plain words else
 # Words that mean calls and nothing else: behind them a bare name is enough.
-_FIRM = _words(
+_FIRM = words(
     "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag",
     "start_action tool_sep tool_call_argument_begin",
 )
-_BARS = "[|｜‖]{1,2}"
-_MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:DSML[ \t]?{_BARS}[ \t]?)?"
-_NAMESPACE = r"(?:[\w-]{1,24}:)?"
-_WORD_CHARS = r"[A-Za-z][\w.▁-]{0,99}"
-_ATTRIBUTE = (
-    r"\s{1,50}[\w:.-]{1,60}\s?=\s?(?:\"[^\"]{0,900}\"|'[^']{0,900}'|[^\s\"'<>]{1,200}[\"']?)"
-)
-_SHORT = r"=\s?[\"']?[\w.:-]{1,100}[\"']?"
-TAG = re.compile(
-    rf"(?i)<(?P<end>/?){_MARKS}(?P<end2>/?){_NAMESPACE}(?P<word>{_WORD_CHARS})"
-    rf"(?P<given>(?:\s?{_SHORT})?(?:{_ATTRIBUTE}){{0,20}})\s{{0,50}}{_MARKS}(?P<alone>/?)>"
-)
-# A tag whose end has not come yet, with or without a whole word.
-_TAG_PART = re.compile(
-    rf"(?i)<(?:/?(?:[ \t]?[|｜‖]{{0,2}}[ \t]?(?:D|DS|DSM|DSML[ \t|｜‖]{{0,4}})?)/?"
-    rf"[\w:.▁-]{{0,125}}|"
-    rf"/?{_MARKS}/?{_NAMESPACE}(?P<word>{_WORD_CHARS})"
-    rf"(?:\s?=?\s?[\"']?[\w.:-]*[\"']?(?:{_ATTRIBUTE}){{0,20}}"
-    rf"(?:\s{{1,50}}[\w:.-]{{0,60}}\s?(?:=\s?(?:\"[^\"]*|'[^']*|[^\s\"'<>]*)?)?)?)"
-    rf"[\s|｜‖]{{0,4}}/?)\Z"
-)
-_HAS_BAR = re.compile("[|｜‖]")
-_GIVEN = re.compile(r"([\w:.-]{1,60})\s?=\s?(?:\"([^\"]*)\"|'([^']*)'|[\"']?([^\s\"'<>]+)[\"']?)")
-_SHORT_NAME = re.compile(r"\s?=\s?[\"']?([\w.:-]+)")
 _NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}</[^<>]{1,60}>")
 _NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,50}(?:<[^<>]{0,60})?\Z")
-_NAME_ATTRIBUTES = ("name", "tool", "function", "tool_name", "function_name")
 _SPACES = re.compile(r"\s{0,200}")
 _MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
 _MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")
@@ -92,7 +43,7 @@ _FIRST_KEY = re.compile(r"(?:\[\s{0,50})?\{\s{0,50}[\"'“”]?(?P<key>[\w-]{1,6
 _FIRST_KEY_PART = re.compile(
     r"(?:\[\s{0,50})?(?:\{\s{0,50}(?:[\"'“”]?[\w-]{0,64}[\"'“”]?\s{0,50})?)?\Z"
 )
-CALL_WORDS = _words(
+CALL_WORDS = words(
     "name tool tool_name toolName function function_name recipient_name action",
     "arguments parameters input args action_input tool_input params",
     "tool_calls tool_uses toolCalls function_call functionCall tool_call toolCall",
@@ -104,10 +55,11 @@ _TO_PART = re.compile(r"to(?:=[\w.:-]{0,120})?\Z")
 _ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
 _WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
 _PRINT = re.compile(r"print\s?\(")
-_NOISE = _words(
+_NOISE = words(
     "json commentary analysis final assistant code function xml python tool_code tool_call"
 )
 _PHRASES = (*_NOISE, "print(", "action:", "action input:", "action_input:", "multi_tool_use.")
+_FIRST_WORDS = (*_NOISE, "print", "action", "action:", "action_input:", "to", "call")
 _JUNK = re.compile(r"[^{}<>\n]{0,60}\n?\s{0,20}(?=\{)")
 _JUNK_PART = re.compile(r"[^{}<>\n]{0,60}(?:\n\s{0,20})?\Z")
 _THOUGHT = re.compile(r"(?i)(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>")
@@ -155,23 +107,16 @@ class Head:
     fences: int = 0
 
 
-def plain(word: str) -> str:
-    return word.lower().replace("▁", "_").replace("-", "_")
-
-
-def role_of(tag: re.Match[str]) -> Role | None:
-    """What a tag or token says by its word."""
-    word = plain(tag["word"])
-    barred = bool(_HAS_BAR.search(tag[0]))
-    if word in _ONLY_TOKENS and not barred:
-        return None
-    if word == "call" and barred:
-        return Role.END
-    return ROLES.get(word)
-
-
-def is_closing(tag: re.Match[str]) -> bool:
-    return bool(tag["end"] or tag["end2"])
+def may_begin_bare(text: str, at: int, names: Names) -> bool:
+    """Whether a call without any mark may begin with the word at `at`: a quick look, since every
+    line of prose begins with some word."""
+    word = _WORD.match(text, at)
+    if not word:
+        return True
+    known = word[0].lower()
+    if word.end() < len(text) and known not in _FIRST_WORDS:
+        return names.find(word[0]) is not None
+    return any(p.startswith(known) for p in _FIRST_WORDS) or names.may_begin(word[0])
 
 
 def read_head(text: str, names: Names, *, line: bool) -> tuple[Verdict, Head]:
@@ -248,27 +193,6 @@ def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     return Verdict.NO, at
 
 
-def may_be_tag(text: str, at: int, names: Names) -> bool:
-    """Whether the end of `text`, from the `<` at `at` on, may become a tag that says something."""
-    part = _TAG_PART.match(text, at)
-    if not part or part["word"] is None:
-        return bool(part)
-    return plain(part["word"]) in ROLES or names.find(part["word"]) is not None
-
-
-def given_in(tag: re.Match[str]) -> dict[str, str]:
-    """The attributes of a tag."""
-    return {key: one or two or bare for key, one, two, bare in _GIVEN.findall(tag["given"])}
-
-
-def name_in(tag: re.Match[str]) -> str:
-    """The name that a tag bears: `name="x"`, or `=x` right behind its word."""
-    if short := _SHORT_NAME.match(tag["given"]):
-        return short[1]
-    given = given_in(tag)
-    return next((given[key] for key in _NAME_ATTRIBUTES if key in given), "")
-
-
 def _opening_tag(
     tag: re.Match[str], word: str, head: Head, role: Role, names: Names
 ) -> tuple[Verdict, int]:
@@ -283,7 +207,7 @@ def _opening_tag(
         if not head.tool:
             return Verdict.NO, tag.start()
         given = given_in(tag)
-        head.given = {key: given[key] for key in given if ROLES.get(key) is Role.ARGUMENTS}
+        head.given = {key: given[key] for key in given if key in ARGUMENT_WORDS}
     if tag["alone"]:
         return (Verdict.BODY if head.tool else Verdict.NO), tag.end()
     return Verdict.ON, tag.end()
@@ -315,7 +239,7 @@ def _name_child(
     if _NAME_CHILD_PART.match(text, at):
         return Verdict.MORE, at
     word = plain(tag["word"])
-    if ROLES[word] is Role.OPEN:
+    if role_of(tag) is Role.OPEN:
         return _opening_tag(tag, word, head, Role.OPEN, names)
     return Verdict.NO, at
 

@@ -53,6 +53,18 @@ class Markdown:
         """Whether a piece without marks leaves all as it is."""
         return not (self._line or self._fence or self._ticks or self._data)
 
+    @property
+    def in_code(self) -> bool:
+        """Whether a code block is open, so that only back-quotes and tildes matter."""
+        return bool(self._fence) and not self._opening
+
+    def pass_code(self, text: str) -> None:
+        """Walk over text of a code block without back-quotes and tildes."""
+        _, end, last = text.rpartition("\n")
+        blank = not last or last.isspace()
+        self._line = blank and bool(end or self._line)
+        self.before = text[-1]
+
     def begin_anew(self) -> None:
         """Behind a call every form may begin, as at the start of a line."""
         self.__init__()  # type: ignore[misc]

@@ -10,8 +10,9 @@ from typing import Any
 
 from bridge.call_bodies import XmlBody
 from bridge.call_candidates import Written
-from bridge.call_heads import ROLES, Kind, Role
+from bridge.call_heads import Kind
 from bridge.call_names import Names
+from bridge.call_tags import ARGUMENT_WORDS
 from bridge.call_values import (
     Found,
     NoCall,
@@ -187,7 +188,7 @@ def _from_attributes(given: dict[str, str], tool: Tool) -> Any:
     rules, root = (tool.parameters or {}).get("properties") or {}, tool.parameters or {}
     if len(given) == 1:
         (key, value), *_ = given.items()
-        if ROLES.get(key) is Role.ARGUMENTS and key not in rules:
+        if key in ARGUMENT_WORDS and key not in rules:
             return read_json(value, strict=False)
     return {key: typed(value, rules.get(key), root) for key, value in given.items()}
 

@@ -10,9 +10,10 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
 from bridge.call_candidates import Candidate, Context, Fenced, loose_ends
-from bridge.call_heads import TAG, Kind, Role, role_of
+from bridge.call_heads import Kind, may_begin_bare
 from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import UNKNOWN, Reader, Unknown, Unusable
+from bridge.call_tags import TAG, Role, role_of
 from bridge.call_values import Found, NoCall
 from chat_request import ToolUse
 from errors import Unmet
@@ -28,6 +29,7 @@ _RECENT_CHARS = 2000
 
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
 _PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)")
+_CODE_END = re.compile("[`~]")
 _OBSERVATION = "Observation:"
 _OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
 _TAIL_CUT = re.compile(r"`{1,3}|</?[\w:|｜‖▁-]*|[\w:]*")
@@ -126,6 +128,9 @@ class _Finder:
             self.markdown.before = piece[-1]
             self.recent.append(piece)
             yield Text(piece)
+        elif not busy and self.markdown.in_code and not _CODE_END.search(piece):
+            self.markdown.pass_code(piece)
+            yield Text(piece)
         else:
             yield from self._read(piece)
 
@@ -151,14 +156,17 @@ class _Finder:
 
     def _advance(self, text: str, at: int) -> Generator[Event, None, str]:
         """The same for text of which all before `at` is no call."""
+        names = self.reader.names
         place = self.markdown.walk(text, at)
+        while place.spot is Spot.LINE and not may_begin_bare(text, place.at, names):
+            place = self.markdown.walk(text, place.at + 1)
         yield from self._release(text[: place.at])
         if place.spot is Spot.NONE:
             self.held = text[place.at :]
             return ""
         recent = "".join(self.recent)[-_RECENT_CHARS:]
         self.recent = [recent]
-        context = Context(self.reader.names, place.spot is Spot.LINE, recent)
+        context = Context(names, place.spot is Spot.LINE, recent)
         self.unit = Fenced(context) if place.spot is Spot.FENCE else Candidate(context)
         return text[place.at :]
 

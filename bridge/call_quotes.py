@@ -5,7 +5,6 @@ Knows nothing of tools or of the forms of calls.
 
 import re
 from enum import Enum, auto
-from typing import NamedTuple
 
 from jsontools.text import JsonScan
 
@@ -16,8 +15,8 @@ _FENCE = re.compile(r"`{3,}|~{3,}")
 _FENCE_PART = re.compile(r"(?:`{1,2}|~{1,2})\Z")
 _MARK = re.compile(r"\n|`+|<|\[(?=TOOL_|T?O?O?L?\Z)|(?<!\S)t(?:o(?:=|\Z)|\Z)")
 _QUOTING = (">", "|", "+<", "-<")  # a quotation, a table, a diff
+_QUOTING_CHARS = ">|+-"
 _QUOTES = "\"'“‘«„"
-_BARE = re.compile(r"[A-Za-z_{\[]")
 _CODE_INDENT = 4
 
 
@@ -28,11 +27,6 @@ class Spot(Enum):
     FENCE = auto()
     LINE = auto()  # any form of a call
     INLINE = auto()  # a form that a tag or token marks
-
-
-class Place(NamedTuple):
-    spot: Spot
-    at: int
 
 
 class Markdown:
@@ -46,6 +40,7 @@ class Markdown:
         self._opening = False  # the line that opened it is not over
         self._ticks = 0  # the length of the back-quotes that opened inline code
         self._quoted = False  # the line begins with a mark that quotes it
+        self._spot = Spot.NONE
         self._data: JsonScan | None = None  # JSON that is no call; what it holds is none either
 
     @property
@@ -77,74 +72,92 @@ class Markdown:
         """The bracket that comes next begins data."""
         self._data = JsonScan()
 
-    def walk(self, text: str, at: int = 0) -> Place:
-        """The next place from `at` on where a call may begin."""
-        while True:
-            place = Place(Spot.NONE, at)
-            if at < len(text):
-                place = self._step(text, at)
-            if place.spot is not Spot.NONE or place.at == at:
-                self.before = text[place.at - 1] if place.at else self.before
-                return place
-            at = place.at
+    def walk(self, text: str, at: int = 0) -> tuple[Spot, int]:
+        """The next place from `at` on where a call may begin, and what."""
+        self._spot = Spot.NONE
+        while at < len(text):
+            came = self._step(text, at)
+            if came == at or self._spot is not Spot.NONE:
+                at = came
+                break
+            at = came
+        if at:
+            self.before = text[at - 1]
+        return self._spot, at
 
-    def _step(self, text: str, at: int) -> Place:
+    def _found(self, spot: Spot, at: int) -> int:
+        self._spot = spot
+        return at
+
+    def _step(self, text: str, at: int) -> int:
+        """Walk on to the next mark; where it stands now. Standing still is waiting for more."""
         if self._data:
-            return Place(Spot.NONE, self._skip_data(self._data, text, at))
+            return self._skip_data(self._data, text, at)
         if self._line:
-            return self._line_start(text, at)
+            return self._spaces(text, at) if text[at].isspace() else self._line_start(text, at)
         mark = _MARK.search(text, at)
-        return self._mark(text, mark) if mark else Place(Spot.NONE, len(text))
+        return self._mark(text, mark) if mark else len(text)
 
-    def _line_start(self, text: str, at: int) -> Place:
-        start = _SPACES.match(text, at).end()  # type: ignore[union-attr]
-        space = text[at:start].expandtabs(_CODE_INDENT)
-        _, blank, own = space.rpartition("\n")
-        if start == len(text):
-            self._indent = len(own) if blank else self._indent + len(own)
-            self._ticks = 0 if blank else self._ticks
-            return Place(Spot.NONE, start)
-        fence = _FENCE.match(text, start)
-        if (fence and fence.end() == len(text)) or _FENCE_PART.match(text, start):
-            return Place(Spot.NONE, at)
-        indented = len(own) + (0 if blank else self._indent) >= _CODE_INDENT
-        self._ticks = 0 if blank else self._ticks
+    def _spaces(self, text: str, at: int) -> int:
+        """White space at the start of a line, blank lines among it."""
+        end = _SPACES.match(text, at).end()  # type: ignore[union-attr]
+        _, blank, own = text[at:end].expandtabs(_CODE_INDENT).rpartition("\n")
+        if blank:
+            self._ticks = self._indent = 0
+        self._indent += len(own)
+        return end
+
+    def _line_start(self, text: str, at: int) -> int:
+        first = text[at]
+        if first in "`~":
+            fence = _FENCE.match(text, at)
+            if (fence and fence.end() == len(text)) or _FENCE_PART.match(text, at):
+                return at
+            if fence:
+                self._line, self._indent = False, 0
+                return self._fence_mark(text, fence)
+        indented = self._indent >= _CODE_INDENT
         self._line, self._indent = False, 0
-        if fence:
-            return self._fence_mark(text, fence)
-        self._quoted = text.startswith(_QUOTING, start)
+        if first in _QUOTING_CHARS and not self._fence:
+            if first in "+-" and at + 1 == len(text):
+                self._line = True
+                return at
+            self._quoted = text.startswith(_QUOTING, at)
         if self._fence or self._quoted:
-            return Place(Spot.NONE, start)
-        bare = _BARE.match(text, start) and not (self._ticks or indented)
-        if bare or text[start] == "<":
-            return Place(Spot.LINE, start)
-        return Place(Spot.NONE, start)
+            return self._onward(text, at)
+        bare = (first.isalpha() or first in "_{[") and not (self._ticks or indented)
+        if bare or first == "<":
+            return self._found(Spot.LINE, at)
+        return self._onward(text, at)
 
-    def _fence_mark(self, text: str, fence: re.Match[str]) -> Place:
+    def _onward(self, text: str, at: int) -> int:
+        """Go on in the line, from its first character on, which may be a mark."""
+        mark = _MARK.match(text, at)
+        return self._mark(text, mark) if mark else at + 1
+
+    def _fence_mark(self, text: str, fence: re.Match[str]) -> int:
         if not self._fence:
-            return Place(Spot.FENCE, fence.start())
+            return self._found(Spot.FENCE, fence.start())
         if fence[0].startswith(self._fence) and not text[fence.end()].isalnum():
             self._fence = ""
-        return Place(Spot.NONE, fence.end())
+        return fence.end()
 
-    def _mark(self, text: str, mark: re.Match[str]) -> Place:
+    def _mark(self, text: str, mark: re.Match[str]) -> int:
         first, at = mark[0][0], mark.start()
-        before = text[at - 1] if at else self.before
         if first == "\n":
             self._line, self._opening, self._quoted = True, False, False
-            return Place(Spot.NONE, mark.end())
+            return mark.end()
         if first == "`":
             return self._back_quotes(text, mark)
-        free = not (self._fence or self._ticks or self._quoted)
-        if first == "<":
-            free = free and before not in _QUOTES
-        if first == "t":
-            free = free and before.isspace()
-        return Place(Spot.INLINE, at) if free else Place(Spot.NONE, mark.end())
+        if self._fence or self._ticks or self._quoted:
+            return mark.end()
+        before = text[at - 1] if at else self.before
+        free = before not in _QUOTES if first == "<" else first == "[" or before.isspace()
+        return self._found(Spot.INLINE, at) if free else mark.end()
 
-    def _back_quotes(self, text: str, mark: re.Match[str]) -> Place:
+    def _back_quotes(self, text: str, mark: re.Match[str]) -> int:
         if mark.end() == len(text):
-            return Place(Spot.NONE, mark.start())
+            return mark.start()
         size = len(mark[0])
         if self._opening:
             self._fence, self._opening = "", False  # it was inline code between three marks
@@ -153,17 +166,17 @@ class Markdown:
         elif self._ticks:
             self._ticks = 0 if size == self._ticks else self._ticks
         elif size > 2 and not self._quoted:
-            return Place(Spot.FENCE, mark.start())
+            return self._found(Spot.FENCE, mark.start())
         else:
             self._ticks = size
-        return Place(Spot.NONE, mark.end())
+        return mark.end()
 
     def _skip_data(self, scan: JsonScan, text: str, at: int) -> int:
         """Where the data ends: at its last bracket, at a tag or at a blank line."""
         blank = _BLANK_LINE.search(text, at) or _LINE_END.search(text, at)
         stop = blank.start() if blank else len(text)
         end = scan.end(text[:stop], at)
-        whole = blank and blank[0].endswith("\n", 1)
-        if end >= 0 or whole:
+        over = blank is not None and blank[0].endswith("\n", 1)
+        if end >= 0 or over:
             self._data = None
         return end if end >= 0 else stop

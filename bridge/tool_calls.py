@@ -6,7 +6,7 @@ what is no call comes out as it came in. Knows nothing of HTTP.
 """
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from bridge.call_candidates import Candidate, Context, Fenced, loose_ends
@@ -62,23 +62,16 @@ def find_calls(
         yield from events
         return
     finder = _Finder(use, Reader(use, budget), last_try=last_try, streamed=streamed)
-    found: Iterator[Event]
     for event in events:
-        match event:
-            case Text(text):
-                found = finder.feed(text)
-            case ToolCall():
-                found = finder.adopt(event)
-            case Done(reason):
-                found = finder.finish(reason)
-            case _:
-                if not isinstance(event, _QUIET):
-                    finder.note_sent()
-                found = iter((event,))
-        for one in found:
-            yield one
-            if isinstance(one, Done):
-                return
+        try:
+            finder.take(event)
+        except Unmet:
+            yield from finder.out
+            raise
+        yield from finder.out
+        if finder.over:
+            return
+        finder.out.clear()
 
 
 @dataclass(slots=True)
@@ -95,6 +88,8 @@ class _Finder:
 
     def __init__(self, use: ToolUse, reader: Reader, *, last_try: bool, streamed: bool) -> None:
         self.use, self.reader, self.streamed = use, reader, streamed
+        self.out: list[Event] = []  # what goes on to the caller now
+        self.over = False
         self.markdown = Markdown()
         self.may_retry = not last_try
         self.sent = False
@@ -113,32 +108,48 @@ class _Finder:
         self.unknown: _Unknown | None = None
         self.made = self.misses = 0
 
-    def note_sent(self) -> None:
+    def _note_sent(self) -> None:
         """Something has gone on to the caller."""
         if self.streamed:
             self.may_retry, self.sent = False, True
             self.said.clear()
 
-    def feed(self, piece: str) -> Iterator[Event]:
+    def take(self, event: Event) -> None:
+        """Take the next event; what goes on is in `out` then. Raises Unmet."""
+        match event:
+            case Text(text):
+                self._feed(event, text)
+            case ToolCall():
+                self._adopt(event)
+            case Done(reason):
+                self._finish(reason)
+            case _:
+                if not isinstance(event, _QUIET):
+                    self._note_sent()
+                self.out.append(event)
+
+    def _feed(self, event: Text, piece: str) -> None:
         """Most of an answer passes at once: nothing is held, and no call can begin in it."""
         if self.may_retry or self.waiting:
             self.said.append(piece)
-        busy = self.held or self.unit or self.gap or self.fresh or self.waiting
-        if not busy and self.markdown.flowing and _PLAIN.fullmatch(piece):
-            self.markdown.before = piece[-1]
-            self.recent.append(piece)
-            yield Text(piece)
-        elif not busy and self.markdown.in_code and not _CODE_END.search(piece):
-            self.markdown.pass_code(piece)
-            yield Text(piece)
-        else:
-            yield from self._read(piece)
+        if not (self.held or self.unit or self.gap or self.fresh or self.waiting):
+            markdown = self.markdown
+            if markdown.flowing and _PLAIN.fullmatch(piece):
+                markdown.before = piece[-1]
+                self.recent.append(piece)
+                self.out.append(event)
+                return
+            if markdown.in_code and piece and not _CODE_END.search(piece):
+                markdown.pass_code(piece)
+                self.out.append(event)
+                return
+        self._read(piece)
 
-    def _read(self, piece: str) -> Iterator[Event]:
-        while piece:
-            piece = yield from self._fill(self.unit, piece) if self.unit else self._scan(piece)
+    def _read(self, piece: str) -> None:
+        while piece and not self.over:
+            piece = self._fill(self.unit, piece) if self.unit else self._scan(piece)
 
-    def _scan(self, piece: str) -> Generator[Event, None, str]:
+    def _scan(self, piece: str) -> str:
         """Pass text on up to where a call may begin; returns what is left for the call."""
         text, self.held = self.held + piece, ""
         if self.unknown or (self.fresh and self.made):
@@ -147,28 +158,28 @@ class _Finder:
                 self.held = text
                 return ""
             if self.made and self._is_invented(text):
-                yield Done("tool_calls")
+                self._end("tool_calls")
                 return ""
         if self.misses > _MOST_MISSES:
-            yield from self._release(text)
+            self._release(text)
             return ""
-        return (yield from self._advance(text, 0))
+        return self._advance(text, 0)
 
-    def _advance(self, text: str, at: int) -> Generator[Event, None, str]:
+    def _advance(self, text: str, at: int) -> str:
         """The same for text of which all before `at` is no call."""
         names = self.reader.names
-        place = self.markdown.walk(text, at)
-        while place.spot is Spot.LINE and not may_begin_bare(text, place.at, names):
-            place = self.markdown.walk(text, place.at + 1)
-        yield from self._release(text[: place.at])
-        if place.spot is Spot.NONE:
-            self.held = text[place.at :]
+        spot, at = self.markdown.walk(text, at)
+        while spot is Spot.LINE and not may_begin_bare(text, at, names):
+            spot, at = self.markdown.walk(text, at + 1)
+        self._release(text[:at])
+        if spot is Spot.NONE:
+            self.held = text[at:]
             return ""
         recent = "".join(self.recent)[-_RECENT_CHARS:]
         self.recent = [recent]
-        context = Context(names, place.spot is Spot.LINE, recent)
-        self.unit = Fenced(context) if place.spot is Spot.FENCE else Candidate(context)
-        return text[place.at :]
+        context = Context(names, spot is Spot.LINE, recent)
+        self.unit = Fenced(context) if spot is Spot.FENCE else Candidate(context)
+        return text[at:]
 
     def _behind_call(self, text: str) -> tuple[str, bool]:
         """What is left of `text` without that which only closes the last call, and whether it is
@@ -195,7 +206,7 @@ class _Finder:
         result = tag and role_of(tag) is Role.RESULT
         return bool(result or text.startswith(_OBSERVATION))
 
-    def _fill(self, unit: Candidate | Fenced, piece: str) -> Generator[Event, None, str]:
+    def _fill(self, unit: Candidate | Fenced, piece: str) -> str:
         """Add to what may be a call; returns what stands behind its end."""
         decided = unit.feed(piece)
         if not decided and unit.size > _HELD_CHARS:
@@ -204,53 +215,53 @@ class _Finder:
         if not decided:
             return ""
         self.unit = None
-        return (yield from self._settle(unit))
+        return self._settle(unit)
 
-    def _settle(self, unit: Candidate | Fenced) -> Generator[Event, None, str]:
+    def _settle(self, unit: Candidate | Fenced) -> str:
         """Make calls of what was read, or pass it on as text; returns what stands behind it."""
         try:
             calls = [call for written in unit.calls for call in self.reader.read(written)]
         except NoCall:
-            return (yield from self._pass(unit))
+            return self._pass(unit)
         except Unknown as unknown:
             if isinstance(unit, Fenced):
-                return (yield from self._pass(unit))
+                return self._pass(unit)
             text = unit.text[: unit.size - len(unit.rest)]
-            yield from self._drop_unknown()
+            self._drop_unknown()
             self.unknown, self.gap = _Unknown(unknown.call, self.gap, text), ""
             self.markdown.begin_anew()
             return unit.rest
         except Unusable as wrong:
-            return (yield from self._mend(unit, wrong))
+            return self._mend(unit, wrong)
         if not calls:
-            return (yield from self._pass(unit))
-        yield from self._emit(calls, sum(written.head.fences for written in unit.calls[-1:]))
+            return self._pass(unit)
+        self._emit(calls, sum(written.head.fences for written in unit.calls[-1:]))
         return unit.rest
 
-    def _mend(self, unit: Candidate | Fenced, wrong: Unusable) -> Generator[Event, None, str]:
+    def _mend(self, unit: Candidate | Fenced, wrong: Unusable) -> str:
         """What is done with a call that should not be passed on as it is."""
         if self.may_retry or (wrong.strict and not self.sent):
             raise self._unmet(str(wrong))
         if wrong.instead:
-            yield from self._emit([wrong.instead], 0)
+            self._emit([wrong.instead], 0)
             return unit.rest
-        return (yield from self._pass(unit))
+        return self._pass(unit)
 
-    def _pass(self, unit: Candidate | Fenced) -> Generator[Event, None, str]:
+    def _pass(self, unit: Candidate | Fenced) -> str:
         """It was no call: pass on what surely is none, and look at the rest again."""
         text, skip = unit.text, unit.skip
         self.misses += bool(unit.head)
         if self.misses > _MOST_MISSES:
-            yield from self._release(text)
+            self._release(text)
             return ""
         if isinstance(unit, Fenced):
             self.markdown.open_fence(unit.marks)
         elif unit.context.line and text[0] in "[{" and skip < 2:
             self.markdown.open_data()
             skip = 0
-        return (yield from self._advance(text, skip))
+        return self._advance(text, skip)
 
-    def adopt(self, call: ToolCall) -> Iterator[Event]:
+    def _adopt(self, call: ToolCall) -> None:
         """A call that came natively, held to the same rules."""
         try:
             checked = self.reader.to_call(Found(call.name, call.arguments))
@@ -260,70 +271,70 @@ class _Finder:
             if self.may_retry or not (self.sent and wrong.instead):
                 raise self._unmet(str(wrong)) from None
             checked = wrong.instead
-        yield from self._emit([replace(checked, id=call.id or checked.id)], 0)
+        self._emit([replace(checked, id=call.id or checked.id)], 0)
 
-    def _emit(self, calls: list[ToolCall], fences: int) -> Iterator[Event]:
+    def _emit(self, calls: list[ToolCall], fences: int) -> None:
         if self.unknown:
             calls, self.gap, self.unknown = [self.unknown.call, *calls], self.unknown.gap, None
         self.waiting = False
-        yield from self._flush()
-        self.note_sent()
+        self._flush()
+        self._note_sent()
         self.fresh, self.fences, self.run = True, fences, ""
         self.recent.clear()
         self.markdown.begin_anew()
         for call in calls:
-            yield call
+            self.out.append(call)
             self.made += 1
             if not self.use.parallel or self.made == _MOST_CALLS:
-                yield Done("tool_calls")
+                self._end("tool_calls")
                 return
 
-    def _release(self, text: str) -> Iterator[Event]:
+    def _release(self, text: str) -> None:
         """Pass text on; white space at its end waits until words follow."""
         words = text.rstrip()
         if not words:
             self.gap += text
             if len(self.gap) > _MOST_SPACES:
                 gap, self.gap = self.gap, ""
-                yield from self._say(gap)
+                self._say(gap)
             return
         if self.unknown:
-            yield from self._drop_unknown()
+            self._drop_unknown()
         gap = "" if self.made and not self.spoken else self.gap
         self.gap = text[len(words) :]
         self.fresh, self.spoken = False, True
         self.recent.append(words)
-        yield from self._say(gap + words)
+        self._say(gap + words)
 
-    def _drop_unknown(self) -> Iterator[Event]:
+    def _drop_unknown(self) -> None:
         """It was text after all."""
         unknown, self.unknown = self.unknown, None
         if unknown:
             gap = "" if self.made and not self.spoken else unknown.gap
             self.fresh, self.spoken = False, True
-            yield from self._say(gap + unknown.text)
+            self._say(gap + unknown.text)
 
-    def _say(self, text: str) -> Iterator[Event]:
+    def _say(self, text: str) -> None:
         if not self.waiting:
-            self.note_sent()
-            yield Text(text)
+            self._note_sent()
+            self.out.append(Text(text))
             return
         self.kept.append(text)
         self.kept_chars += len(text)
         if self.kept_chars > _HELD_CHARS:
             raise self._unmet("The model wrote on and on without the call that is required.")
 
-    def _flush(self) -> Iterator[Event]:
+    def _flush(self) -> None:
         """Let go what was kept until the required call came."""
         text = "".join(self.kept)
         self.kept.clear()
         if text:
-            yield from self._say(text)
+            self._say(text)
 
     def _unmet(self, message: str) -> Unmet:
         return Unmet(message, said="".join(self.said))
 
-    def finish(self, reason: str) -> Iterator[Event]:
+    def _finish(self, reason: str) -> None:
         whole = reason in ("stop", "tool_calls")
         broken = False
         while self.unit and not broken:
@@ -333,30 +344,34 @@ class _Finder:
                 break  # an opening tag in place of the closing one
             broken = unit.broken and self._is_meant(unit, whole)
             if not broken:
-                rest = yield from self._settle(unit)
-                yield from self._read(rest)
+                rest = self._settle(unit)
+                self._read(rest)
         if self.unknown and not self.held.strip():
             if self.may_retry and whole:
                 raise self._unmet(UNKNOWN)
-            yield from self._emit([], 0)
-        yield from self._let_go(broken)
+            self._emit([], 0)
+        self._let_go(broken)
         if self.waiting and whole and not broken:
             names = ", ".join(tool.name for tool in self.use.tools[:5])
             raise self._unmet(f"The answer must call a tool ({names}), but calls none.")
         self.waiting = False
-        yield from self._flush()
+        self._flush()
         if broken and whole:
             reason = "length"
-        yield Done("tool_calls" if self.made and reason == "stop" else reason)
+        self._end("tool_calls" if self.made and reason == "stop" else reason)
 
-    def _let_go(self, broken: bool) -> Iterator[Event]:
+    def _end(self, reason: str) -> None:
+        self.out.append(Done(reason))
+        self.over = True
+
+    def _let_go(self, broken: bool) -> None:
         """Pass on what is still held when nothing more comes."""
         after_call = self.fresh and self.made
         if self.held and not (after_call and _TAIL_CUT.fullmatch(self.held)):
             held, self.held = self.held, ""
-            yield from self._release(held)
+            self._release(held)
         if self.gap and not (self.fresh and self.made) and not broken:
-            yield from self._say(self.gap)
+            self._say(self.gap)
 
     def _is_meant(self, unit: Candidate | Fenced, whole: bool) -> bool:
         """Whether what broke off was to be a call of a tool on offer."""

@@ -16,6 +16,7 @@ from bridge.call_tags import (
     given_in,
     is_closing,
     may_be_tag,
+    may_open,
     name_in,
     plain,
     role_of,
@@ -107,9 +108,11 @@ class Head:
     fences: int = 0
 
 
-def may_begin_bare(text: str, at: int, names: Names) -> bool:
-    """Whether a call without any mark may begin with the word at `at`: a quick look, since every
-    line of prose begins with some word."""
+def may_begin(text: str, at: int, names: Names) -> bool:
+    """Whether a head may begin at `at`: a quick look, since every line of prose begins with some
+    word and every page has tags."""
+    if text[at] == "<":
+        return may_open(text, at, names)
     word = _WORD.match(text, at)
     if not word:
         return True
@@ -126,9 +129,12 @@ def read_head(text: str, names: Names, *, line: bool) -> tuple[Verdict, Head]:
         head.kind, head.at = Kind.THOUGHT, thought.end()
         return Verdict.BODY, head
     for _ in range(_STEPS):
+        start = at
         at = _SPACES.match(text, at).end()  # type: ignore[union-attr]
         if at == len(text):
             verdict = Verdict.MORE
+        elif head.tool and head.tool.custom and head.closers and text[at] not in "<{`":
+            verdict, at = _body(head, Kind.XML), start  # free text, its first line end included
         else:
             verdict, at = _step(text, at, head, names)
         if verdict is Verdict.MORE and len(text) > HEAD_CHARS:
@@ -143,8 +149,6 @@ def _step(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     first = text[at]
     if first == "<":
         return _tag(text, at, head, names)
-    if head.tool and head.tool.custom and head.closers and first not in "{`":
-        return _body(head, Kind.XML), at
     if first == "(":
         touching = at > 0 and not text[at - 1].isspace()
         return (_body(head, Kind.PYTHON) if head.tool and touching else Verdict.NO), at

@@ -92,7 +92,10 @@ class Reader:
         match head.kind:
             case Kind.JSON:
                 value, repaired = self._json(text)
-                return calls_in(value, name, self.names, loose=head.vouched, repaired=repaired)
+                calls = calls_in(value, name, self.names, loose=head.vouched, repaired=repaired)
+                if repaired and not calls:
+                    raise ValueError("nothing in it")
+                return calls
             case Kind.PYTHON if tool:
                 return [Found(name, from_python(text, tool))]
             case Kind.XML if tool and isinstance(written.body, XmlBody):

@@ -72,6 +72,7 @@ _TAG_PART = re.compile(
     rf"(?:\s{{1,50}}[\w:.-]{{0,60}}\s?(?:=\s?(?:\"[^\"]*|'[^']*|[^\s\"'<>]*)?)?)?)"
     rf"[\s|｜‖]{{0,4}}/?)\Z"
 )
+_TAG_WORD = re.compile(rf"(?i)<{_MARKS}{_NAMESPACE}({_WORD_CHARS})")
 _HAS_BAR = re.compile("[|｜‖]")
 _GIVEN = re.compile(r"([\w:.-]{1,60})\s?=\s?(?:\"([^\"]*)\"|'([^']*)'|[\"']?([^\s\"'<>]+)[\"']?)")
 _SHORT_NAME = re.compile(r"\s?=\s?[\"']?([\w.:-]+)")
@@ -108,6 +109,14 @@ def name_in(tag: re.Match[str]) -> str:
         return short[1]
     given = given_in(tag)
     return next((given[key] for key in _NAME_ATTRIBUTES if key in given), "")
+
+
+def may_open(text: str, at: int, names: Names) -> bool:
+    """A quick look at the word behind a `<`: whether it is not whole, or known."""
+    word = _TAG_WORD.match(text, at)
+    if not word or word.end() == len(text):
+        return not text.startswith("</", at)
+    return plain(word[1]) in ROLES or names.find(word[1]) is not None
 
 
 def may_be_tag(text: str, at: int, names: Names) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from bridge.call_candidates import Candidate, Context, Fenced, loose_ends
-from bridge.call_heads import Kind, may_begin_bare
+from bridge.call_heads import Kind, may_begin
 from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_tags import TAG, Role, role_of
@@ -169,7 +169,7 @@ class _Finder:
         """The same for text of which all before `at` is no call."""
         names = self.reader.names
         spot, at = self.markdown.walk(text, at)
-        while spot is Spot.LINE and not may_begin_bare(text, at, names):
+        while spot in (Spot.LINE, Spot.INLINE) and not may_begin(text, at, names):
             spot, at = self.markdown.walk(text, at + 1)
         self._release(text[:at])
         if spot is Spot.NONE:
@@ -250,6 +250,9 @@ class _Finder:
     def _pass(self, unit: Candidate | Fenced) -> str:
         """It was no call: pass on what surely is none, and look at the rest again."""
         text, skip = unit.text, unit.skip
+        if self.made and self._is_invented(text):
+            self._end("tool_calls")
+            return ""
         self.misses += bool(unit.head)
         if self.misses > _MOST_MISSES:
             self._release(text)
@@ -294,7 +297,7 @@ class _Finder:
         words = text.rstrip()
         if not words:
             self.gap += text
-            if len(self.gap) > _MOST_SPACES:
+            if len(self.gap) >= _MOST_SPACES:
                 gap, self.gap = self.gap, ""
                 self._say(gap)
             return

@@ -51,7 +51,8 @@ _ROLES = {
 ROLES = {word: role for role, known in _ROLES.items() for word in known}
 ARGUMENT_WORDS = _ROLES[Role.ARGUMENTS]
 _ONLY_TOKENS = words("channel constrain message start end")  # without bars they say nothing
-_BARS = "[|｜‖]{1,2}"
+_BAR = "|｜‖"
+_BARS = f"[{_BAR}]{{1,2}}"
 _MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:DSML[ \t]?{_BARS}[ \t]?)?"
 _NAMESPACE = r"(?:[\w-]{1,24}:)?"
 _WORD_CHARS = r"[A-Za-z][\w.▁-]{0,99}"
@@ -73,7 +74,7 @@ _TAG_PART = re.compile(
     rf"[\s|｜‖]{{0,4}}/?)\Z"
 )
 _TAG_WORD = re.compile(rf"(?i)<{_MARKS}{_NAMESPACE}({_WORD_CHARS})")
-_HAS_BAR = re.compile("[|｜‖]")
+_HAS_BAR = re.compile(f"[{_BAR}]")
 _GIVEN = re.compile(r"([\w:.-]{1,60})\s?=\s?(?:\"([^\"]*)\"|'([^']*)'|[\"']?([^\s\"'<>]+)[\"']?)")
 _SHORT_NAME = re.compile(r"\s?=\s?[\"']?([\w.:-]+)")
 _NAME_ATTRIBUTES = ("name", "tool", "function", "tool_name", "function_name")
@@ -114,7 +115,7 @@ def name_in(tag: re.Match[str]) -> str:
 def may_open(text: str, at: int, names: Names) -> bool:
     """A quick look at the word behind a `<`: whether it is not whole, or known."""
     word = _TAG_WORD.match(text, at)
-    if not word or word.end() == len(text):
+    if not word or text[word.end() : word.end() + 1] in ("", ":", *_BAR):
         return not text.startswith("</", at)
     return plain(word[1]) in ROLES or names.find(word[1]) is not None
 

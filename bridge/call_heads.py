@@ -38,6 +38,7 @@ _NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,5
 _SPACES = re.compile(r"\s{0,200}")
 _MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
 _MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")
+_FIRST_MARKER = re.compile(r"(?i)\[TOOL_")
 _FENCE = re.compile(r"`{3,9}[\w-]{0,30}(?=\s)")
 _FENCE_PART = re.compile(r"`{1,9}[\w-]{0,30}\Z")
 _FIRST_KEY = re.compile(r"(?:\[\s{0,50})?\{\s{0,50}[\"'“”]?(?P<key>[\w-]{1,64})[\"'“”]?\s{0,50}:")
@@ -52,7 +53,7 @@ CALL_WORDS = words(
 )
 _LIST_CALL = re.compile(r"\[\s{0,50}(?=[A-Za-z_])")
 _TO = re.compile(r"to=([\w.:-]{1,120})(?=[^\w.:-])")
-_TO_PART = re.compile(r"to(?:=[\w.:-]{0,120})?\Z")
+_TO_PART = re.compile(r"t(?:o(?:=[\w.:-]{0,120})?)?\Z")
 _ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
 _WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
 _PRINT = re.compile(r"print\s?\(")
@@ -255,10 +256,12 @@ def properties(tool: Tool | None) -> dict[str, object]:
 
 
 def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
+    if at == 0 and not _FIRST_MARKER.match(text) and _MARKER.match(text):
+        return Verdict.NO, at
     if marker := _MARKER.match(text, at):
         head.vouched = head.firm = True
         return Verdict.ON, marker.end()
-    if _MARKER_PART.match(text, at):
+    if _MARKER_PART.match(text, at) and (at or "[tool_".startswith(text[:6].lower())):
         return Verdict.MORE, at
     if not (head.line or head.vouched or head.tool):
         return Verdict.NO, at
@@ -282,6 +285,8 @@ def _word(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
         return _recipient(to, head, names)
     if _TO_PART.match(text, at):
         return Verdict.MORE, at
+    if not (at or head.line):
+        return Verdict.NO, at
     if action := _ACTION.match(text, at):
         head.action = True
         return (Verdict.ON if head.line else Verdict.NO), action.end()

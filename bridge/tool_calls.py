@@ -13,7 +13,7 @@ from bridge.call_candidates import Candidate, Context, Fenced, loose_ends
 from bridge.call_heads import Kind, may_begin
 from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import UNKNOWN, Reader, Unknown, Unusable
-from bridge.call_tags import TAG, Role, role_of
+from bridge.call_tags import TAG, Role, is_closing, role_of
 from bridge.call_values import Found, NoCall
 from chat_request import ToolUse
 from errors import Unmet
@@ -157,7 +157,8 @@ class _Finder:
             if not settled:
                 self.held = text
                 return ""
-            if self.made and self._is_invented(text):
+            if self._is_invented(text):
+                self._take_unknown()
                 self._end("tool_calls")
                 return ""
         if self.misses > _MOST_MISSES:
@@ -187,7 +188,7 @@ class _Finder:
         at, settled = loose_ends(text, self.reader.names)
         if self.unknown:
             self.unknown.text += text[:at]
-            return text[at:], settled
+            return text[at:], settled and not _OBSERVATION.startswith(text[at:])
         if self.fences and text.startswith("```", at):
             self.fences -= 1
             more, settled = loose_ends(text[at + 3 :], self.reader.names)
@@ -203,7 +204,7 @@ class _Finder:
     def _is_invented(self, text: str) -> bool:
         """Whether the model goes on as if a tool had answered."""
         tag = TAG.match(text)
-        result = tag and role_of(tag) is Role.RESULT
+        result = tag and role_of(tag) is Role.RESULT and not is_closing(tag)
         return bool(result or text.startswith(_OBSERVATION))
 
     def _fill(self, unit: Candidate | Fenced, piece: str) -> str:
@@ -306,8 +307,15 @@ class _Finder:
         gap = "" if self.made and not self.spoken else self.gap
         self.gap = text[len(words) :]
         self.fresh, self.spoken = False, True
-        self.recent.append(words)
+        self.recent.append(gap + words)
         self._say(gap + words)
+
+    def _take_unknown(self) -> None:
+        """Nothing came behind it: it is a call, and the caller says that there is no such tool."""
+        if self.unknown and self.may_retry:
+            raise self._unmet(UNKNOWN)
+        if self.unknown:
+            self._emit([], 0)
 
     def _drop_unknown(self) -> None:
         """It was text after all."""
@@ -349,10 +357,8 @@ class _Finder:
             if not broken:
                 rest = self._settle(unit)
                 self._read(rest)
-        if self.unknown and not self.held.strip():
-            if self.may_retry and whole:
-                raise self._unmet(UNKNOWN)
-            self._emit([], 0)
+        if not self.held.strip():
+            self._take_unknown()
         self._let_go(broken)
         if self.waiting and whole and not broken:
             names = ", ".join(tool.name for tool in self.use.tools[:5])

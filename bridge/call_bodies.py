@@ -5,8 +5,7 @@ Knows nothing of tools, and does not read what the body holds.
 """
 
 import re
-from collections.abc import Callable
-from enum import Enum, auto
+from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
 from bridge.call_tags import TAG, Role, given_in, is_closing, name_in, plain, role_of
@@ -114,6 +113,9 @@ class PythonBody:
             self._depth += 1 if found in "([{" else -1
             if self._depth == 0:
                 return start + at
+        if len(self._quote) == 3:  # its end may be cut into pieces
+            rest = window[at:]
+            self._kept = rest[len(rest.rstrip(self._quote[0])) :][-2:]
         return -1
 
     def finish(self, text: str) -> int:
@@ -121,14 +123,6 @@ class PythonBody:
 
 
 _IN_QUOTES = {quote: re.compile(rf"\\.?|{quote}", re.DOTALL) for quote in ("'", '"', "'''", '"""')}
-
-
-class Ending(Enum):
-    """How the end of a value in tags is found: each way is looser than the one before."""
-
-    NESTED = auto()  # as many of its tags were closed as were opened in it
-    FLAT = auto()  # at its first closing tag behind which an argument or an end comes
-    LOOSE = auto()  # also where the next argument begins or the call ends
 
 
 class Value(NamedTuple):
@@ -146,17 +140,22 @@ class XmlBody:
     """Arguments in tags, up to the tag that closes the call.
 
     A value may name any tag: it ends at its own closing tag only where a next argument, the end of
-    the call or nothing follows. `closers` are the words that close the call, `is_argument` says
-    which tags bear an argument.
+    the call or nothing follows, and when as many of its tags were closed as were opened in it.
+    Where that leads to no end (`loose`), it also ends where the tool's next argument begins a line
+    or the call is closed. `closers` are the words that close the call, `is_argument` says
+    which tags bear an argument, `required` which arguments the call needs.
     """
 
     def __init__(
         self,
         closers: set[str],
         is_argument: Callable[[str], bool],
-        ending: Ending = Ending.NESTED,
+        required: Collection[str] = (),
+        *,
+        loose: bool = False,
     ) -> None:
-        self._closers, self._is_argument, self._ending = closers, is_argument, ending
+        self._closers, self._is_argument = closers, is_argument
+        self._required, self._loose = required, loose
         self._size = 0
         self._window = ""  # what has come and has not been looked at
         self._final = self._cdata = False
@@ -174,15 +173,22 @@ class XmlBody:
         self._final = True
         end = self._look()
         if self._open is None:
-            return end
-        for ending in (Ending.FLAT, Ending.LOOSE):
-            other = XmlBody(self._closers, self._is_argument, ending)
-            other._final = True
-            end = other.take(text)
-            if end >= 0:
-                self.values, self.inner = other.values, other.inner
-                return end
-        return -1
+            return end if end >= 0 else self._unclosed(text)
+        other = XmlBody(self._closers, self._is_argument, loose=True)
+        other._final = True
+        end = other.take(text)
+        self.values, self.inner = other.values, other.inner
+        return end
+
+    def _unclosed(self, text: str) -> int:
+        """Where a call without its closing tag is whole all the same: behind its last argument,
+        if that makes all it needs."""
+        given = {value.given["name"] or value.word for value in self.values}
+        given |= {text[value.start : value.end].strip() for value in self.values}  # <arg_key>
+        last = max((text.find(">", value.end) + 1 for value in self.values), default=0)
+        whole = self.values and not text[last:].strip() and given.issuperset(self._required)
+        self.inner = len(text)
+        return len(text) if whole else -1
 
     def _look(self) -> int:
         """Look at all tags whose meaning is settled by what has come."""
@@ -245,26 +251,27 @@ class XmlBody:
 
     def _tag_in_value(self, value: Value, tag: re.Match[str], base: int) -> int | None:
         word, same = plain(tag["word"]), plain(tag["word"]) == plain(value.word)
-        closing, loose = is_closing(tag), self._ending is Ending.LOOSE
-        if not closing:
+        if not is_closing(tag):
             self._nesting += same and not tag["alone"]
-            if loose and self._bears_value(tag) and self._begins_line(tag):
+            if self._loose and self._is_next(tag):
                 self._close(value, base + tag.start(), closed=False)
                 return self._tag(tag, base)
             return -1
-        if not same and not (loose and word in self._closers):
+        if not same and not (self._loose and word in self._closers):
             return -1
         follows = self._follows(tag.end())
         if follows is None:
             return None
         self._nesting -= same
-        if follows and (self._nesting <= 0 or self._ending is not Ending.NESTED):
+        if follows and (self._nesting <= 0 or self._loose):
             self._close(value, base + tag.start(), closed=same)
             return -1 if same else tag.end()
         return -1
 
-    def _begins_line(self, tag: re.Match[str]) -> bool:
-        return self._window[: tag.start()].rstrip(" \t")[-1:] == "\n"
+    def _is_next(self, tag: re.Match[str]) -> bool:
+        """Whether a tag begins a line and bears an argument that the tool has."""
+        before = self._window[: tag.start()].rstrip(" \t")
+        return before.endswith("\n") and self._is_argument(name_in(tag) or tag["word"])
 
     def _follows(self, at: int) -> bool | None:
         """Whether what comes at `at` may come behind an argument; None: it has not come yet."""

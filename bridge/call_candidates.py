@@ -13,11 +13,15 @@ from bridge.call_heads import THOUGHT_END, Head, Kind, Verdict, properties, read
 from bridge.call_names import Names
 from bridge.call_tags import TAG, Role, is_closing, may_be_tag, role_of
 
-_LOOSE_ENDS = re.compile(r"(?:[\s\]}),]|\[(?:/|END_)[A-Z_]{3,20}\])+")
+_LOOSE_ENDS = re.compile(r"(?:[\s\]}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
+_LOOSE_PART = re.compile(r"\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?\Z")
 _MARKS = re.compile(r"`+|~+")
 _STRONG_FENCES = ("tool_code", "tool_call", "function_call", "tool_use")
 _CODE_FENCES = ("", "json", "xml", "text", "txt", "plaintext", "jsonc", "json5", *_STRONG_FENCES)
 _FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*([\w-]{0,30})s?[ \t]*(?=[\n{\[<]|\Z)\n?")
+# In a block of a programming language only such names are calls of tools.
+_PREFIXED = re.compile(r"(?:print\(\s*)?(?:default_api|functions)\.")
+_PREFIX_CHARS = 40
 _SHOWN = re.compile(
     r"(?i)\b(?:example|e\.g\.|for instance|looks? like|would|syntax|placeholder|template|usage|"
     r"sample|snippet|illustrat\w+|demonstrat\w+|how to|forms?|format(?:ted|s)?|schema|such as|"
@@ -114,7 +118,8 @@ class Candidate:
                 return ThoughtBody(THOUGHT_END)
             case Kind.XML:
                 known = properties(head.tool)
-                return XmlBody(head.closers, known.__contains__)
+                required = (head.tool.parameters or {}).get("required") if head.tool else None
+                return XmlBody(head.closers, known.__contains__, required or ())
             case Kind.NONE:
                 return NoBody()
 
@@ -274,12 +279,17 @@ class Fenced:
         if at == len(gap) or not settled:
             return False
         if gap[at] != self.marks[0]:
-            self._inner = Candidate(Context(self.context.names, self._line), fenced=True)
+            if not self._line and gap[at] != "<" and not _PREFIXED.match(gap, at):
+                waiting = "\n" not in gap[at:] and len(gap) - at < _PREFIX_CHARS
+                return not waiting and self._none()
+            self._inner = Candidate(Context(self.context.names, line=True), fenced=True)
             self._gap = gap[at:]
             return None
         end = len(gap) - len(gap[at:].lstrip(self.marks[0]))
+        if end == len(gap):
+            return False
         if end - at < len(self.marks):
-            return end < len(gap) and self._none()
+            return self._none()
         self._behind, self._gap = "", gap[end:]
         return None if self.calls else self._none()
 
@@ -313,8 +323,9 @@ def loose_ends(text: str, names: Names) -> tuple[int, bool]:
             at = ends.end()
         tag = TAG.match(text, at)
         if not tag:
-            return at, not (text.startswith("<", at) and may_be_tag(text, at, names))
-        role = role_of(tag)
-        if not (role is Role.END or (is_closing(tag) and role is not None)):
+            part = text.startswith("<", at) and may_be_tag(text, at, names)
+            return at, not (part or _LOOSE_PART.match(text, at))
+        known = role_of(tag) or names.find(tag["word"])
+        if not (role_of(tag) is Role.END or (is_closing(tag) and known)):
             return at, True
         at = tag.end()

@@ -266,7 +266,7 @@ def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int
     if not (head.line or head.vouched or head.tool):
         return Verdict.NO, at
     if head.tool:
-        sure = head.vouched or head.prefixed or head.action
+        sure = head.vouched or head.prefixed or head.action or head.name_tag
         return (_body(head, Kind.JSON) if sure else Verdict.NO), at
     opened = _LIST_CALL.match(text, at)
     if opened and not head.listed:

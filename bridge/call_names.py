@@ -9,8 +9,8 @@ from bisect import bisect_left
 from chat_request import Tool
 
 _PREFIX = re.compile(r"(?i)(?:call|functions?|default_api|tools?)[.:](?=.)")
-_INDEX = re.compile(r":\d{1,4}\Z")  # Kimi numbers its calls: `functions.f:0`
-_INDEX_PART = re.compile(r":\d{0,4}\Z")
+_SUFFIX = re.compile(r":\d{1,4}\Z|\.call\Z")  # Kimi: `functions.f:0`; Llama: `f.call`
+_SUFFIX_PART = re.compile(r"(?::\d{0,4}|\.(?:c(?:a(?:ll?)?)?)?)\Z")
 _PREFIXES = ("functions_", "function_", "default_api_", "call_")
 _FOLD = str.maketrans("-.:", "___")
 
@@ -21,8 +21,8 @@ def fold(name: str) -> str:
 
 
 def bare_name(written: str) -> str:
-    """A name without the prefixes of the models' own tool channels and without a number."""
-    written = _INDEX.sub("", written)
+    """A name without the prefixes of the models' own tool channels, and without what some put behind it."""
+    written = _SUFFIX.sub("", written)
     while prefix := _PREFIX.match(written):
         written = written[prefix.end() :]
     return written
@@ -50,8 +50,8 @@ class Names:
 
     def may_begin(self, written: str) -> bool:
         """Whether more letters may make a known name of this."""
-        counted = _INDEX_PART.sub("", written)
-        for text in {fold(written), fold(bare_name(written)), fold(bare_name(counted))}:
+        shorter = _SUFFIX_PART.sub("", written)
+        for text in {fold(written), fold(bare_name(written)), fold(bare_name(shorter))}:
             at = bisect_left(self._sorted, text)
             if at < len(self._sorted) and self._sorted[at].startswith(text):
                 return True

@@ -76,7 +76,8 @@ class Reader:
         try:
             found = self._found(written)
         except (ValueError, RecursionError):
-            if head.vouched and not holds_placeholder(written.text):
+            meant = head.firm or "invoke" in head.closers
+            if meant and not holds_placeholder(written.text):
                 raise Unusable("The model wrote a tool call that cannot be read.") from None
             raise NoCall from None
         if not found:
@@ -97,7 +98,7 @@ class Reader:
                     raise ValueError("nothing in it")
                 return calls
             case Kind.PYTHON if tool:
-                return [Found(name, from_python(text, tool))]
+                return [Found(name, *self._python(text, tool))]
             case Kind.XML if tool and isinstance(written.body, XmlBody):
                 return [Found(name, _from_xml(written.body, text, tool))]
             case Kind.NONE if tool:
@@ -118,6 +119,14 @@ class Reader:
         if self._repairs > _MOST_REPAIRS:
             raise ValueError("too much to repair")
         return repair(text, self._budget), True
+
+    def _python(self, text: str, tool: Tool) -> tuple[Any, bool]:
+        with suppress(ValueError):
+            return from_python(text, tool), False
+        inner = text[1:-1].strip()
+        if not inner.startswith("{"):  # `f({a: 1})`, as JavaScript has it
+            raise ValueError("no plain values")
+        return self._json(inner)
 
     def to_call(self, found: Found) -> ToolCall:
         """Raises NoCall or Unusable."""

@@ -176,8 +176,7 @@ class Candidate:
             self.broken = self.head.kind is not Kind.THOUGHT
             self.skip = self.size - len(text) + (len(text) if self.head.kind is Kind.JSON else 0)
             return
-        self._end_body(end)
-        if self._behind is not None:
+        if not self._end_body(end):
             self._look_behind("", final=True)
 
 

@@ -21,7 +21,7 @@ def fold(name: str) -> str:
 
 
 def bare_name(written: str) -> str:
-    """A name without the prefixes of the models' own tool channels, and without what some put behind it."""
+    """A name without the prefixes of the models' own channels and what some put behind it."""
     written = _SUFFIX.sub("", written)
     while prefix := _PREFIX.match(written):
         written = written[prefix.end() :]

@@ -15,6 +15,7 @@ from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_tags import TAG, Role, is_closing, role_of
 from bridge.call_values import Found, NoCall
+from bridge.tool_prompt import FORM
 from chat_request import ToolUse
 from errors import Unmet
 from events import Done, Event, PromptSize, Reasoning, Silence, Text, ToolCall, Usage, Working
@@ -343,7 +344,7 @@ class _Finder:
             self._say(text)
 
     def _unmet(self, message: str) -> Unmet:
-        return Unmet(message, said="".join(self.said))
+        return Unmet(message, said="".join(self.said), form=FORM)
 
     def _finish(self, reason: str) -> None:
         whole = reason in ("stop", "tool_calls")

@@ -170,6 +170,7 @@ class Answer:
             self.flowith.tell_running(self.flowith.running)
         self._end_reader()
         self.flowith.clock.drop(self)
+        self.interrupt()
         with suppress(ValueError):  # it runs at this moment, in another thread, and will see
             self._generator.close()
 
@@ -286,7 +287,10 @@ class Answer:
             if end is None:
                 yield from self._pass(decoder.flush(), now)
             elif end is not _GOES_ON:
-                raise end
+                try:
+                    raise end
+                finally:
+                    del end  # its traceback has this frame: a circle that would keep the prompt
             elif now >= heard + patience:
                 phase = "fell silent" if begun else "said nothing"
                 raise UpstreamTimeout(f"Flowith {phase} for {patience:g} seconds.")
@@ -323,7 +327,7 @@ class Answer:
 
     def _look(self, now: float) -> None:
         """Whether going on makes sense at all."""
-        if self.caller_left():
+        if self._closed or self.caller_left():
             raise CallerLeft
         if now >= self.total_by:
             raise UpstreamTimeout(

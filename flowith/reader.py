@@ -15,7 +15,7 @@ from typing import Any
 
 from clock import Clock
 from flowith.connection import Exchange
-from flowith.transport import FOREIGN, to_error
+from flowith.transport import FOREIGN, forget_frames, to_error
 
 ROOM = 262_144  # bytes a slow caller may leave unread before the reader stops reading
 LINGER = 2.0  # seconds the reader may look for the end of the HTTP body after the answer's end
@@ -57,8 +57,9 @@ class Channel:
 
     def tell(self, item: Any) -> None:
         """Hand over what is not a block of bytes: an error, or None for the end."""
-        self._blocks.append(item)
-        self.wake()
+        if not self.closed:
+            self._blocks.append(item)
+            self.wake()
 
     def wake(self) -> None:
         """Let the consumer look up from its wait. Never blocks; may be called from anywhere."""
@@ -180,7 +181,9 @@ class Reader:
             channel.tell(None)
         except FOREIGN as wrong:
             channel.tell(to_error(wrong, self._url))
+            forget_frames(wrong)
         except Exception as wrong:  # noqa: BLE001 - raised again by the consumer, whose it is
+            forget_frames(wrong)
             channel.tell(wrong)
         finally:
             self._running = False

@@ -6,6 +6,7 @@ cost per call (docs/performance.md). Knows nothing of what the bytes mean.
 
 import http.client
 import ssl
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -179,6 +180,14 @@ def causes(wrong: BaseException | None) -> Iterator[BaseException]:
         yield wrong
         inner = [arg for arg in wrong.args if isinstance(arg, BaseException)]
         wrong = wrong.__cause__ or wrong.__context__ or (inner[0] if inner else None)
+
+
+def forget_frames(wrong: BaseException) -> None:
+    """Let go of what the functions held that an exception came through: the prompt, in several
+    forms. urllib3 keeps exceptions in local variables, which makes circles that live until some
+    late garbage collection (measured: 16 MB for each refused prompt of 10 MB)."""
+    for one in causes(wrong):
+        traceback.clear_frames(one.__traceback__)
 
 
 def to_error(wrong: Exception, url: str) -> UpstreamError:

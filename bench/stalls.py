@@ -41,6 +41,7 @@ class Stalls:
                     self._ports[given.api] = self._boot(fake.url, given.api)
                 fake.reset()
                 fake.reply(given.reply())
+                print(f"\r{given.name[:70]:70}", end="", file=sys.stderr, flush=True)
                 stall = self._stall(self._ports[given.api], given.body())
                 yield {
                     "scenario": NAME, "title": f"longest stall: {given.name}", "unit": "ms",

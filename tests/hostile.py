@@ -1,8 +1,8 @@
-"""What one caller may send, or make Flowith answer, to keep the event loop from all others; and the
-second caller who notices: `python tests/hostile.py PORT` asks for `/health` over and over, and tells
-the usual and the longest answer, in seconds, when it is ended.
+"""What one caller may send, or make Flowith answer, to keep the event loop from all others.
 
-`make bench` measures each input by itself, `make soak` mixes them in.
+`python tests/hostile.py PORT` is the second caller, who notices: asks for `/health` over and over,
+and tells the usual and the longest answer, in seconds, when it is ended. `make bench` measures each
+input by itself, `make soak` mixes them in.
 """
 
 import signal

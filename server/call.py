@@ -12,13 +12,13 @@ from typing import Any
 
 from bridge.second_try import ask_twice
 from chat_request import ChatRequest, Message, Prompt
-from errors import CallerLeft
+from errors import CallerLeft, ContextTooLong
 from events import Answering, Event, Tally
 from flowith.client import Answer, Flowith
 from server.caller import Caller
 from server.log import Record
 from settings import Model
-from translate import shape, to_prompt
+from translate import count_prompt, shape, to_prompt
 
 MARGIN = 2.0  # seconds in which an answer whose time is over can say so itself
 
@@ -54,12 +54,17 @@ class Call:
             answer = self._open(prompt, model)
             try:
                 yield from shape(answer.events(), chat, prompt, reasoning, last_try)
+            except ContextTooLong as wrong:
+                # A prompt below the limit that models.json tells was too long for the true one.
+                wrong.tokens = count_prompt(prompt)
+                wrong.most = min(model.context or wrong.tokens, wrong.tokens - 1)
+                raise
             finally:
                 answer.close()
 
         prompt = to_prompt(chat, messages, model)
         if chat.tools or chat.format:
-            return ask_twice(ask, prompt)
+            return ask_twice(ask, prompt, hold=not chat.stream)
         return ask(prompt, True)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ Knows nothing of what the bytes say; `render_error` is what becomes of an error 
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flask import Response, current_app, g, request
@@ -23,7 +23,9 @@ from server.call import Call
 from server.caller import Caller
 from server.log import Record, log_bug
 from settings import Model, Settings
+from translate import count_prompt, to_prompt
 
+Parse = Callable[[bytes, Settings], ChatRequest]
 LEFT = (
     "The connection was closed for sending before the answer was there, which counts as having"
     " left. Keep it open until then."
@@ -53,11 +55,8 @@ def deliver(format: Format) -> Response:
     The status waits for the answer's first event or for its error. Raises ProxyError, CallerLeft.
     """
     record: Record = g.record
-    record.format = format.NAME
     caller = Caller(request.environ)
-    chat = format.parse(read_body(caller), settings())
-    record.model = chat.model
-    model = find_model(chat.model)
+    chat, model = _checked(format, format.parse, caller)
     call = Call(flowith(), record, caller)
     try:
         events = _watched(call.events(chat, model), record)
@@ -72,6 +71,22 @@ def deliver(format: Format) -> Response:
     if ignored := _without_effect(chat, record.dialect):
         response.headers["X-Ignored-Params"] = ", ".join(ignored)
     return response
+
+
+def count(format: Format, parse: Parse) -> int:
+    """Estimated tokens of the prompt that the request in hand makes, tools and all; nothing is
+    sent. `parse` is the format's, or its way to read a request to count. Raises ProxyError."""
+    chat, model = _checked(format, parse, Caller(request.environ))
+    return sum(count_prompt(to_prompt(chat, one, model)) for one in chat.conversations)
+
+
+def _checked(format: Format, parse: Parse, caller: Caller) -> tuple[ChatRequest, Model]:
+    """The request in hand and the model that it asks for. Raises InvalidRequest, ModelNotFound."""
+    record: Record = g.record
+    record.format = format.NAME
+    chat = parse(read_body(caller), settings())
+    record.model = chat.model
+    return chat, find_model(chat.model)
 
 
 def read_body(caller: Caller) -> bytes:

@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "settings": set(),
     "clock": set(),
-    "chat_request": {"events"},
+    "chat_request": {"events", "jsontools"},
     "jsontools": {"jsontools"},
     "formats": WORDS | {"formats", "jsontools"},
     "bridge": WORDS | {"bridge", "jsontools"},
@@ -32,7 +32,17 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Within `formats`: what several of them share; besides it a format knows itself and its pair.
 SHARED = {"content", "fields", "response_format", "sse", "tools"}
-PAIRS = {"chat": {"chat_answer"}, "legacy_completions": {"chat", "chat_answer"}}
+PAIRS = {
+    "chat": {"chat_answer"},
+    "legacy_completions": {"chat", "chat_answer"},
+    "anthropic": {"anthropic_answer", "anthropic_content", "anthropic_tools"},
+    "anthropic_answer": {"anthropic_blocks"},
+    "responses": {"responses_answer", "responses_items", "responses_tools"},
+    "responses_answer": {"responses_output"},
+    "responses_compaction": {"responses", "responses_answer"},
+    "responses_items": {"responses_tools"},
+    "responses_output": {"responses_items", "responses_tools"},
+}
 NOT_WEB = ("chat_request", "events", "errors", "jsontools", "formats", "bridge", "translate")
 MODULES = sorted(
     path for place in (".", *PACKAGES) for path in (ROOT / place).glob("*.py") if path.is_file()

@@ -92,7 +92,7 @@ for (const [provider, named] of Object.entries(providers)) {
       assert.equal((await ask("long", { maxOutputTokens: 5 })).finishReason, "length");
     });
     for (const [words, status] of [
-      ["error 429", 429], ["error 402", 429], ["error 401", 503], ["error 400", 400],
+      ["error 429", 429], ["error 402", 402], ["error 401", 424], ["error 400", 400],
       ["error 500", 502], ["empty", 502],
     ]) {
       add(words, async () => {

@@ -26,7 +26,8 @@ from langchain_openai import ChatOpenAI, OpenAI  # type: ignore[import-not-found
 
 Ask = Callable[..., Any]
 CLASSES = {400: openai.BadRequestError, 401: openai.AuthenticationError,
-           404: openai.NotFoundError, 429: openai.RateLimitError}  # fmt: skip
+           402: openai.APIStatusError,
+           404: openai.NotFoundError, 424: openai.APIStatusError, 429: openai.RateLimitError}  # fmt: skip
 
 
 def llm(**options: Any) -> Any:

@@ -10,7 +10,8 @@ Knows nothing of the project; standard library only. In a test:
 
 web, llm and knowledge build streamed answers from pieces: a str (answer text), think("..."), a
 dict (a raw frame), bytes (as they are), a number (seconds of waiting), Part (one HTTP chunk in two
-writes), CUT (FIN in mid-answer), DROP (RST), HANG (silence until the caller leaves). llm_json,
+writes), CUT (FIN in mid-answer), ABORT (FIN, over TLS without close_notify), DROP (RST), HANG
+(silence until the caller leaves). llm_json,
 knowledge_json and error are whole bodies; Reply sets all by hand; Raw writes bytes even where they
 are not HTTP. A reply may be a function of the request too: `lambda seen: web(seen.json["model"])`.
 A caller's FIN counts as leaving, also when it means to go on reading.
@@ -53,10 +54,11 @@ from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack
 class Marker(Enum):
     DROP = "the connection is reset; unsent bytes are lost"
     CUT = "the connection is closed in good order, the answer is not whole"
+    ABORT = "TCP is closed in good order, TLS is not"
     HANG = "silence until the caller leaves"
 
 
-DROP, CUT, HANG = Marker
+DROP, CUT, ABORT, HANG = Marker
 
 
 class Part(NamedTuple):
@@ -544,6 +546,9 @@ class _Connection(asyncio.Protocol):
         for number, step in enumerate(steps, 1):
             match step:
                 case Marker.CUT:
+                    return False
+                case Marker.ABORT:
+                    self.transport.abort()
                     return False
                 case Marker.DROP:
                     raw_socket = self.transport.get_extra_info("socket")

@@ -465,10 +465,10 @@ def test_native_calls_come_out_by_the_same_rules(
 
 REFUSALS: dict[int, tuple[type[openai.APIStatusError], str | None]] = {
     400: (openai.BadRequestError, None),
-    401: (openai.InternalServerError, "upstream_auth_error"),
-    402: (openai.RateLimitError, "insufficient_quota"),
-    403: (openai.InternalServerError, "upstream_auth_error"),
-    404: (openai.InternalServerError, "upstream_not_found"),
+    401: (openai.APIStatusError, "upstream_auth_error"),
+    402: (openai.APIStatusError, "insufficient_quota"),
+    403: (openai.APIStatusError, "upstream_auth_error"),
+    404: (openai.APIStatusError, "upstream_not_found"),
     413: (openai.BadRequestError, "context_length_exceeded"),
     429: (openai.RateLimitError, "rate_limit_exceeded"),
     500: (openai.InternalServerError, "upstream_error"),

@@ -14,7 +14,8 @@ STAND_IN = os.environ["STAND_IN"]
 HELLO = "Hello, 你好 👩‍👩‍👧!"
 FINAL = "It is 18 degrees in Paris."
 PARIS = {"name": "Paris", "people": 2_102_650}
-IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,YSBwaWN0dXJl"}}
+PNG = "YSBwaWN0dXJl"
+IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {
     "type": "function",

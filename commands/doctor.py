@@ -185,7 +185,16 @@ def check_login(report: Report, account: Account) -> str:
     when = "" if ends is None else time.strftime("%Y-%m-%d %H:%M UTC", end)
     if not token or (ends is not None and ends <= time.time()):
         said = f"account {account.name}: the web login {f'ended {when}' if when else 'is to come'}"
-        if account.login:
+        if account.login and account.login.used_elsewhere():
+            text = (
+                f"{said}, and its refresh token was already used elsewhere, by another copy of the"
+            )
+            text += (
+                " service or in a browser: sign in again and set FLOWITH_REFRESH_TOKEN. Each copy"
+            )
+            text += " needs a login of its own, or a flo_... key."
+            report.add("problem", "login", text, account=account.name)
+        elif account.login:
             text = f"{said}; the service renews it at its next call. Make one, then run this again."
             report.add("warning", "login", text, account=account.name)
         else:

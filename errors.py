@@ -166,13 +166,14 @@ class EmptyAnswer(UpstreamError, code="empty_response"): ...
 
 
 class Unmet(UpstreamError, code="unmet_requirement"):
-    """The model's words do not meet the request; `said` is what it wrote (never logged)."""
+    """The model's words do not meet the request; `said` is what it wrote (never logged), `form`
+    what the model is told again of the form that was asked for."""
 
     retryable = False
 
-    def __init__(self, message: str, *, said: str) -> None:
+    def __init__(self, message: str, *, said: str, form: str = "") -> None:
         super().__init__(message)
-        self.said = said
+        self.said, self.form = said, form
 
 
 class CallerLeft(Exception):

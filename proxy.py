@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, g, request
-from werkzeug.exceptions import MethodNotAllowed
 
 from errors import NotStored, UpgradeRefused
 from flowith.client import Flowith
@@ -170,11 +169,9 @@ def count_input_tokens() -> Response:
     return _json({"object": "response.input_tokens", "input_tokens": tokens})
 
 
-@api.get("/responses")
+@api.get("/responses", websocket=True)
 def refuse_socket() -> Response:
     """Codex asks for a WebSocket first, and goes on over HTTP at once where it hears 426."""
-    if request.headers.get("Upgrade", "").lower() != "websocket":
-        raise MethodNotAllowed(["POST", "OPTIONS"])
     raise UpgradeRefused("WebSockets are not spoken here: POST /v1/responses over HTTP.")
 
 

@@ -247,7 +247,7 @@ Object.assign(cases, {
   "models": async () => {
     const found = [];
     for await (const model of client.models.list()) found.push(model.id);
-    assert.deepEqual(found, ["gpt-4.1", "native"]);
+    assert.deepEqual(found, ["gpt-4.1", "gpt-5.5", "gpt-5.6-sol", "native"]);
     assert.equal((await client.models.retrieve("native")).id, "native");
   },
   "legacy completions": async () => {

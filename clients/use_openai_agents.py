@@ -104,6 +104,7 @@ def _() -> None:
             if getattr(raw, "type", "") == "response.output_text.delta":
                 running.cancel()
                 break
+        await asyncio.sleep(0.5)  # what is cancelled needs the loop to end
 
     LOOP.run(work())
     assert_hung_up(words)

@@ -16,6 +16,7 @@ import time
 import venv
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -23,6 +24,7 @@ from urllib.parse import unquote
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
+import scripted_agents  # noqa: E402
 from conftest import KEY, TOKEN, WEB_TOKEN, Server  # noqa: E402
 from fake_flowith import (  # noqa: E402
     CUT,
@@ -33,6 +35,7 @@ from fake_flowith import (  # noqa: E402
     Seen,
     error,
     json_reply,
+    knowledge,
     llm,
     think,
     web,
@@ -47,17 +50,22 @@ PROGRAMS = {  # the slowest first, as two run at a time
     "Vercel AI SDK": "ai-sdk.mjs",
     "@langchain/openai": "langchain.mjs",
     "langchain-openai": "use_langchain.py",
+    "anthropic": "use_anthropic.py",
+    "langchain-anthropic": "use_langchain_anthropic.py",
+    "pydantic-ai": "use_pydantic_ai.py",
+    "Claude Code": "claude-code.mjs",
+    "@anthropic-ai/sdk": "anthropic.mjs",
     "langchain-openai, Responses": "use_langchain_responses.py",
     "openai, Responses": "use_responses.py",
     "Agents SDK": "use_openai_agents.py",
     "@openai/agents": "agents.mjs",
-    "pydantic-ai": "use_pydantic_ai.py",
+    "pydantic-ai, Responses": "use_pydantic_responses.py",
     "litellm": "use_litellm.py",
     "curl": "use_curl.py",
 }
 # The programs that speak Responses need a newer `openai` than those of requirements.txt.
 NEWER = {"use_langchain_responses.py", "use_responses.py", "use_openai_agents.py",
-         "use_pydantic_ai.py"}  # fmt: skip
+         "use_pydantic_responses.py"}  # fmt: skip
 SECONDS = 300  # for all cases of one client
 # A refusal of an account makes it rest, so that each case with one needs an account of its own.
 ACCOUNTS = ",".join(f"{kind}{i:03}" for i in range(300) for kind in (TOKEN, WEB_TOKEN))
@@ -67,7 +75,10 @@ MODELS = {  # Codex has another set of tools for each of the names that it knows
     "gpt-5.5": {"model": "gpt-5.5", "api": "web"},
     "gpt-5.6-sol": {"model": "gpt-5.6-sol", "api": "web"},
     "native": {"model": "gpt-4.1", "api": "llm", "native_tools": True},
+    "claude-*": {"model": "claude-opus-4.8", "api": "web"},
+    "library": {"model": "gpt-4.1", "api": "knowledge", "kb_list": ["cats"]},
 }
+PAGES = [{"title": "All of them", "url": "https://cats.example/all", "content": "Cats purr."}]
 
 JSON = 'Here it is:\n\n```json\n{"name": "Paris",\n "people": 2102650}\n```\n'
 Wish = Callable[[str], Sequence[Any]]
@@ -75,8 +86,7 @@ Wish = Callable[[str], Sequence[Any]]
 
 def calls(*cities: str) -> list[str]:
     """Tool calls as the models are asked to write them, in small pieces."""
-    told = [json.dumps({"name": "weather", "arguments": {"city": city}}) for city in cities]
-    text = "\n".join(f"<tool_call>\n{one}\n</tool_call>" for one in told)
+    text = "\n".join(scripted_agents.called("weather", city=city) for city in cities)
     return [text[i : i + 4] for i in range(0, len(text), 4)]
 
 
@@ -131,6 +141,7 @@ WISHES: dict[str, Sequence[Any]] = {
     "empty": [],
     "wait": ["not ", "begun", HANG],
 }
+ASKED: set[str] = set()  # prompts whose second answer is another
 
 
 def answer(seen: Seen) -> Reply:
@@ -138,9 +149,18 @@ def answer(seen: Seen) -> Reply:
     users = [m["content"] for m in seen.json["messages"] if m["role"] == "user"]
     native = seen.path.endswith("/llm")
     say = llm if native else web
+    if seen.path.endswith("/seek"):
+        say = partial(knowledge, seeds=PAGES)
     if isinstance(users[-1], list):
         return say(next(p["image_url"]["url"] for p in users[-1] if p["type"] == "image_url"))
-    said = users[-1].strip()
+    told = scripted_agents.to_answer([words for words in users if isinstance(words, str)])
+    if told is not None:
+        return say(told)
+    said = scripted_agents.without_reminders(users[-1])
+    if said == "cut at first":
+        again = said in ASKED
+        ASKED.add(said)
+        return say("whole now") if again else say("half an ", 0.2, CUT)
     if seen.json["messages"][-1]["role"] == "tool" or said.startswith("<tool_result"):
         asked = [text for text in users if not str(text).startswith("<tool_result")]
         if asked and str(asked[-1]).startswith("agent"):
@@ -252,7 +272,7 @@ def main() -> None:
         sys.exit(f"Unknown client {unknown[0]!r}; there are: {', '.join(PROGRAMS)}")
     install(names)
     with tempfile.TemporaryDirectory() as folder, FakeFlowith() as flowith:
-        for path in ("/completion", "/external/use/llm"):
+        for path in ("/completion", "/external/use/llm", "/external/use/knowledge-base/seek"):
             flowith.reply(answer, path=path)
         flowith.reply(seen_by(flowith), path="/seen")
         models = Path(folder, "models.json")

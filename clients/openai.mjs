@@ -79,8 +79,8 @@ for (const [way, complete] of Object.entries(ways)) {
   };
   for (const [words, kind, code] of [
     ["error 429", OpenAI.RateLimitError, "rate_limit_exceeded"],
-    ["error 402", OpenAI.RateLimitError, "insufficient_quota"],
-    ["error 401", OpenAI.InternalServerError, "upstream_auth_error"],
+    ["error 402", OpenAI.APIError, "insufficient_quota"],
+    ["error 401", OpenAI.APIError, "upstream_auth_error"],
     ["error 400", OpenAI.BadRequestError, null],
     ["error 500", OpenAI.InternalServerError, "upstream_error"],
     ["empty", OpenAI.InternalServerError, "empty_response"],

@@ -1,72 +1,114 @@
-"""pydantic-ai with its Responses model."""
+"""pydantic-ai's AnthropicModel: agents with tools, typed output, thinking, errors."""
 
 import asyncio
-from functools import partial
 from typing import Any
 
 from cases import BASE_URL, FINAL, HELLO, KEY, PARIS, case, run, thrown
 from pydantic import BaseModel
-from pydantic_ai import Agent, NativeOutput  # type: ignore[import-not-found]
-from pydantic_ai.models.openai import OpenAIResponsesModel  # type: ignore[import-not-found]
-from pydantic_ai.providers.openai import OpenAIProvider  # type: ignore[import-not-found]
+from pydantic_ai import Agent, BinaryContent, ToolOutput  # type: ignore[import-not-found]
+from pydantic_ai.exceptions import ModelHTTPError  # type: ignore[import-not-found]
+from pydantic_ai.models.anthropic import AnthropicModel  # type: ignore[import-not-found]
+from pydantic_ai.providers.anthropic import AnthropicProvider  # type: ignore[import-not-found]
 
-LOOP = asyncio.Runner()
-MODEL = OpenAIResponsesModel("gpt-4.1", provider=OpenAIProvider(base_url=BASE_URL, api_key=KEY))
+STATUSES = {"error 429": 429, "error 402": 402, "error 401": 424, "error 400": 400,
+            "error 500": 502, "empty": 502}  # fmt: skip
+RUNNER = asyncio.Runner()
 
 
 class City(BaseModel):
+    """What the model is asked for."""
+
     name: str
     people: int
 
 
+def agent(key: str = KEY, **options: Any) -> Any:
+    provider = AnthropicProvider(base_url=BASE_URL.removesuffix("/v1"), api_key=key)
+    provider.client.max_retries = 0
+    settings = {"max_tokens": 20_000, "timeout": 20}
+    model = AnthropicModel("gpt-4.1", provider=provider)
+    return Agent(model, **{"model_settings": settings, **options})
+
+
 def weather(city: str) -> str:
-    """Tells the weather."""
+    """Tells it."""
     return f"18 degrees in {city}"
 
 
-def whole(agent: Any, words: str, **options: Any) -> Any:
-    return LOOP.run(agent.run(words, **options))
+def whole(who: Any, words: Any) -> Any:
+    return RUNNER.run(who.run(words))
 
 
-def streamed(agent: Any, words: str, **options: Any) -> Any:
+def streamed(who: Any, words: Any) -> Any:
     async def work() -> Any:
-        async with agent.run_stream(words, **options) as running:
-            await running.get_output()
-            return running
+        async with who.run_stream(words) as result:
+            await result.get_output()
+            return result
 
-    return LOOP.run(work())
+    return RUNNER.run(work())
 
 
 def output(result: Any) -> Any:
-    """What a run gave; a streamed one has it as a coroutine."""
-    return LOOP.run(result.get_output()) if hasattr(result, "get_output") else result.output
+    if hasattr(result, "output"):
+        return result.output
+    return RUNNER.run(result.get_output())
 
 
-def cases_of(way: str, ask: Any) -> None:
-    @case(f"{way}: text, and a second turn")
-    def _() -> None:
-        agent = Agent(MODEL, instructions="Be brief.")
-        first = ask(agent, "reason")
-        assert output(first) == "Two."
-        again = ask(agent, "hello", message_history=first.all_messages())
-        assert output(again) == HELLO
+for way, ask in {"run": whole, "run_stream": streamed}.items():
 
-    @case(f"{way}: tools")
-    def _() -> None:
-        assert output(ask(Agent(MODEL, tools=[weather]), "tool please")) == FINAL
+    @case(f"{way}: text and usage")
+    def _(ask: Any = ask) -> None:
+        result = ask(agent(), "hello")
+        assert output(result) == HELLO
+        usage = result.usage() if callable(result.usage) else result.usage
+        assert usage.input_tokens > 0
+        assert usage.output_tokens > 0
 
-    @case(f"{way}: output of a type")
-    def _() -> None:
-        agent = Agent(MODEL, output_type=NativeOutput(City))
-        assert output(ask(agent, "json please")).model_dump() == PARIS
+    @case(f"{way}: thinking")
+    def _(ask: Any = ask) -> None:
+        settings = {"max_tokens": 20_000, "anthropic_thinking": {"type": "adaptive"}}
+        result = ask(agent(model_settings=settings), "reason")
+        assert output(result) == "Two."
+        parts = result.all_messages()[-1].parts
+        assert [part.content for part in parts] == ["One and one.", "Two."]
 
-    @case(f"{way}: errors")
-    def _() -> None:
-        for words in ("error 400 of pydantic-ai", "cut"):
-            assert thrown(partial(ask, Agent(MODEL), words))
+    @case(f"{way}: a tool is run")
+    def _(ask: Any = ask) -> None:
+        assert output(ask(agent(tools=[weather]), "tool please")) == FINAL
 
+    @case(f"{way}: typed output")
+    def _(ask: Any = ask) -> None:
+        typed = agent(output_type=ToolOutput(City, name="weather"))
+        assert output(ask(typed, "city call please")) == City.model_validate(PARIS)
 
-for each in {"run": whole, "run_stream": streamed}.items():
-    cases_of(*each)
+    @case(f"{way}: image")
+    def _(ask: Any = ask) -> None:
+        picture = BinaryContent(b"a picture", media_type="image/png")
+        assert output(ask(agent(), ["look", picture])).startswith("https://files.example/f/")
+
+    @case(f"{way}: silence")
+    def _(ask: Any = ask) -> None:
+        assert output(ask(agent(), "silence")) == "late, but here"
+
+    for words, status in STATUSES.items():
+
+        @case(f"{way}: {words}")
+        def _(ask: Any = ask, way: str = way, words: str = words, status: int = status) -> None:
+            wrong = thrown(lambda: ask(agent(), f"{words} for pydantic-ai {way}"))
+            assert isinstance(wrong, ModelHTTPError), repr(wrong)
+            assert wrong.status_code == status
+
+    @case(f"{way}: wrong key")
+    def _(ask: Any = ask) -> None:
+        wrong = thrown(lambda: ask(agent(key="wrong"), "hello"))
+        assert isinstance(wrong, ModelHTTPError), repr(wrong)
+        assert wrong.status_code == 401
+
+    @case(f"{way}: cut")
+    def _(ask: Any = ask) -> None:
+        wrong = thrown(lambda: ask(agent(), "cut"))
+        assert isinstance(wrong, ModelHTTPError), repr(wrong)
+        assert "broke off" in str(wrong)
+
 
 run()

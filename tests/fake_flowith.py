@@ -22,6 +22,8 @@ serves that by hand, and these words in the last user message make trouble:
     #slow       one word every half second        #cut         the answer breaks off in the middle
     #silent 30  says nothing for 30 seconds       #empty       an answer without a word
     #long 5000  5,000 words at full speed         #error 429   that status instead of an answer
+
+`--sample FILE` plays what Flowith said instead (sample_player.py); only this needs the project.
 """
 
 import argparse
@@ -36,6 +38,7 @@ import signal
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 from collections import deque
@@ -44,7 +47,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from http.client import responses as REASONS
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack
 
 
@@ -732,15 +735,29 @@ class FakeFlowith(Demo):
         return self.demo
 
 
+def _to_script(file: str) -> Script:
+    """The script that plays a sample; a file that is refused ends the program."""
+    sys.modules.setdefault("fake_flowith", sys.modules[__name__])  # as a program it is __main__
+    from sample_player import Player, SampleError, read_sample
+
+    try:
+        return Player(read_sample(Path(file)))
+    except SampleError as wrong:
+        sys.exit(f"This sample is refused: {wrong}.")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="A stand-in for Flowith, for trying things out.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--quiet", action="store_true", help="print the URL only, no requests")
     parser.add_argument("--with-parent", action="store_true", help="end when the parent does")
+    parser.add_argument("--sample", metavar="FILE", help="play what a sample of Flowith holds")
     options = parser.parse_args()
     parent = os.getppid()
     fake = FakeFlowith(options.port, host=options.host, keep=100)
+    if options.sample:
+        fake.reply(_to_script(options.sample))
     if not options.quiet:
         fake.log = lambda seen: print(seen.method, seen.path, flush=True)
     fake.start()

@@ -194,6 +194,15 @@ def test_what_came_before_a_body_broke_is_not_lost(name: str) -> None:
     assert connection.closed
 
 
+@pytest.mark.parametrize("flood", [b"5;" + b"x" * 6000, b"0\r\nX-T: a\r\n" + b"b: c\r\n" * 1000])
+def test_framing_without_end_is_an_error(flood: bytes) -> None:
+    """Neither an extension of a chunk nor trailers may go on for ever."""
+    answer, connection = begun(CHUNKED + flood, *[flood[-6:] * 1000] * 50)
+    with pytest.raises(ProtocolError, match="framing"):
+        answer.read1()
+    assert connection.closed
+
+
 PIECES = st.one_of(
     st.binary(min_size=1, max_size=40),
     st.sampled_from([b"\r\n", b"5\r\nword", b"\r\n5\r\nword", b"0\r\n\r\n", b"a" * 15, b"a" * 16]),

@@ -24,7 +24,7 @@ def llm_wire(*frames: Any, done: bool = True) -> bytes:
     return b"\n\n".join([*lines, *([b"data: [DONE]"] if done else [])]) + b"\n\n"
 
 
-def delta(finish: str | None = None, **fields: Any) -> dict[str, Any]:
+def delta(finish: Any = None, **fields: Any) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
 
 

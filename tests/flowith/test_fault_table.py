@@ -4,16 +4,21 @@ Over real sockets. Whatever happens, the caller gets the whole text or an error,
 next over the same connections gets the answer to that.
 """
 
+import gc
 import gzip
 import itertools
 import json
+import logging
 import ssl
+import time
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trustme
-from fake_flowith import ABORT, CUT, DROP, FakeFlowith, Raw
+from fake_flowith import ABORT, CUT, DROP, FakeFlowith, Raw, Script, error, web
 
 from chat_request import Prompt
 from errors import UpstreamError
@@ -198,3 +203,66 @@ def test_over_tls_a_framed_answer_needs_no_word_of_its_end(secure: FakeFlowith) 
         secure.reply(Raw([wire(BODIES["web"], framing, None)[0], ABORT]))
         assert said(ask(flowith, "web")) == TEXT
         secure.reset()
+
+
+def test_a_post_is_repeated_where_a_kept_connection_died_unheard(
+    fake: FakeFlowith, caplog: pytest.LogCaptureFixture
+) -> None:
+    flowith = client_of(fake)
+    logging.getLogger("flowith").propagate = True  # which a service of another test may have ended
+    fake.reply(web(TEXT), Raw([DROP]), web(TEXT))
+    assert [said(ask(flowith, "web")) for _ in range(2)] == [TEXT] * 2
+    assert len(fake.requests) == 3
+    assert "sent again" in caplog.text
+
+
+def test_a_post_is_not_repeated_where_a_byte_of_an_answer_came(fake: FakeFlowith) -> None:
+    """Flowith took it, and would be paid twice."""
+    flowith = client_of(fake)
+    fake.reply(web(TEXT), Raw([b"HTTP/1.1 200", 0.02, DROP]), web(TEXT))
+    assert said(ask(flowith, "web")) == TEXT
+    with pytest.raises(UpstreamError):
+        ask(flowith, "web")
+    assert len(fake.requests) == 2
+
+
+class Messages(list[dict[str, str]]):
+    """A list that can be watched."""
+
+
+REFUSALS: dict[str, Script] = {
+    "rejected": error(400),
+    "no credits": error(402),
+    "failed": error(500),
+    "reset": Raw([DROP]),
+    "closed": Raw([]),
+    "half a head": Raw([b"HTTP/1.1 200 OK\r\nX-A", CUT]),
+    "empty": web(),
+    "a page": web("x", headers={"Content-Type": "text/html"}),
+    "cut": web("half", 0.01, CUT),
+    "whole": web("Hi"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_prompt_is_freed_with_its_request(fake: FakeFlowith, name: str) -> None:
+    """Not at some later collection: a dozen refused prompts of 10 MB fill a small machine."""
+    flowith = client_of(fake)
+    fake.reply(REFUSALS[name])
+    messages = Messages([{"role": "user", "content": "Hi"}])
+    watched = weakref.ref(messages)
+    gc.collect()
+    gc.disable()
+    try:
+        answer = flowith.open(Prompt(messages), Model("m", ("m",), api="web"))
+        del messages
+        with suppress(UpstreamError):
+            list(answer.events())
+        answer.close()
+        del answer
+        until = time.monotonic() + 5
+        while watched() is not None and time.monotonic() < until:
+            time.sleep(0.01)  # the reader's thread lets go a moment later
+        assert watched() is None
+    finally:
+        gc.enable()

@@ -51,7 +51,7 @@ def calls(work: Callable[[], object]) -> Counter[str]:
 
 
 def pipe(events: Iterator[Event]) -> Iterator[bytes]:
-    body = b'{"model": "m", "stream": true, "messages": [{"role": "user"}]}'
+    body = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "x"}]}'
     asked = chat.parse(body, Settings())
     envelope = chat.to_envelope(asked, Settings(), "req_1")
     shaped = shape(events, asked, Prompt([]), "reasoning_content", last_try=False)

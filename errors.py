@@ -117,9 +117,13 @@ class UpstreamError(ProxyError, status=502, code="upstream_error"):
     said = ""
 
     def reply_headers(self) -> dict[str, str]:
-        """Our own tries are spent: a client that repeats them would multiply them."""
+        """Our own tries are spent: a client that repeats them would multiply them.
+
+        When to come back is told only where that may help: Codex waits for it, however long.
+        """
         known = {"x-should-retry": "false"}
-        if self.retry_after is not None:
+        may_heal = self.status == 429 or self.status >= 500
+        if self.retry_after is not None and may_heal:
             known["Retry-After"] = str(math.ceil(self.retry_after))
         return known | self.headers
 

@@ -215,7 +215,7 @@ def to_failure(wrong: ProxyError, request_id: str) -> dict[str, str]:
         code = wrong.code
     else:
         code = "invalid_prompt" if wrong.status < 500 else "server_error"
-    if isinstance(wrong, UpstreamError) and wrong.retry_after is not None:
+    if code == "rate_limit_exceeded" and isinstance(wrong, UpstreamError) and wrong.retry_after:
         message += f" Please try again in {math.ceil(wrong.retry_after)}s."
     return {"code": code, "message": message}
 

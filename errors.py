@@ -6,9 +6,11 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
     ProxyError                      500 server_error / internal_error
     ├── InvalidRequest              400, names the field in `param`
     │   ├── Unauthorized            401
+    │   ├── Forbidden               403 origin_not_allowed, a web page that is not let in
     │   ├── ModelNotFound           404 model_not_found
     │   ├── NotStored               404 response_not_found, nothing is kept here
     │   ├── UpgradeRefused          426, the caller wants a WebSocket
+    │   ├── Encoded                 415 unsupported_encoding, the body is compressed otherwise
     │   └── TooLarge                413 request_too_large
     ├── Overloaded                  503, this service has no room or is closing down
     └── UpstreamError               502 upstream_error, Flowith did not do its part
@@ -81,6 +83,9 @@ class InvalidRequest(ProxyError, status=400, type="invalid_request_error", code=
 class Unauthorized(InvalidRequest, status=401): ...
 
 
+class Forbidden(InvalidRequest, status=403): ...
+
+
 class ModelNotFound(InvalidRequest, status=404, code="model_not_found"): ...
 
 
@@ -88,6 +93,9 @@ class NotStored(InvalidRequest, status=404, code="response_not_found"): ...
 
 
 class UpgradeRefused(InvalidRequest, status=426, code="websocket_not_supported"): ...
+
+
+class Encoded(InvalidRequest, status=415, code="unsupported_encoding"): ...
 
 
 class TooLarge(InvalidRequest, status=413, code="request_too_large"): ...
@@ -158,13 +166,14 @@ class EmptyAnswer(UpstreamError, code="empty_response"): ...
 
 
 class Unmet(UpstreamError, code="unmet_requirement"):
-    """The model's words do not meet the request; `said` is what it wrote (never logged)."""
+    """The model's words do not meet the request; `said` is what it wrote (never logged), `form`
+    what the model is told again of the form that was asked for."""
 
     retryable = False
 
-    def __init__(self, message: str, *, said: str) -> None:
+    def __init__(self, message: str, *, said: str, form: str = "") -> None:
         super().__init__(message)
-        self.said = said
+        self.said, self.form = said, form
 
 
 class CallerLeft(Exception):

@@ -5,11 +5,11 @@ Knows nothing of Flowith's wire; each request is one walk from a format's `parse
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, g, request
-from werkzeug.exceptions import MethodNotAllowed
 
 from errors import NotStored, UpgradeRefused
 from flowith.client import Flowith
@@ -17,7 +17,7 @@ from formats import Format, anthropic, chat, legacy_completions, responses, resp
 from formats.model_list import to_anthropic_list, to_anthropic_listing, to_listing
 from server.delivery import count, deliver, find_model, flowith, render_error, settings
 from server.headers import add_headers, to_id
-from server.keys import require_api_key
+from server.keys import require_api_key, require_known_origin
 from server.log import Record, set_up_logging
 from server.metrics import Metrics, attach, monitoring
 from server.pages import VERSION, site
@@ -31,8 +31,10 @@ FORMATS: dict[str, Format] = {  # what is spoken at a path, in refusals too
     "/v1/responses": responses,
     "/v1/responses/compact": responses_compaction,
 }
-API_PATHS = "chat/completions|completions|messages|models|responses"
-MISPLACED = re.compile(rf"(?:/(?:v1|api|openai|anthropic))*/((?:{API_PATHS})(?:/.*)?)$")
+API_PATHS = "chat/completions|completions|deployments|messages|models|responses"
+# What may stand before a path by mistake: a part of the base URL twice, or a whole endpoint.
+BEFORE = "v1|api|openai|anthropic|chat/completions|completions|messages|responses"
+MISPLACED = re.compile(rf"(?:/(?:{BEFORE}))*/((?:{API_PATHS})(?:/.*)?)$")
 
 api = Blueprint("api", __name__, url_prefix="/v1")
 api.before_request(require_api_key)
@@ -61,7 +63,8 @@ def create_app(settings: Settings) -> Flask:
 
 
 def normalised(environ: dict[str, Any]) -> dict[str, Any]:
-    """Forgive base URLs with or without /v1, doubled and trailing slashes, and with an API's name.
+    """Forgive base URLs with or without /v1, doubled and trailing slashes, with an API's name or
+    with the whole endpoint in them.
 
     Done before routing, because a redirect breaks browsers' preflights and a curl that POSTs.
     """
@@ -90,13 +93,16 @@ def begin() -> Response | None:
     g.record = record = Record(to_id(request), request.method, request.path)
     if request.method == "POST" and request.path in FORMATS:
         record.format = format_of().NAME
-    return Response(status=204) if request.method == "OPTIONS" else None
+    if request.method != "OPTIONS":
+        return None
+    require_known_origin()
+    return Response(status=204)
 
 
 def finish(response: Response) -> Response:
     """Headers that every response carries, and its access-log line."""
     record: Record = g.record
-    add_headers(response, request, record.id, format_of().ID_HEADERS)
+    add_headers(response, request, record.id, format_of().ID_HEADERS, settings())
     record.status = response.status_code
     response.call_on_close(partial(end, record, current_app.extensions["metrics"]))
     return response
@@ -118,6 +124,18 @@ def chat_completions() -> Response:
 def completions() -> Response:
     """OpenAI's legacy completions."""
     return deliver(legacy_completions)
+
+
+@api.post("/deployments/<name>/chat/completions")
+def deployed_chat_completions(name: str) -> Response:
+    """Chat completions at the address that clients of Azure use, which names the model."""
+    return deliver(chat, default_model=name)
+
+
+@api.post("/deployments/<name>/completions")
+def deployed_completions(name: str) -> Response:
+    """Legacy completions at such an address."""
+    return deliver(legacy_completions, default_model=name)
 
 
 @api.post("/messages")
@@ -151,11 +169,9 @@ def count_input_tokens() -> Response:
     return _json({"object": "response.input_tokens", "input_tokens": tokens})
 
 
-@api.get("/responses")
+@api.get("/responses", websocket=True)
 def refuse_socket() -> Response:
     """Codex asks for a WebSocket first, and goes on over HTTP at once where it hears 426."""
-    if request.headers.get("Upgrade", "").lower() != "websocket":
-        raise MethodNotAllowed(["POST", "OPTIONS"])
     raise UpgradeRefused("WebSockets are not spoken here: POST /v1/responses over HTTP.")
 
 
@@ -179,7 +195,7 @@ def list_models() -> Response:
 @api.get("/models/<path:name>")
 def show_model(name: str) -> Response:
     """One model; ids may hold slashes."""
-    model = find_model(name)
+    model = replace(find_model(name), id=name)
     if format_of() is anthropic:
         return _json(to_anthropic_listing(model))
     return _json(to_listing(model, flowith().apis_for(model)))

@@ -24,11 +24,17 @@ DEFAULT_KEY = "123456"
 DEMO_TOKEN = "demo"  # what `make run` sets when it starts the bundled stand-in
 NO_TOKEN = "No Flowith token is set: put FLOWITH_AUTH_TOKEN into .env or the secrets."
 PLACEHOLDERS = {"your_actual_token_here", "changeme", "your_token_here"}
+USER = re.compile("(//)[^/]*@")
+QUERY = re.compile(r"\?.+", re.DOTALL)
+LONG_PART = re.compile("(?<=[^/]/)[^/?]{20,}")
 READ_BY_REQUESTS = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
 READ_BY_REQUESTS |= {"requests_ca_bundle", "curl_ca_bundle"}
-MAKER = re.compile("(?:flowith|openai|anthropic|google|deepseek)/")
-LONG_CONTEXT = re.compile(r"\[1m\]$")  # what Claude Code writes behind a name, and means itself
-SNAPSHOT = re.compile(r"[-@](?:20\d\d-?[01]\d-?[0-3]\d|latest)$")
+AROUND_A_NAME = (  # what clients and other services put around a model's name
+    re.compile("(?!)"),  # nothing
+    re.compile("^(?:flowith|openai|anthropic|google|deepseek)/"),
+    re.compile(r"\[1m\]$"),  # Claude Code's mark for a long context
+    re.compile(r"[-@](?:20\d\d-?[01]\d-?[0-3]\d|latest)$"),  # the date of a snapshot
+)
 ROW_FIELDS = {
     "model": str, "api": str, "fallbacks": list, "kb_list": list, "context": int, "output": int,
     "name": str, "description": str, "native_tools": bool, "system_role": bool, "images": bool,
@@ -48,8 +54,8 @@ class Model:
 
     `id` is what callers ask for, `upstream` Flowith's ids in the order they are tried. `api`,
     `context` and `output` (most tokens in all, and of an answer) are None when the row does not
-    say. `system_role` and `images` tell whether
-    the model takes them, `native_tools` whether Flowith passes tools to it.
+    say. `system_role` and `images` tell whether the model takes them, `native_tools` whether
+    Flowith passes tools to it.
     """
 
     id: str
@@ -161,7 +167,7 @@ class Settings:
     max_body_mb: float = _number("32", 0.001, 1024, "largest request, MB")
     body_timeout: float = _seconds("15", "seconds a sender may pause within a request")
     max_choices: int = _number("8", 1, 128, "largest n (answers per request)")
-    hold: float = _seconds("8", "seconds to wait for Flowith before the 200 goes out")
+    hold: float = _seconds("5", "seconds to wait for Flowith before the 200 goes out")
     heartbeat: float = _seconds("5", "seconds of silence between signs of life")
     keep_alive_after: float = _number(
         "50", 0.0, 86_400, "seconds until a slow non-stream call sends white space; 0 = off"
@@ -180,18 +186,19 @@ class Settings:
     log_format: str = _choice("text", ("text", "json"))
     models: Mapping[str, Model] = field(default_factory=dict, repr=False)
     default_model: str = ""  # of a request that names none, where its address does
+    on_space: bool = False  # Hugging Face sets SPACE_ID in every Space; not for people to set
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
         """Read all settings. Raises SettingsError that names every mistake at once."""
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = {"on_space": bool(environ.get("SPACE_ID"))}
         mistakes: list[str] = []
         for setting in cls.described():
             text = environ.get(setting.name.upper(), "").strip()
             try:
                 values[setting.name] = setting.metadata["parse"](text) if text else setting.default
             except ValueError as wrong:
-                shown = "" if setting.metadata["secret"] else f" (it is {text[:60]!r})"
+                shown = "" if setting.metadata["secret"] else f" (it is {mask_url(text)[:60]!r})"
                 mistakes.append(f"{setting.name.upper()} {wrong}{shown}")
         try:
             values["models"] = read_models(Path(values["models_file"]))
@@ -213,6 +220,8 @@ class Settings:
             parts = value if isinstance(value, tuple) else (value,)
             if setting.metadata["secret"]:
                 parts = tuple(mask(part) for part in parts if part)
+            elif setting.name.endswith("_url"):
+                parts = tuple(mask_url(part) for part in parts)
             yield setting.name.upper(), ",".join(str(part) for part in parts)
 
     def warnings(self) -> list[str]:
@@ -241,31 +250,29 @@ class Settings:
         A row `"*": "*"` passes unknown ids on to Flowith as they are.
         """
         named = {model.id.lower(): model for model in self.listed}
-        spellings = _spellings(asked)
-        for name in spellings:
+        name = asked
+        for addition in AROUND_A_NAME:
+            name = addition.sub("", name)
             if row := self.models.get(name) or named.get(name.lower()):
                 return row
-        bare = spellings[-1].lower()
-        patterns = [name for name in self.models if name.endswith("*")]
-        fit = [name for name in patterns if bare.startswith(name[:-1].lower())]
-        if not (fit and asked):
+        patterns = {key[:-1].lower(): key for key in self.models if key.endswith("*")}
+        fit = [begin for begin in patterns if asked and name.lower().startswith(begin)]
+        if not fit:
             return None
-        row = self.models[max(fit, key=len)]
+        row = self.models[patterns[max(fit, key=len)]]
         given = tuple(asked if one == "*" else one for one in row.upstream)
         return replace(row, id=asked if row.id == "*" else row.id, upstream=given)
-
-
-def _spellings(asked: str) -> list[str]:
-    """A model's name as it was written, then without what services and clients put around it: the
-    maker before it, the date of a snapshot or a wish for a long context behind it."""
-    bare = MAKER.sub("", asked, count=1)
-    short = LONG_CONTEXT.sub("", bare)
-    return [asked, bare, short, SNAPSHOT.sub("", short)]
 
 
 def mask(secret: str) -> str:
     """Enough of a secret to recognise it by, never enough to use it."""
     return f"{secret[:4]}...{secret[-4:]}" if len(secret) >= 20 else "***"
+
+
+def mask_url(url: str) -> str:
+    """A URL without what may be secret in it: user and password, query, long parts of its path."""
+    whole = LONG_PART.sub(lambda found: mask(found[0]), QUERY.sub("?***", url))
+    return USER.sub(r"\1***@", whole)
 
 
 def read_models(path: Path) -> dict[str, Model]:

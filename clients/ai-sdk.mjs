@@ -1,4 +1,4 @@
-// Vercel's AI SDK with its providers that speak chat completions, and the one for Anthropic's API.
+// Vercel's AI SDK with its providers for chat completions, for Responses and for Anthropic's API.
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
@@ -18,6 +18,7 @@ const providers = {
   compatible: (model, key = apiKey) => compatible(key)(model),
   openai: (model, key = apiKey) => openai(key).chat(model),
   anthropic: (model, key = apiKey) => createAnthropic({ baseURL, apiKey: key })(model),
+  "openai, Responses": (model, key = apiKey) => openai(key)(model),
 };
 // For models that it does not know it would ask for JSON by a tool.
 const providerOptions = { anthropic: { structuredOutputMode: "outputFormat" } };
@@ -99,7 +100,7 @@ for (const [provider, named] of Object.entries(providers)) {
       assert.equal((await ask("long", { maxOutputTokens: 5 })).finishReason, "length");
     });
     for (const [words, status] of [
-      ["error 429", 429], ["error 402", 429], ["error 401", 503], ["error 400", 400],
+      ["error 429", 429], ["error 402", 402], ["error 401", 424], ["error 400", 400],
       ["error 500", 502], ["empty", 502],
     ]) {
       add(words, async () => {

@@ -29,7 +29,7 @@ CITY = {
     "required": ["name", "people"],
     "additionalProperties": False,
 }
-REFUSALS = {"error 429": 429, "error 402": 429, "error 401": 503, "error 400": 400,
+REFUSALS = {"error 429": 429, "error 402": 402, "error 401": 424, "error 400": 400,
             "error 500": 502, "empty": 502}  # fmt: skip
 
 Test = Callable[[], Any]

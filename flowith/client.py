@@ -111,7 +111,7 @@ class Answer:
 
     Until the first event a failed call is repeated elsewhere, within the budget; afterwards never.
     `attempts` holds account and API of each try, `failures` account and code of each that failed,
-    `first_event` monotonic seconds.
+    `first_event` monotonic seconds. `deadlines` may be moved before the first event.
     """
 
     def __init__(self, flowith: Flowith, prompt: Prompt, model: Model, label: str) -> None:
@@ -127,7 +127,7 @@ class Answer:
         self._channel: Channel | None = None  # where it waits
         self._attempt: Attempt | None = None
         self._generator = self._events()
-        self._deadlines = Deadlines.start(flowith.settings)
+        self.deadlines = Deadlines.start(flowith.settings)
 
     def tick(self, now: float) -> None:
         """Called by the clock."""
@@ -148,6 +148,7 @@ class Answer:
             self.flowith.tell_running(self.flowith.running)
         self._end_attempt()
         self.flowith.clock.drop(self)
+        self.interrupt()
         with suppress(ValueError):  # it runs at this moment, in another thread, and will see
             self._generator.close()
 
@@ -227,7 +228,7 @@ class Answer:
 
     def _read(self, attempt: Attempt) -> Iterator[Event]:
         """The events of one try, up to its `Done`."""
-        settings, deadlines, channel = self.settings, self._deadlines, attempt.channel
+        settings, deadlines, channel = self.settings, self.deadlines, attempt.channel
         heard = time.monotonic()
         while not attempt.finished:
             begun = self.first_event is not None
@@ -251,16 +252,16 @@ class Answer:
         if attempt.begun and self.first_event is None:
             self.first_event = now
         if attempt.begun:
-            self._deadlines.words_came(now)
+            self.deadlines.words_came(now)
         yield from events
-        if self._deadlines.working_is_due(now):
+        if self.deadlines.working_is_due(now):
             yield Working()
 
     def _look(self, now: float) -> None:
         """Whether going on makes sense at all."""
-        if self.caller_left():
+        if self._closed or self.caller_left():
             raise CallerLeft
-        if now >= self._deadlines.total_by:
+        if now >= self.deadlines.total_by:
             raise UpstreamTimeout(
                 f"The answer was not complete after {self.settings.total_timeout:g} seconds."
             )
@@ -269,7 +270,7 @@ class Answer:
 
     def _wait(self, until: float) -> Iterator[Event]:
         """Pause between two tries."""
-        deadlines = self._deadlines
+        deadlines = self.deadlines
         self._channel = channel = Channel()
         while (now := time.monotonic()) < until:
             self._look(now)
@@ -292,7 +293,7 @@ class Answer:
         if (gone or tries >= TRIES_PER_MODEL) and len(self._upstream) > 1:
             self._upstream = self._upstream[1:]
         delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (tries - 1)) * random.uniform(0.5, 1)  # noqa: S311
-        return delay if time.monotonic() + delay < self._deadlines.retry_by else None
+        return delay if time.monotonic() + delay < self.deadlines.retry_by else None
 
     def _note(self, account: Account, refusal: UpstreamError) -> None:
         self.failures.append((account.name, refusal.code or refusal.type))

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from errors import UpstreamCut, UpstreamError
+from errors import DOCTOR, UpstreamCut, UpstreamError
 from events import Citation, Done, Event, Reasoning, Silence, Text
 from flowith.lines import LineDecoder, flat, is_error, unknown
 from flowith.llm_frames import LlmDecoder
@@ -22,7 +22,7 @@ CONTENT_TYPES = {
 }  # fmt: skip
 PAGE = (
     "A web page came in place of an answer: a captive portal or a firewall is in the way, or"
-    " Flowith's address has moved."
+    f" Flowith's address has moved. {DOCTOR}"
 )
 SSE_LINE = re.compile(r"(data|event|id|retry)?:")
 SSE_NAME = 6  # characters of the longest of these

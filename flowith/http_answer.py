@@ -7,7 +7,7 @@ an answer, how a connection ends) is decided here. Knows nothing of what the byt
 import ssl
 from typing import Any
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from urllib3 import HTTPHeaderDict
 from urllib3.exceptions import ProtocolError
 
@@ -41,6 +41,7 @@ class HttpAnswer:
         self._framing = 0  # bytes since the last piece of the body
         self._in_body = False
         self._complete = False  # what the parser says of the answer
+        self._keeps = False  # whether the server will take another request after it
         self._clean = True  # whether nothing came behind it
         self._fault = ""
         self._closed = False
@@ -65,6 +66,7 @@ class HttpAnswer:
 
     def on_message_complete(self) -> None:
         self._complete = self._in_body
+        self._keeps = self._parser.should_keep_alive()
 
     def begin(self) -> None:
         """Read the head, and those that come before it. Raises ProtocolError and OSError."""
@@ -116,7 +118,7 @@ class HttpAnswer:
                 self.close()
                 raise ProtocolError(self._fault)
             if self._complete:
-                self._finish()
+                self.close()
             elif data := self._receive():
                 self._read_body(data)
             else:
@@ -165,7 +167,7 @@ class HttpAnswer:
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except HttpParserError as wrong:
+        except (HttpParserError, HttpParserUpgrade) as wrong:
             self._clean = False
             if not self._complete:
                 self._fault = f"not HTTP ({type(wrong).__name__})"
@@ -177,21 +179,16 @@ class HttpAnswer:
         if framed:
             raise ProtocolError("the connection ended before the answer did")
 
-    def _finish(self) -> None:
-        """The answer is whole: here alone it is decided whether its connection lives on."""
-        if self._clean and self._parser.should_keep_alive():
-            self._closed = True
-            del self._parser  # the two refer to each other
-        else:
-            self.close()
-
     def isclosed(self) -> bool:
         """Whether there is no more to read."""
         return self._closed
 
     def close(self) -> None:
-        """Give up what has not been read, and the connection with it."""
-        if not self._closed:
-            self._closed = True
+        """Read no more. Here alone it is decided whether the connection lives on: after an answer
+        that is whole, with nothing behind it, from a server that keeps connections."""
+        if self._closed:
+            return
+        self._closed = True
+        if not (self._complete and self._clean and self._keeps) or self._fault:
             self._connection.close()
-            del self._parser
+        del self._parser  # the two refer to each other

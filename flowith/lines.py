@@ -51,7 +51,7 @@ class LineDecoder:
     def flush(self) -> list[Event]:
         """The body has ended. Raises UpstreamCut when the answer had not."""
         try:
-            events = self.decode(b"\n")
+            events = self.decode(b"\n") if any(self._rest) else []
         except _NotJson:
             raise UpstreamCut("Flowith's answer ended in the middle of a frame.") from None
         if self._names_error and not self._ended:

@@ -5,6 +5,7 @@ thread of its own that nobody cancels, one process at a time does it (a lock fil
 is on disk before anybody uses what came with it. Knows Flowith's login service and nothing else.
 """
 
+import atexit
 import base64
 import fcntl
 import hashlib
@@ -79,8 +80,8 @@ class Login:
         with self._lock:
             if self._renewal is None and time.monotonic() >= self._not_before:
                 self._renewal = threading.Event()
-                work = threading.Thread(target=self._run, args=(refused,), name="renewal")
-                work.start()
+                atexit.register(self._renewal.wait, PATIENCE)  # gevent's threads hold no exit up
+                threading.Thread(target=self._run, args=(refused,), name="renewal").start()
             renewal = self._renewal
         if renewal is not None:
             renewal.wait()
@@ -124,6 +125,7 @@ class Login:
                 renewal, self._renewal = self._renewal, None
             if renewal is not None:
                 renewal.set()
+                atexit.unregister(renewal.wait)
 
     def _refresh(self, state: dict[str, Any]) -> None:
         """Spend the refresh token. Raises UpstreamAuth."""

@@ -8,8 +8,8 @@ belongs to the bridge.
 from typing import Any, NamedTuple
 
 from chat_request import Choice, Tool, ToolUse
-from formats.fields import bad_value, check_schema, expect, missing, parse_name, require, too_many
-from formats.tools import MOST_TOOLS
+from formats.fields import bad_value, check_schema, expect, missing, parse_name, require
+from formats.tools import check_count
 from jsontools.budget import Budget
 
 NAME_CHARS = 128
@@ -34,12 +34,11 @@ class Offer(NamedTuple):
 
 
 def parse_tools(body: dict[str, Any], budget: Budget) -> Offer:
-    """Read `tools` and `tool_choice`. `budget` is the request's, for the schemas. Raises
+    """Read `tools` and `tool_choice`; `budget` is the request's, for the schemas. Raises
     InvalidRequest."""
     given = body.get("tools")
     given = expect("tools", [] if given is None else given, list, "an array of objects")
-    if len(given) > MOST_TOOLS:
-        raise too_many("tools", len(given), MOST_TOOLS)
+    check_count("tools", len(given))
     tools: list[Tool] = []
     served: list[str] = []
     kinds: list[str] = []

@@ -88,15 +88,6 @@ def number(
         raise bad_value(param, wanted, f"decimal_{side}_value")
 
 
-def check_stops(param: str, stops: Sequence[str]) -> None:
-    """Bound the work of looking for stop strings. Raises InvalidRequest."""
-    if len(stops) > MOST_STOPS:
-        raise too_many(param, len(stops), MOST_STOPS)
-    if sum(map(len, stops)) > STOP_CHARS:
-        wanted = f"expected at most {STOP_CHARS} characters in all"
-        raise bad_value(param, wanted, "string_above_max_length")
-
-
 integer = partial(number, whole=True)
 boolean, string, an_object = (partial(expect, kind=kind) for kind in (bool, str, dict))
 
@@ -108,6 +99,16 @@ def parse_name(param: str, value: Any, longest: int = 64) -> str:
         wanted = f"expected 1 to {longest} characters out of a-z, A-Z, 0-9, _ and -"
         raise bad_value(param, wanted)
     return name
+
+
+def check_stops(param: str, stops: Sequence[str]) -> None:
+    """Refuse more stop strings, or longer ones, than any client needs: every character of an
+    answer is held against each of them. Raises InvalidRequest."""
+    if len(stops) > MOST_STOPS:
+        raise too_many(param, len(stops), MOST_STOPS)
+    if sum(map(len, stops)) > STOP_CHARS:
+        wanted = f"expected at most {STOP_CHARS} characters in all"
+        raise bad_value(param, wanted, "string_above_max_length")
 
 
 def check_schema(schema: Any, param: str, owner: str, budget: Budget | None = None) -> None:

@@ -36,12 +36,17 @@ def parse_tools(body: dict[str, Any], budget: Budget | None = None) -> ToolUse |
     offered, parallel = body.get(field), body.get("parallel_tool_calls", True)
     offered = expect(field, [] if offered is None else offered, list, "an array of objects")
     expect("parallel_tool_calls", parallel, bool)
-    if len(offered) > MOST_TOOLS:
-        raise too_many(field, len(offered), MOST_TOOLS)
+    check_count(field, len(offered))
     budget = budget or Budget()
     tools = tuple(parse(item, f"{field}[{i}]", budget) for i, item in enumerate(offered))
     choice, chosen = _parse_choice(body.get(chooser), tools, chooser)
     return ToolUse(chosen, choice, parallel and not legacy, legacy) if tools else None
+
+
+def check_count(param: str, count: int) -> None:
+    """Refuse more tools than a model can be told of. Raises InvalidRequest."""
+    if count > MOST_TOOLS:
+        raise too_many(param, count, MOST_TOOLS)
 
 
 def parse_tool(item: Any, param: str, budget: Budget | None = None) -> Tool:

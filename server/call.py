@@ -5,6 +5,7 @@ Knows nothing of Flask or of formats.
 
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,15 +20,24 @@ from server.log import Record
 from settings import Model
 from translate import count_prompt, shape, to_prompt
 
+MARGIN = 2.0  # seconds in which an answer whose time is over can say so itself
+
 
 class Call:
-    """Open answers for one caller and close them all, however the request ends."""
+    """Open answers for one caller and close them all, however the request ends.
+
+    TOTAL_TIMEOUT is for all of them together, second tries too. It holds while the caller reads
+    nothing, and so nobody here can do anything: then the connection is broken off.
+    """
 
     def __init__(self, flowith: Flowith, record: Record, caller: Caller) -> None:
         self.flowith, self.record, self.caller = flowith, record, caller
         self.tally = Tally()
         self._answers: list[Answer] = []
         self._closed = False
+        total = flowith.settings.total_timeout
+        self._total_by = time.monotonic() + total
+        flowith.clock.limit(self, total + MARGIN)
         caller.watch(self._interrupt)
 
     def events(self, chat: ChatRequest, model: Model) -> Iterator[Event]:
@@ -62,6 +72,7 @@ class Call:
         if self._closed:
             return
         self._closed = True
+        self.flowith.clock.release(self)
         self.caller.close()
         for answer in self._answers:
             answer.close()
@@ -75,6 +86,16 @@ class Call:
         if usage:
             record.prompt_tokens, record.completion_tokens = usage.prompt, usage.completion
 
+    def break_off(self, code: str) -> None:
+        """Cut the caller's connection, so that what has gone out is not taken for whole."""
+        self.record.ending = f"broken off: {code}"
+        self.close()
+        self.caller.break_off()
+
+    def overdue(self) -> None:
+        """Called by the clock."""
+        self.break_off("timeout")
+
     def dialect(self) -> str:
         """The API that is being talked to, as far as it is known yet."""
         return next((a.dialect.name for a in self._answers if a.dialect), "")
@@ -84,6 +105,7 @@ class Call:
             raise CallerLeft
         answer = self.flowith.open(prompt, model, self.record.id)
         answer.caller_left = self.caller.left
+        answer.deadlines.total_by = self._total_by
         self._answers.append(answer)
         return answer
 
@@ -122,7 +144,10 @@ def merged(answers: Sequence[Iterator[Event]]) -> Iterator[Event]:
         while left:
             index, item = items.get()
             if isinstance(item, BaseException):
-                raise item
+                try:
+                    raise item
+                finally:
+                    del item  # its traceback has this frame: a circle that would keep the prompt
             if item is None:
                 left -= 1
                 continue
@@ -132,3 +157,6 @@ def merged(answers: Sequence[Iterator[Event]]) -> Iterator[Event]:
             yield item
     finally:
         over.set()
+        with suppress(queue.Empty):  # an error that nobody takes would keep its frames, and they it
+            while True:
+                items.get_nowait()

@@ -7,6 +7,7 @@ Knows nothing of what the bytes say; `render_error` is what becomes of an error 
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from flask import Response, current_app, g, request
@@ -26,6 +27,10 @@ from settings import Model, Settings
 from translate import count_prompt, to_prompt
 
 Parse = Callable[[bytes, Settings], ChatRequest]
+LEFT = (
+    "The connection was closed for sending before the answer was there, which counts as having"
+    " left. Keep it open until then."
+)
 BUG = "The proxy failed; its log says where."
 PARAMETER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 UNBUFFERED = {
@@ -45,14 +50,15 @@ def flowith() -> Flowith:
     return current_app.extensions["flowith"]  # type: ignore[no-any-return]
 
 
-def deliver(format: Format) -> Response:
-    """Answer the request in hand, whose body is of this format.
+def deliver(format: Format, default_model: str = "") -> Response:
+    """Answer the request in hand, whose body is of this format; one that names no model is for
+    `default_model`.
 
     The status waits for the answer's first event or for its error. Raises ProxyError, CallerLeft.
     """
     record: Record = g.record
     caller = Caller(request.environ)
-    chat, model = _checked(format, format.parse, caller)
+    chat, model = _checked(format, format.parse, caller, default_model)
     call = Call(flowith(), record, caller)
     try:
         events = _watched(call.events(chat, model), record)
@@ -76,11 +82,14 @@ def count(format: Format, parse: Parse) -> int:
     return sum(count_prompt(to_prompt(chat, one, model)) for one in chat.conversations)
 
 
-def _checked(format: Format, parse: Parse, caller: Caller) -> tuple[ChatRequest, Model]:
+def _checked(
+    format: Format, parse: Parse, caller: Caller, default_model: str = ""
+) -> tuple[ChatRequest, Model]:
     """The request in hand and the model that it asks for. Raises InvalidRequest, ModelNotFound."""
     record: Record = g.record
     record.format = format.NAME
-    chat = parse(read_body(caller), settings())
+    given = replace(settings(), default_model=default_model) if default_model else settings()
+    chat = parse(read_body(caller), given)
     record.model = chat.model
     model = find_model(chat.model)
     record.model = model.id
@@ -144,11 +153,13 @@ def _stream(first: bytes, blocks: Iterator[bytes], call: Call) -> Iterator[bytes
         yield first
         yield from blocks
         record.ending = "done"
-    except (ProxyError, CallerLeft):
+    except ProxyError:
         return  # told by the format, noted by `_watched`
+    except CallerLeft:
+        call.caller.break_off()  # a caller who has closed for sending alone must see it, too
     except Exception as wrong:  # noqa: BLE001 - a bug in a format: nobody is left to tell it
         log_bug(wrong, record.id)
-        _break_off(call, "internal_error")
+        call.break_off("internal_error")
 
 
 def _whole(format: Format, events: Iterator[Event], envelope: Any, call: Call) -> Response:
@@ -185,27 +196,21 @@ def _late(
         yield format.whole(kept, envelope, call.tally)
         record.ending = "done"
     except CallerLeft:
-        return
+        call.caller.break_off()
     except Exception as wrong:  # noqa: BLE001 - whatever it is, the caller must not take it for done
         if not isinstance(wrong, ProxyError):
             log_bug(wrong, record.id)
         code = wrong.code or wrong.type if isinstance(wrong, ProxyError) else "internal_error"
-        _break_off(call, code)
-
-
-def _break_off(call: Call, code: str) -> None:
-    """Cut the caller's connection, so that what has gone out is not taken for whole."""
-    call.record.ending = f"broken off: {code}"
-    call.close()
-    call.caller.break_off()
+        call.break_off(code)
 
 
 def render_error(wrong: Exception, format: Format) -> Response:
     """Any error as this format has it: ours, Flask's and Werkzeug's, and bugs."""
     record: Record = g.record
     if isinstance(wrong, CallerLeft):
+        reply = format.error(InvalidRequest(LEFT, code="caller_left"), record.id)
         record.ending = "caller left"
-        return Response(status=499)
+        return Response(reply.body, 499, content_type="application/json")
     if isinstance(wrong, HTTPException):
         wrong = _from_http(wrong)
     elif not isinstance(wrong, ProxyError):

@@ -41,8 +41,9 @@ RUN = {
 NOT_RUN = {
     "make run": "tests/test_run.py",
     "make test": "CI",
-    "make doctor": "tests/test_doctor.py; it would look for Flowith itself",
-    ".venv/bin/flask doctor": "tests/test_doctor.py",
+    "make doctor": "tests/commands/test_doctor.py; it would look for Flowith itself",
+    ".venv/bin/flask doctor": "tests/commands/test_doctor.py and test_sample.py",
+    ".venv/bin/python tests/fake_flowith.py": "tests/service/test_samples.py",
     ".venv/bin/gunicorn": "conftest.Server is this",
     "cp .env.example .env": "tests/test_config.py starts with the copy",
     "docker": "needs Docker; tests/test_deploy.py reads docker-compose.yml",
@@ -61,7 +62,9 @@ NOT_RUN = {
 FOREIGN = {"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "WORKER_CLASS", "OPENAI_API_BASE_URL",
            "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL_LIST", "BASE_URL", "CUSTOM_MODELS",
            "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "FLOWITH_API_KEY", "KNOWN", "NAME",
-           "POST", "OPTIONS", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL",
+           "FILE", "FLASK_SKIP_DOTENV",
+           "FLOWITH_PROXY_KEY", "POST", "OPTIONS", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL",
+           "ANTHROPIC_MODEL",
            "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
            "ANTHROPIC_DEFAULT_HAIKU_MODEL"}  # fmt: skip
 
@@ -245,3 +248,15 @@ def test_the_page_and_the_docs_tell_the_same_settings(api: MakeApi) -> None:
     for title, code in shown:
         told = CLIENTS[anchors.get(title) or anchors[f"OpenAI, {title}"]]
         assert [line for line in html.unescape(code).strip().split("\n") if line not in told] == []
+
+
+def test_the_tests_that_keep_the_promises_are_there() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:\w+/)?test_\w+(?:\.py)?)`", page))
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 20
+    for name in named:
+        if name.endswith(".py"):
+            assert (ROOT / "tests" / name).is_file(), name
+        else:
+            assert f"\ndef {name}(" in code, name

@@ -18,11 +18,12 @@ import gevent
 import pytest
 from conftest import KEY, Serve, Server
 from gevent import socket
-from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
-from server.gevent_worker import Door, QuietSocket, QuietWorker, http_date
+from server import gevent_worker
+from server.gevent_worker import Door, QuietSocket, QuietWorker
+from server.gunicorn_fixes import http_date
 
 Pair = tuple[QuietSocket, socket.socket]
 
@@ -106,6 +107,36 @@ def test_what_a_write_met_is_raised_by_the_next(pair: Pair) -> None:
         ours.sendall(b"nor this")
 
 
+def test_who_takes_nothing_is_not_waited_for_for_ever(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gevent_worker, "PATIENCE", 0.1)
+    ours, _ = pair
+
+    def write() -> None:
+        while True:
+            ours.sendall(b"x" * 100_000)
+
+    with pytest.raises(ConnectionResetError, match="takes nothing"), gevent.Timeout(20):
+        write()
+
+
+def test_who_takes_a_little_now_and_then_is_waited_for(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gevent_worker, "PATIENCE", 2)
+    ours, there = pair
+    sent = bytes(2_000_000)
+    ours.sendall(sent)
+    closing = gevent.spawn(ours.close)
+    taken = 0
+    while block := there.recv(100_000):
+        taken += len(block)
+        gevent.sleep(0.15)
+    assert taken == len(sent)
+    closing.get()
+
+
 def test_a_worker_that_ends_serves_those_who_wait_to_be_let_in() -> None:
     """The kernel took them in; if the listener just closed, it would reset them."""
 
@@ -163,11 +194,10 @@ def test_a_crowd_is_let_in_a_few_at_a_time() -> None:
 
 
 def test_a_date_is_that_of_its_second() -> None:
-    assert util.http_date is http_date
     for when in (0.0, 59.9, 1e9, 1e9 + 0.5, 1e9 + 1, 0.0):
-        assert util.http_date(when) == formatdate(int(when), usegmt=True)
+        assert http_date(when) == formatdate(int(when), usegmt=True)
     now = time.time()
-    assert now - 1 <= parsedate_to_datetime(util.http_date()).timestamp() <= now + 1
+    assert now - 1 <= parsedate_to_datetime(http_date()).timestamp() <= now + 1
 
 
 def test_only_the_workers_load_gevent(serve: Serve) -> None:

@@ -213,6 +213,8 @@ def test_a_system_note_joins_the_user_message_before_it() -> None:
     assert messages(("user", "Hello"), ("system", [])) == [Message("user", "Hello")]
     roles = [m.role for m in messages(("user", "?"), ("assistant", "!"), ("system", "Be kind."))]
     assert roles == ["user", "assistant", "system"]
+    (several,) = messages(("user", "Hello"), ("system", "Be"), ("user", []), ("system", "kind."))
+    assert several.content == "Hello\n\n<system-reminder>\nBe\n\nkind.\n</system-reminder>"
 
 
 def test_own_tools() -> None:

@@ -181,10 +181,7 @@ class Plain(_Recorded, HTTPConnection):  # type: ignore[misc]  # request() takes
 
 
 class Secure(_Recorded, HTTPSConnection):  # type: ignore[misc]
-    def connect(self) -> None:
-        super().connect()
-        # an end without close_notify may be anybody's doing: it must not look like an end
-        self.sock.suppress_ragged_eofs = False
+    pass
 
 
 class _HTTPPool(HTTPConnectionPool):

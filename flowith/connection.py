@@ -21,9 +21,11 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ProtocolError
+from urllib3.util.ssltransport import SSLTransport
 
 from flowith.encoding import to_reader
 from flowith.http_answer import HttpAnswer
+from flowith.tls import TlsSocket
 
 ESTABLISHED = 1  # the TCP state
 BLOCK = 65_536  # bytes
@@ -170,6 +172,8 @@ class _Recorded:
 def _is_quiet(sock: Any) -> bool:
     """Whether a kept connection is open and has said nothing unasked: two system calls, where
     urllib3's poll goes through gevent's loop (30 us, measured)."""
+    if isinstance(sock, TlsSocket) and not sock.is_quiet():
+        return False
     if not hasattr(socket, "TCP_INFO"):
         return not urllib3.util.wait_for_read(sock, timeout=0.0)
     waiting = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0" * 4), sys.byteorder)
@@ -180,7 +184,15 @@ class Plain(_Recorded, HTTPConnection):  # type: ignore[misc]  # request() takes
     pass
 
 
-class Secure(_Recorded, HTTPSConnection):  # type: ignore[misc]
+class _OverTls(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        inner = self.sock
+        if isinstance(inner, SSLTransport):  # urllib3's own, within the TLS of a proxy
+            self.sock = TlsSocket(inner.socket, inner.sslobj, inner.incoming, inner.outgoing)
+
+
+class Secure(_Recorded, _OverTls):  # type: ignore[misc]
     pass
 
 

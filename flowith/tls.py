@@ -11,66 +11,100 @@ import ssl
 from contextlib import suppress
 from typing import Any
 
-MOST = 65_536  # bytes taken off the socket, or encrypted, at a time; no record is longer
+RECORD = 16_384  # bytes of plain text, the most that a record holds (RFC 8446, 5.1)
 
 
 class TlsSocket:
-    """A client's end of a TLS connection over a connected socket; urllib3 and `HttpAnswer` use no
-    more of a socket than this.
+    """A client's end of a TLS connection over a connected socket, after its handshake; urllib3 and
+    `HttpAnswer` use no more of a socket than this.
 
-    Raises ssl.SSLError: at once where the handshake fails, later where a record is broken or the
-    connection ends without the other side's word (close_notify).
+    Reads and writes raise ssl.SSLError where a record is broken, or where the connection ends
+    without the other side's word (close_notify): that may be anybody's doing.
     """
 
     def __init__(
-        self, sock: socket.socket, context: ssl.SSLContext, server_hostname: str | None
+        self,
+        sock: socket.socket,
+        tls: ssl.SSLObject,
+        arrived: ssl.MemoryBIO,
+        to_send: ssl.MemoryBIO,
     ) -> None:
-        self._socket = sock
-        self._arrived, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._arrived, self._to_send, server_hostname=server_hostname)
-        self._shake_hands()
+        self._socket, self._tls = sock, tls
+        self._arrived, self._to_send = arrived, to_send
+        self._between_records = True
+        self._ended = False  # by close_notify
+        self._wrong: OSError | None = None  # what a read has come upon behind its records
 
-    def _shake_hands(self) -> None:
+    @classmethod
+    def shake_hands(
+        cls, sock: socket.socket, context: ssl.SSLContext, server_hostname: str | None
+    ) -> "TlsSocket":
+        """Begin TLS on a connection. Raises ssl.SSLError, one for a certificate that is refused
+        among others, and OSError."""
+        arrived, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(arrived, to_send, server_hostname=server_hostname)
+        made = cls(sock, tls, arrived, to_send)
         while True:
             try:
-                self._tls.do_handshake()
+                tls.do_handshake()
             except ssl.SSLWantReadError:
-                self._send()
-                self._receive(MOST)
+                made._send()
+                made._receive(RECORD)
             except ssl.SSLError:
                 with suppress(OSError):
-                    self._send()  # tells the other side what is wrong
+                    made._send()  # tells the other side what is wrong
                 raise
             else:
-                self._send()
-                return
+                made._send()
+                return made
 
     def recv(self, size: int) -> bytes:
         """What has arrived, decrypted: all records that `size` bytes off the socket hold. Waits
         for the first byte; b"" is the proper end."""
         records: list[bytes] = []
-        while not records:
+        while not records and not self._ended:
+            if self._wrong is not None:
+                raise self._wrong
             if not self._arrived.pending:
                 self._receive(size)
-            try:
-                while record := self._tls.read(MOST):
-                    records.append(record)
-                    if not self._arrived.pending:
-                        break
-                else:
-                    break  # close_notify
-            except ssl.SSLWantReadError:
-                self._send()  # the other side may have asked for new keys
-            except ssl.SSLError:
-                if not records:
-                    raise  # else the next read comes upon it again
+            self._decrypt(records)
+            if self._to_send.pending:
+                self._reply()
         return records[0] if len(records) == 1 else b"".join(records)
+
+    def _decrypt(self, records: list[bytes]) -> None:
+        """Move all that has arrived into `records`."""
+        self._between_records = False
+        read, arrived = self._tls.read, self._arrived
+        try:
+            while record := read(RECORD):
+                records.append(record)
+                if not arrived.pending:
+                    self._between_records = True
+                    return
+            self._ended = True
+        except ssl.SSLWantReadError:
+            pass  # the rest of a record has yet to come, or what came held no data
+        except ssl.SSLError as wrong:
+            self._wrong = wrong.with_traceback(None)  # which leads back here: a circle
+
+    def _reply(self) -> None:
+        """Send what a read gave rise to: new keys that the other side asked for, or word of what
+        is wrong with its record. A failure must not cost the records that are there."""
+        try:
+            self._send()
+        except OSError as wrong:
+            self._wrong = self._wrong or wrong.with_traceback(None)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has been taken off the socket that no read has given yet."""
+        return self._between_records and not self._ended and self._wrong is None
 
     def sendall(self, data: bytes) -> None:
         """Encrypt and send, in parts: a long request must not be held twice."""
         with memoryview(data) as whole:
-            for start in range(0, len(whole), MOST):
-                self._tls.write(whole[start : start + MOST])
+            for start in range(0, len(whole), RECORD):
+                self._tls.write(whole[start : start + RECORD])
                 self._send()
 
     def _send(self) -> None:
@@ -84,19 +118,29 @@ class TlsSocket:
             self._arrived.write_eof()
 
     def getpeercert(self, binary_form: bool = False) -> Any:
+        """As ssl.SSLSocket's."""
         return self._tls.getpeercert(binary_form)
 
+    def getsockopt(self, *which: int) -> Any:
+        """As socket.socket's."""
+        return self._socket.getsockopt(*which)
+
     def fileno(self) -> int:
+        """As socket.socket's."""
         return self._socket.fileno()
 
     def settimeout(self, seconds: float | None) -> None:
+        """As socket.socket's."""
         self._socket.settimeout(seconds)
 
     def gettimeout(self) -> float | None:
+        """As socket.socket's."""
         return self._socket.gettimeout()
 
     def shutdown(self, how: int) -> None:
+        """As socket.socket's, without a word to the other side."""
         self._socket.shutdown(how)
 
     def close(self) -> None:
+        """As socket.socket's, without a word to the other side."""
         self._socket.close()

@@ -179,11 +179,13 @@ def _share_context(pool: Any) -> None:
     pool.ca_certs = pool.ca_cert_dir = None
 
     def wrap(sock: Any, server_hostname: str | None = None) -> TlsSocket:
-        return TlsSocket(sock, context, server_hostname)
+        return TlsSocket.shake_hands(sock, context, server_hostname)
 
     # urllib3 has the context make the TLS socket of a connection; it offers no other way in
     context.wrap_socket = wrap  # type: ignore[method-assign, assignment]
     pool.conn_kw["ssl_context"] = context
+    if proxy := pool.conn_kw.get("proxy_config"):  # which may be spoken to over TLS itself
+        pool.conn_kw["proxy_config"] = proxy._replace(ssl_context=context)
 
 
 def _was_dropped(wrong: BaseException, exchange: Exchange) -> bool:

@@ -21,11 +21,10 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ProtocolError
-from urllib3.util.ssltransport import SSLTransport
 
 from flowith.encoding import to_reader
 from flowith.http_answer import HttpAnswer
-from flowith.tls import TlsSocket
+from flowith.tls import TlsSocket, take_over
 
 ESTABLISHED = 1  # the TCP state
 BLOCK = 65_536  # bytes
@@ -187,9 +186,7 @@ class Plain(_Recorded, HTTPConnection):  # type: ignore[misc]  # request() takes
 class _OverTls(HTTPSConnection):
     def connect(self) -> None:
         super().connect()
-        inner = self.sock
-        if isinstance(inner, SSLTransport):  # urllib3's own, within the TLS of a proxy
-            self.sock = TlsSocket(inner.socket, inner.sslobj, inner.incoming, inner.outgoing)
+        self.sock = take_over(self.sock)  # type: ignore[arg-type]  # see _share_context
 
 
 class Secure(_Recorded, _OverTls):  # type: ignore[misc]

@@ -6,57 +6,48 @@ decrypted at once: fifty that wait cost 1.1 us each in place of 3.1 (docs/perfor
 nothing of HTTP.
 """
 
-import socket
 import ssl
-from contextlib import suppress
 from typing import Any
+
+from urllib3.util.ssltransport import SSLTransport
 
 RECORD = 16_384  # bytes of plain text, the most that a record holds (RFC 8446, 5.1)
 
 
+def decrypt_in_memory(context: ssl.SSLContext) -> None:
+    """Have urllib3 shake hands with `SSLTransport` where it uses this context, as it does for TLS
+    within TLS: it asks the context for the TLS socket, and offers no other way in."""
+
+    def wrap(sock: Any, server_hostname: str | None = None) -> SSLTransport:
+        return SSLTransport(sock, context, server_hostname)
+
+    context.wrap_socket = wrap  # type: ignore[method-assign, assignment]
+
+
+def take_over(transport: SSLTransport) -> "TlsSocket":
+    """The same connection from here on, for `SSLTransport` reads one record at a time."""
+    below: Any = transport.socket
+    if isinstance(below, SSLTransport):  # a proxy is spoken to over TLS as well
+        below = take_over(below)
+    return TlsSocket(below, transport.sslobj, transport.incoming, transport.outgoing)
+
+
 class TlsSocket:
-    """A client's end of a TLS connection over a connected socket, after its handshake; urllib3 and
-    `HttpAnswer` use no more of a socket than this.
+    """A client's end of a TLS connection after its handshake, over a connected socket or another
+    TLS; urllib3 and `HttpAnswer` use no more of a socket than this.
 
     Reads and writes raise ssl.SSLError where a record is broken, or where the connection ends
     without the other side's word (close_notify): that may be anybody's doing.
     """
 
     def __init__(
-        self,
-        sock: socket.socket,
-        tls: ssl.SSLObject,
-        arrived: ssl.MemoryBIO,
-        to_send: ssl.MemoryBIO,
+        self, sock: Any, tls: ssl.SSLObject, arrived: ssl.MemoryBIO, to_send: ssl.MemoryBIO
     ) -> None:
         self._socket, self._tls = sock, tls
         self._arrived, self._to_send = arrived, to_send
         self._between_records = True
         self._ended = False  # by close_notify
         self._wrong: OSError | None = None  # what a read has come upon behind its records
-
-    @classmethod
-    def shake_hands(
-        cls, sock: socket.socket, context: ssl.SSLContext, server_hostname: str | None
-    ) -> "TlsSocket":
-        """Begin TLS on a connection. Raises ssl.SSLError, one for a certificate that is refused
-        among others, and OSError."""
-        arrived, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = context.wrap_bio(arrived, to_send, server_hostname=server_hostname)
-        made = cls(sock, tls, arrived, to_send)
-        while True:
-            try:
-                tls.do_handshake()
-            except ssl.SSLWantReadError:
-                made._send()
-                made._receive(RECORD)
-            except ssl.SSLError:
-                with suppress(OSError):
-                    made._send()  # tells the other side what is wrong
-                raise
-            else:
-                made._send()
-                return made
 
     def recv(self, size: int) -> bytes:
         """What has arrived, decrypted: all records that `size` bytes off the socket hold. Waits
@@ -117,25 +108,18 @@ class TlsSocket:
         else:
             self._arrived.write_eof()
 
-    def getpeercert(self, binary_form: bool = False) -> Any:
-        """As ssl.SSLSocket's."""
-        return self._tls.getpeercert(binary_form)
-
     def getsockopt(self, *which: int) -> Any:
         """As socket.socket's."""
         return self._socket.getsockopt(*which)
 
     def fileno(self) -> int:
         """As socket.socket's."""
-        return self._socket.fileno()
+        number: int = self._socket.fileno()
+        return number
 
     def settimeout(self, seconds: float | None) -> None:
         """As socket.socket's."""
         self._socket.settimeout(seconds)
-
-    def gettimeout(self) -> float | None:
-        """As socket.socket's."""
-        return self._socket.gettimeout()
 
     def shutdown(self, how: int) -> None:
         """As socket.socket's, without a word to the other side."""

@@ -24,7 +24,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from errors import DOCTOR, UpstreamCut, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from flowith.connection import POOLS, Exchange, current
 from flowith.encoding import UnknownEncoding
-from flowith.tls import TlsSocket
+from flowith.tls import decrypt_in_memory
 
 FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 ERROR_BODY = 65_536  # bytes read of an error's body
@@ -177,12 +177,7 @@ def _share_context(pool: Any) -> None:
     if pool.ca_certs or pool.ca_cert_dir:
         context.load_verify_locations(pool.ca_certs, pool.ca_cert_dir)
     pool.ca_certs = pool.ca_cert_dir = None
-
-    def wrap(sock: Any, server_hostname: str | None = None) -> TlsSocket:
-        return TlsSocket.shake_hands(sock, context, server_hostname)
-
-    # urllib3 has the context make the TLS socket of a connection; it offers no other way in
-    context.wrap_socket = wrap  # type: ignore[method-assign, assignment]
+    decrypt_in_memory(context)
     pool.conn_kw["ssl_context"] = context
     if proxy := pool.conn_kw.get("proxy_config"):  # which may be spoken to over TLS itself
         pool.conn_kw["proxy_config"] = proxy._replace(ssl_context=context)

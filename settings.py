@@ -29,6 +29,12 @@ QUERY = re.compile(r"\?.+", re.DOTALL)
 LONG_PART = re.compile("(?<=[^/]/)[^/?]{20,}")
 READ_BY_REQUESTS = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
 READ_BY_REQUESTS |= {"requests_ca_bundle", "curl_ca_bundle"}
+AROUND_A_NAME = (  # what clients and other services put around a model's name
+    re.compile("(?!)"),  # nothing
+    re.compile("^(?:flowith|openai|anthropic|google|deepseek)/"),
+    re.compile(r"\[1m\]$"),  # Claude Code's mark for a long context
+    re.compile(r"[-@](?:20\d\d-?[01]\d-?[0-3]\d|latest)$"),  # the date of a snapshot
+)
 ROW_FIELDS = {
     "model": str, "api": str, "fallbacks": list, "kb_list": list, "context": int, "output": int,
     "name": str, "description": str, "native_tools": bool, "system_role": bool, "images": bool,
@@ -48,8 +54,8 @@ class Model:
 
     `id` is what callers ask for, `upstream` Flowith's ids in the order they are tried. `api`,
     `context` and `output` (most tokens in all, and of an answer) are None when the row does not
-    say. `system_role` and `images` tell whether
-    the model takes them, `native_tools` whether Flowith passes tools to it.
+    say. `system_role` and `images` tell whether the model takes them, `native_tools` whether
+    Flowith passes tools to it.
     """
 
     id: str
@@ -179,6 +185,7 @@ class Settings:
     log_level: str = _choice("info", ("debug", "info", "warning", "error"))
     log_format: str = _choice("text", ("text", "json"))
     models: Mapping[str, Model] = field(default_factory=dict, repr=False)
+    default_model: str = ""  # of a request that names none, where its address does
     on_space: bool = False  # Hugging Face sets SPACE_ID in every Space; not for people to set
 
     @classmethod
@@ -231,18 +238,30 @@ class Settings:
         """Whether `make run` has put the bundled stand-in in Flowith's place."""
         return self.flowith_auth_token == (DEMO_TOKEN,)
 
+    @property
+    def listed(self) -> list[Model]:
+        """The models that have names; `"claude-*"` and `"*"` stand for names that are not told."""
+        return [model for name, model in self.models.items() if not name.endswith("*")]
+
     def find_model(self, asked: str) -> Model | None:
-        """The row for what a caller asks for; `flowith/` in front of an id is ignored.
+        """The row for what a caller asks for, by its name in any case and as other services write
+        it; else that of the longest pattern it fits.
 
         A row `"*": "*"` passes unknown ids on to Flowith as they are.
         """
-        for name in (asked, asked.removeprefix("flowith/")):
-            if row := self.models.get(name):
+        named = {model.id.lower(): model for model in self.listed}
+        name = asked
+        for addition in AROUND_A_NAME:
+            name = addition.sub("", name)
+            if row := self.models.get(name) or named.get(name.lower()):
                 return row
-        if (every := self.models.get("*")) and asked:
-            given = tuple(asked if one == "*" else one for one in every.upstream)
-            return replace(every, id=asked, upstream=given)
-        return None
+        patterns = {key[:-1].lower(): key for key in self.models if key.endswith("*")}
+        fit = [begin for begin in patterns if asked and name.lower().startswith(begin)]
+        if not fit:
+            return None
+        row = self.models[patterns[max(fit, key=len)]]
+        given = tuple(asked if one == "*" else one for one in row.upstream)
+        return replace(row, id=asked if row.id == "*" else row.id, upstream=given)
 
 
 def mask(secret: str) -> str:
@@ -298,6 +317,8 @@ def _to_model(where: str, name: str, row: Any) -> Model:
             raise SettingsError(f"{where}: {key!r} must be a {kind.__name__}")
     if not name or "model" not in row:
         raise SettingsError(f"{where} needs a name and a 'model'")
+    if "*" in name[:-1]:
+        raise SettingsError(f"{where}: '*' may only be the last character of a name")
     if row.get("api", "web") not in APIS:
         raise SettingsError(f"{where}: 'api' must be one of {', '.join(APIS)}")
     if row.get("native_tools") and row.get("api") != "llm":

@@ -11,7 +11,7 @@ from typing import Any
 from chat_request import Message
 from errors import InvalidRequest
 from events import ToolCall
-from formats.content import to_image
+from formats.attachments import image_from_source
 from formats.fields import bad_value, expect, missing, one_of, require
 
 ROLES = ("user", "assistant", "system")
@@ -55,18 +55,24 @@ def to_messages(given: Any) -> list[Message]:
         raise InvalidRequest(wanted, param="messages", code="empty_array")
     messages: list[Message] = []
     tools: dict[str, str] = {}
+    notes: list[str] = []
     for i, message in enumerate(given):
         where = f"messages.{i}"
         role = require(f"{where}.role", expect(where, message, dict).get("role"), str)
         one_of(f"{where}.role", role, ROLES)
         blocks = _to_blocks(f"{where}.content", message.get("content"))
         match role:
-            case "user":
-                messages += _to_user(blocks, where, tools)
-            case "assistant":
-                messages += _to_assistant(blocks, where, tools)
             case "system":
-                _add_system(messages, blocks, where)
+                notes += _to_notes(blocks, where)
+                continue
+            case "user":
+                told = _to_user(blocks, where, tools)
+            case _:
+                told = _to_assistant(blocks, where, tools)
+        if told:
+            _add_notes(messages, notes)
+            messages += told
+    _add_notes(messages, notes)
     if not messages:
         raise bad_value("messages", "there is no content in them", "empty_array")
     return messages
@@ -130,21 +136,27 @@ def _to_call(block: dict[str, Any], where: str) -> ToolCall:
     return ToolCall(call_id, name, json.dumps(given, ensure_ascii=False))
 
 
-def _add_system(messages: list[Message], blocks: list[dict[str, Any]], where: str) -> None:
-    """Add what the caller's program notes in mid-conversation.
-
-    It joins the user message before it: as a user message of its own it would be what the model
-    answers, and many models take no system message behind the first.
-    """
-    parts = []
+def _to_notes(blocks: list[dict[str, Any]], where: str) -> list[str]:
+    """What the caller's program notes in mid-conversation."""
+    parts: list[Part] = []
     for j, block in enumerate(blocks):
         parts += _to_parts(block, f"{where}.content.{j}")
-    text = _text(parts)
-    if not text:
+    return [text] if (text := _text(parts)) else []
+
+
+def _add_notes(messages: list[Message], notes: list[str]) -> None:
+    """Put the notes that wait behind the messages so far.
+
+    They join a user message: as one of its own they would be what the model answers, and many
+    models take no system message behind the first.
+    """
+    if not notes:
         return
+    text = "\n\n".join(notes)
+    notes.clear()
     last = messages[-1] if messages else None
     if last is None or last.role != "user":
-        messages.append(Message("system", text, where=where))
+        messages.append(Message("system", text))
         return
     note = f"<system-reminder>\n{text}\n</system-reminder>"
     if isinstance(last.content, str):
@@ -180,17 +192,11 @@ def _as_text(text: str) -> list[Part]:
 
 
 def _to_image(block: dict[str, Any], where: str) -> Part:
-    where = f"{where}.source"
-    source = require(where, block.get("source"), dict)
-    one_of(f"{where}.type", source.get("type"), ("base64", "url"))
-    if source["type"] == "url":
-        url = require(f"{where}.url", source.get("url"), str)
-        if not url.lower().startswith("https:"):
-            raise bad_value(f"{where}.url", "expected an https: URL", "invalid_image_url")
-        return to_image(f"{where}.url", url)
-    media_type = require(f"{where}.media_type", source.get("media_type"), str)
-    data = require(f"{where}.data", source.get("data"), str)
-    return to_image(f"{where}.data", f"data:{media_type};base64,{data}")
+    source = require(f"{where}.source", block.get("source"), dict)
+    url = source.get("url")
+    if isinstance(url, str) and not url.lower().startswith("https:"):
+        raise bad_value(f"{where}.source.url", "expected an https: URL", "invalid_image_url")
+    return image_from_source(f"{where}.source", source)
 
 
 def _to_document(block: dict[str, Any], where: str, *, images_too: bool) -> list[Part]:

@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 from chat_request import Choice, Tool, ToolUse
 from formats.fields import bad_value, check_schema, expect, missing, parse_name, require
+from formats.tools import check_count
+from jsontools.budget import Budget
 
 NAME_CHARS = 128
 WEB_TOOLS = ("web_search_", "web_fetch_")
-TOOLSETS = {
-    "computer_toolset_": "computer_20251124",
-    "browser_toolset_": "computer_20251124",
-}
+TOOLSETS = ("computer_toolset_", "browser_toolset_")  # many tools under one type
 TEXT = {"type": "string"}
 NUMBER = {"type": "integer"}
 POINT = {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2}
@@ -31,15 +30,17 @@ class Offer(NamedTuple):
     ignored: tuple[str, ...]
 
 
-def parse_tools(body: dict[str, Any]) -> Offer:
-    """Read `tools` and `tool_choice`. Raises InvalidRequest."""
+def parse_tools(body: dict[str, Any], budget: Budget) -> Offer:
+    """Read `tools` and `tool_choice`; `budget` is the request's, for the schemas. Raises
+    InvalidRequest."""
     given = body.get("tools")
     given = expect("tools", [] if given is None else given, list, "an array of objects")
+    check_count("tools", len(given))
     tools: list[Tool] = []
     served: list[str] = []
     kinds: list[str] = []
     for i, item in enumerate(given):
-        tool = _parse_tool(item, f"tools.{i}")
+        tool = _parse_tool(item, f"tools.{i}", budget)
         if tool is None:
             served.append(str(item.get("name")))
             kinds.append(str(item["type"]))
@@ -54,49 +55,48 @@ def parse_tools(body: dict[str, Any]) -> Offer:
     )
 
 
-def _parse_tool(item: Any, param: str) -> Tool | None:
+def _parse_tool(item: Any, param: str, budget: Budget) -> Tool | None:
     """One tool; None for one that runs on Anthropic's servers."""
     kind = expect(param, item, dict).get("type") or "custom"
     expect(f"{param}.type", kind, str)
-    for toolset, older in TOOLSETS.items():
-        if kind.startswith(toolset):
-            wanted = f"toolsets are not available here, use {older!r}"
-            raise bad_value(f"{param}.type", wanted, "unsupported_value")
+    if kind.startswith(TOOLSETS):
+        wanted = "toolsets are not available here, use 'computer_20251124'"
+        raise bad_value(f"{param}.type", wanted, "unsupported_value")
     if kind == "custom" or "input_schema" in item:
-        return _parse_custom(item, param)
+        return _parse_custom(item, param, budget)
     family = next((family for family in KNOWN if kind.startswith(family)), None)
     return _known(family, kind, item, param) if family else None
 
 
-def _parse_custom(item: dict[str, Any], param: str) -> Tool:
+def _parse_custom(item: dict[str, Any], param: str, budget: Budget) -> Tool:
     name = parse_name(f"{param}.name", item.get("name"), longest=NAME_CHARS)
     description, strict = item.get("description") or "", bool(item.get("strict"))
     expect(f"{param}.description", description, str)
     schema = require(f"{param}.input_schema", item.get("input_schema"), dict)
     if strict:
-        check_schema(schema, f"{param}.input_schema", f"the tool '{name}'")
+        check_schema(schema, f"{param}.input_schema", f"the tool '{name}'", budget)
     return Tool(name, description, schema, strict)
 
 
 def _known(family: str, kind: str, item: dict[str, Any], param: str) -> Tool:
     """A tool that the caller runs and whose schema the request does not hold."""
     version = kind.removeprefix(family)
-    description, properties, required = KNOWN[family]
-    name = {
-        "bash_": "bash",
-        "memory_": "memory",
-        "computer_": "computer",
-        "text_editor_": "str_replace_based_edit_tool",
-    }[family]
-    name = parse_name(f"{param}.name", item.get("name") or name, longest=NAME_CHARS)
+    usual, description, properties, required = KNOWN[family]
+    name = parse_name(f"{param}.name", item.get("name") or usual, longest=NAME_CHARS)
     if family == "text_editor_" and version <= OLD_EDITOR:
         properties = OLD_EDITS
     elif family == "computer_":
-        size = f"{item.get('display_width_px')} by {item.get('display_height_px')}"
-        description = f"{description} The screen has {size} pixels."
+        description += _screen_size(item)
         properties = {"action": _one_of(*_actions(version)), **properties}
     schema = {"type": "object", "properties": properties, "required": required}
     return Tool(name, description, schema)
+
+
+def _screen_size(item: dict[str, Any]) -> str:
+    width, height = item.get("display_width_px"), item.get("display_height_px")
+    if not (isinstance(width, int) and isinstance(height, int)):
+        return ""
+    return f" The screen is {width} by {height} pixels."
 
 
 def _actions(version: str) -> list[str]:
@@ -184,14 +184,30 @@ SCREEN: dict[str, Any] = {
     "region": {"type": "array", "items": NUMBER, "minItems": 4, "maxItems": 4,
                "description": "For zoom: x and y of the upper left and of the lower right."},
 }  # fmt: skip
-# What stands before the date in the type: description, properties, required ones.
-KNOWN: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+# What stands before the date in the type: usual name, description, properties, required ones.
+KNOWN: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
     "bash_": (
+        "bash",
         "Run a command in a bash shell that stays open from call to call.",
         {"command": TEXT, "restart": {"type": "boolean", "description": "Start a new shell."}},
         [],
     ),
-    "text_editor_": ("View, create and edit text files.", EDITS, ["command", "path"]),
-    "memory_": ("Keep notes as files that outlive the conversation.", MEMORY, ["command"]),
-    "computer_": ("See and use a computer's screen, mouse and keyboard.", SCREEN, ["action"]),
+    "text_editor_": (
+        "str_replace_based_edit_tool",
+        "View, create and edit text files.",
+        EDITS,
+        ["command", "path"],
+    ),
+    "memory_": (
+        "memory",
+        "Keep notes as files that outlive the conversation.",
+        MEMORY,
+        ["command"],
+    ),
+    "computer_": (
+        "computer",
+        "See and use a computer's screen, mouse and keyboard.",
+        SCREEN,
+        ["action"],
+    ),
 }

@@ -105,7 +105,7 @@ class Call:
             raise CallerLeft
         answer = self.flowith.open(prompt, model, self.record.id)
         answer.caller_left = self.caller.left
-        answer.total_by = self._total_by
+        answer.deadlines.total_by = self._total_by
         self._answers.append(answer)
         return answer
 

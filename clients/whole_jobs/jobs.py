@@ -1,4 +1,4 @@
-"""Real agents do whole jobs through the service: `python clients/agents/jobs.py [NAME ...]`.
+"""Real agents do whole jobs through the service: `python clients/whole_jobs/jobs.py [NAME ...]`.
 
 Installs them from npm and PyPI beside this file (once). Each agent gets a service, a home and a
 folder of its own, and Flowith's stand-in plays the model: it reads a file, edits it, runs a
@@ -22,10 +22,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(HERE.parent)]
 
-from agents_known import AGENTS, ANSWER, Agent  # noqa: E402
 from conftest import KEY, WEB_TOKEN, Server  # noqa: E402
 from drive import report  # noqa: E402
 from fake_flowith import CUT, HANG, FakeFlowith, Reply, Seen, error, web  # noqa: E402
+from known_agents import AGENTS, ANSWER, Agent  # noqa: E402
 
 BEFORE = "# Greeting\n\nHello wrold, this is <b>it</b>.\n\n"
 AFTER = BEFORE.replace("wrold", "world")

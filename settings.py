@@ -24,6 +24,9 @@ DEFAULT_KEY = "123456"
 DEMO_TOKEN = "demo"  # what `make run` sets when it starts the bundled stand-in
 NO_TOKEN = "No Flowith token is set: put FLOWITH_AUTH_TOKEN into .env or the secrets."
 PLACEHOLDERS = {"your_actual_token_here", "changeme", "your_token_here"}
+USER = re.compile("(//)[^/]*@")
+QUERY = re.compile(r"\?.+", re.DOTALL)
+LONG_PART = re.compile("(?<=[^/]/)[^/?]{20,}")
 READ_BY_REQUESTS = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
 READ_BY_REQUESTS |= {"requests_ca_bundle", "curl_ca_bundle"}
 AROUND_A_NAME = (  # what clients and other services put around a model's name
@@ -195,7 +198,7 @@ class Settings:
             try:
                 values[setting.name] = setting.metadata["parse"](text) if text else setting.default
             except ValueError as wrong:
-                shown = "" if setting.metadata["secret"] else f" (it is {text[:60]!r})"
+                shown = "" if setting.metadata["secret"] else f" (it is {mask_url(text)[:60]!r})"
                 mistakes.append(f"{setting.name.upper()} {wrong}{shown}")
         try:
             values["models"] = read_models(Path(values["models_file"]))
@@ -217,6 +220,8 @@ class Settings:
             parts = value if isinstance(value, tuple) else (value,)
             if setting.metadata["secret"]:
                 parts = tuple(mask(part) for part in parts if part)
+            elif setting.name.endswith("_url"):
+                parts = tuple(mask_url(part) for part in parts)
             yield setting.name.upper(), ",".join(str(part) for part in parts)
 
     def warnings(self) -> list[str]:
@@ -262,6 +267,12 @@ class Settings:
 def mask(secret: str) -> str:
     """Enough of a secret to recognise it by, never enough to use it."""
     return f"{secret[:4]}...{secret[-4:]}" if len(secret) >= 20 else "***"
+
+
+def mask_url(url: str) -> str:
+    """A URL without what may be secret in it: user and password, query, long parts of its path."""
+    whole = LONG_PART.sub(lambda found: mask(found[0]), QUERY.sub("?***", url))
+    return USER.sub(r"\1***@", whole)
 
 
 def read_models(path: Path) -> dict[str, Model]:

@@ -148,6 +148,7 @@ class Answer:
             self.flowith.tell_running(self.flowith.running)
         self._end_attempt()
         self.flowith.clock.drop(self)
+        self.interrupt()
         with suppress(ValueError):  # it runs at this moment, in another thread, and will see
             self._generator.close()
 
@@ -258,7 +259,7 @@ class Answer:
 
     def _look(self, now: float) -> None:
         """Whether going on makes sense at all."""
-        if self.caller_left():
+        if self._closed or self.caller_left():
             raise CallerLeft
         if now >= self.deadlines.total_by:
             raise UpstreamTimeout(

@@ -65,7 +65,7 @@ class Channel:
 
     def end(self, wrong: Exception | None = None) -> None:
         """Tell that no more comes, and what went wrong if anything did."""
-        self._wrong = wrong
+        self._wrong = None if self.closed else wrong
         self._over = True
         self.wake()
 

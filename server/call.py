@@ -144,7 +144,10 @@ def merged(answers: Sequence[Iterator[Event]]) -> Iterator[Event]:
         while left:
             index, item = items.get()
             if isinstance(item, BaseException):
-                raise item
+                try:
+                    raise item
+                finally:
+                    del item  # its traceback has this frame: a circle that would keep the prompt
             if item is None:
                 left -= 1
                 continue
@@ -154,3 +157,6 @@ def merged(answers: Sequence[Iterator[Event]]) -> Iterator[Event]:
             yield item
     finally:
         over.set()
+        with suppress(queue.Empty):  # an error that nobody takes would keep its frames, and they it
+            while True:
+                items.get_nowait()

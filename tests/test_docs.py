@@ -248,3 +248,15 @@ def test_the_page_and_the_docs_tell_the_same_settings(api: MakeApi) -> None:
     for title, code in shown:
         told = CLIENTS[anchors.get(title) or anchors[f"OpenAI, {title}"]]
         assert [line for line in html.unescape(code).strip().split("\n") if line not in told] == []
+
+
+def test_the_tests_that_keep_the_promises_are_there() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:\w+/)?test_\w+(?:\.py)?)`", page))
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 20
+    for name in named:
+        if name.endswith(".py"):
+            assert (ROOT / "tests" / name).is_file(), name
+        else:
+            assert f"\ndef {name}(" in code, name

@@ -69,6 +69,15 @@ class AnswerFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """How a picture is wanted: `size` is width and height in pixels, None where any will do;
+    `inline` asks for the file itself besides its address."""
+
+    size: tuple[int, int] | None = None
+    inline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """A checked request; nothing after its format checks it again.
 
@@ -76,7 +85,8 @@ class ChatRequest:
     wants an answer of its own. `options` are sampling parameters that some of Flowith's APIs take,
     `ignored` names what has no effect. `include_usage`: a stream tells the tokens too;
     `early_usage`: it tells those of the prompt before the first word. `echo` is what the format
-    has to say again in its answer, in that API's own form.
+    has to say again in its answer, in that API's own form. `drawing` is there where pictures are
+    all that is asked for.
     """
 
     model: str
@@ -94,6 +104,7 @@ class ChatRequest:
     options: dict[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     echo: dict[str, Any] = field(default_factory=dict)
+    drawing: Drawing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ class Prompt:
     `messages` are `{"role", "content"}` with the roles system, user and assistant; content is text
     or a list of `text` and `image_url` parts. With `tools` (native tools) the assistant's
     `tool_calls` and the role tool appear as well. `options` holds sampling parameters by name.
+    With a `drawing` the answer is a picture of what the last user message says.
     """
 
     messages: list[dict[str, Any]]
@@ -110,3 +122,4 @@ class Prompt:
     online: bool = False
     options: dict[str, Any] | None = None
     tools: dict[str, Any] | None = None
+    drawing: Drawing | None = None

@@ -15,7 +15,8 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
         ├── RateLimited             429 rate_limit_exceeded
         ├── UpstreamNotFound        502 upstream_not_found, the model or the address is gone
         ├── UpstreamRejected        400, Flowith calls the request itself bad
-        │   └── ContextTooLong      400 context_length_exceeded
+        │   ├── ContextTooLong      400 context_length_exceeded
+        │   └── AgainstPolicy       400 content_policy_violation
         ├── UpstreamTimeout         504 timeout
         ├── UpstreamUnreachable     502 upstream_unreachable, no connection was made
         ├── UpstreamCut             502 upstream_cut, the answer broke off
@@ -120,6 +121,9 @@ class UpstreamRejected(UpstreamError, status=400, type="invalid_request_error", 
 
 
 class ContextTooLong(UpstreamRejected, code="context_length_exceeded"): ...
+
+
+class AgainstPolicy(UpstreamRejected, code="content_policy_violation"): ...
 
 
 class UpstreamTimeout(UpstreamError, status=504, code="timeout"): ...

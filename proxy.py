@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, g, request
 
 from flowith.client import Flowith
-from formats import Format, chat, legacy_completions
+from formats import Format, chat, images, legacy_completions
 from formats.model_list import to_listing
 from server.delivery import deliver, find_model, flowith, render_error, settings
 from server.headers import add_headers, to_id
@@ -22,7 +22,7 @@ from server.pages import VERSION, site
 from server.shutdown import Drain
 from settings import Settings
 
-API_PATHS = "chat/completions|completions|models"
+API_PATHS = "chat/completions|completions|models|images/generations|images/edits"
 MISPLACED = re.compile(rf"(?:/(?:v1|api|openai))*/((?:{API_PATHS})(?:/.*)?)$")
 
 api = Blueprint("api", __name__, url_prefix="/v1")
@@ -100,6 +100,18 @@ def chat_completions() -> Response:
 def completions() -> Response:
     """OpenAI's legacy completions."""
     return deliver(legacy_completions)
+
+
+@api.post("/images/generations")
+def image_generations() -> Response:
+    """OpenAI's images, made from words."""
+    return deliver(images.GENERATIONS)
+
+
+@api.post("/images/edits")
+def image_edits() -> Response:
+    """OpenAI's images, made from words and other images."""
+    return deliver(images.EDITS)
 
 
 @api.get("/models")

@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 Api = Literal["web", "llm", "knowledge"]
+Kind = Literal["chat", "image"]
+Shape = Literal["ratio", "pixels", "none"]
+SIZES = ("512", "1k", "2k", "4k")
 APIS: tuple[Api, ...] = get_args(Api)
 REASONING = ("reasoning_content", "reasoning", "think_tags", "hide")
 DEFAULT_KEY = "123456"
@@ -28,6 +31,7 @@ READ_BY_REQUESTS |= {"requests_ca_bundle", "curl_ca_bundle"}
 ROW_FIELDS = {
     "model": str, "api": str, "fallbacks": list, "kb_list": list, "context": int, "output": int,
     "name": str, "description": str, "native_tools": bool, "system_role": bool, "images": bool,
+    "kind": str, "shape": str, "sizes": list,
 }  # fmt: skip
 
 
@@ -46,6 +50,9 @@ class Model:
     `context` and `output` (most tokens in all, and of an answer) are None when the row does not
     say. `system_role` and `images` tell whether
     the model takes them, `native_tools` whether Flowith passes tools to it.
+
+    A model of the `kind` image makes pictures: `shape` is how it is told the shape of one (as a
+    ratio, in pixels, or not at all), `sizes` are the names of the resolutions that it knows.
     """
 
     id: str
@@ -59,6 +66,9 @@ class Model:
     native_tools: bool = False
     system_role: bool = True
     images: bool = True
+    kind: Kind = "chat"
+    shape: Shape = "ratio"
+    sizes: tuple[str, ...] = ()
 
 
 def _list(value: str) -> tuple[str, ...]:
@@ -165,6 +175,7 @@ class Settings:
     connect_timeout: float = _seconds("10", "seconds to reach Flowith")
     first_token_timeout: float = _seconds("150", "seconds until the first token")
     idle_timeout: float = _seconds("120", "seconds between two tokens")
+    image_timeout: float = _seconds("300", "seconds until a picture is made")
     total_timeout: float = _seconds("1800", "seconds for a whole answer")
     retry_attempts: int = _number("4", 1, 50, "calls to Flowith per answer, before its first token")
     retry_seconds: float = _seconds("30", "no new try after so many seconds")
@@ -287,10 +298,17 @@ def _to_model(where: str, name: str, row: Any) -> Model:
         raise SettingsError(f"{where} needs a name and a 'model'")
     if row.get("api", "web") not in APIS:
         raise SettingsError(f"{where}: 'api' must be one of {', '.join(APIS)}")
+    if row.get("kind", "chat") not in get_args(Kind):
+        raise SettingsError(f"{where}: 'kind' must be one of {', '.join(get_args(Kind))}")
+    if row.get("shape", "ratio") not in get_args(Shape):
+        raise SettingsError(f"{where}: 'shape' must be one of {', '.join(get_args(Shape))}")
+    if not set(row.get("sizes", ())) <= set(SIZES):
+        raise SettingsError(f"{where}: 'sizes' may hold {', '.join(SIZES)}")
     if row.get("native_tools") and row.get("api") != "llm":
         raise SettingsError(f'{where}: \'native_tools\' needs "api": "llm", which alone has them')
     upstream = (row.pop("model"), *row.pop("fallbacks", ()))
-    return Model(name, upstream, kb_list=tuple(row.pop("kb_list", ())), **row)
+    lists: dict[str, Any] = {f: tuple(row.pop(f, ())) for f in ("kb_list", "sizes")}
+    return Model(name, upstream, **lists, **row)
 
 
 def given() -> dict[str, str]:

@@ -34,7 +34,7 @@ class Account:
     rests_until: float = 0.0
     probe_at: float = 0.0
     refusal: UpstreamError | None = None
-    bearer: dict[Api, bool] = field(default_factory=dict)
+    bearer: dict[str, bool] = field(default_factory=dict)
     login: Login | None = None
 
     def __post_init__(self) -> None:

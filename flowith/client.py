@@ -28,13 +28,22 @@ from errors import (
     UpstreamNotFound,
     UpstreamTimeout,
 )
-from events import Done, Event, Reasoning, Silence, Text, ToolCall, Working
+from events import Done, Event, Picture, Reasoning, Silence, Text, ToolCall, Working
 from flowith.accounts import Account, Accounts
 from flowith.connection import Exchange
 from flowith.dialects import DIALECTS, Decoder, Dialect, moved
+from flowith.download import Download
+from flowith.file_address import origin_of
+from flowith.image_generation import (
+    FileLines,
+    FileReply,
+    ImageDialect,
+    costs_nothing,
+    image_dialects,
+)
 from flowith.login import Login
 from flowith.reader import Channel, Crew, Reader
-from flowith.refusal import quote, to_refusal
+from flowith.refusal import quote
 from flowith.transport import Transport
 from flowith.uploads import with_addresses
 from settings import Api, Model, Settings
@@ -61,6 +70,7 @@ class Flowith:
         self.crew = Crew()
         self.transport = Transport(settings.connect_timeout, settings.max_streams)
         self.accounts = self._to_accounts()
+        self.image_dialects = image_dialects(settings.flowith_api_url)
         self.running = 0
         self.limit = fitting(settings.max_streams)
         self.drains: Callable[[float], bool] = lambda now: False
@@ -90,21 +100,24 @@ class Flowith:
         self.tell_running(self.running)
         return Answer(self, prompt, model, label)
 
-    def dialect_for(self, model: Model, account: Account) -> Dialect:
+    def dialect_for(self, model: Model, account: Account) -> Dialect | ImageDialect:
         """models.json decides, else `dialect_of` the account."""
-        return DIALECTS[model.api] if model.api else self.dialect_of(account)
+        dialect = DIALECTS[model.api] if model.api else self.dialect_of(account)
+        return self.image_dialects[dialect.name] if model.kind == "image" else dialect
 
     def dialect_of(self, account: Account) -> Dialect:
         """FLOWITH_API decides, else the shape of the token."""
         chosen = self.settings.flowith_api
         return DIALECTS[account.kind if chosen == "auto" else chosen]
 
-    def apis_for(self, model: Model) -> set[Api]:
+    def apis_for(self, model: Model) -> set[str]:
         """The APIs that a call to this model may go to; none without an account."""
         return {self.dialect_for(model, account).name for account in self.accounts.all}
 
-    def url_for(self, dialect: Dialect) -> str:
+    def url_for(self, dialect: Dialect | ImageDialect) -> str:
         """Where a dialect is."""
+        if isinstance(dialect, ImageDialect):
+            return dialect.url
         return moved(dialect.url, self.settings.flowith_api_url)
 
 
@@ -135,15 +148,20 @@ class Answer:
     def __init__(self, flowith: Flowith, prompt: Prompt, model: Model, label: str) -> None:
         self.flowith, self.settings = flowith, flowith.settings
         self.prompt, self.model, self.label = prompt, model, label
-        self.dialect: Dialect | None = None
+        self.dialect: Dialect | ImageDialect | None = None
         self.attempts: list[tuple[str, str]] = []
         self.failures: list[tuple[str, str]] = []
         self.first_event: float | None = None
         self.caller_left: Callable[[], bool] = lambda: False
+        self._draws = model.kind == "image"
+        self._patience = (
+            self.settings.image_timeout if self._draws else self.settings.first_token_timeout
+        )
         self._upstream = model.upstream
         self._held: list[Event] = []
         self._html = self._closed = False
         self._channel: Channel | None = None
+        self._download: Download | None = None
         self._reader: Reader | None = None
         self._generator = self._events()
         started = time.monotonic()
@@ -159,8 +177,9 @@ class Answer:
 
     def interrupt(self) -> None:
         """Make `events` look up at once, because the caller has left. Never blocks."""
-        if self._channel:
-            self._channel.wake()
+        for waits in (self._channel, self._download):
+            if waits:
+                waits.wake()
 
     def close(self) -> None:
         """Stop the upstream call in whatever phase it is; may be called more than once."""
@@ -169,6 +188,8 @@ class Answer:
             self.flowith.running -= 1
             self.flowith.tell_running(self.flowith.running)
         self._end_reader()
+        if self._download:
+            self._download.close()
         self.flowith.clock.drop(self)
         with suppress(ValueError):  # it runs at this moment, in another thread, and will see
             self._generator.close()
@@ -179,6 +200,20 @@ class Answer:
         `Silence` comes first after `hold` seconds without a word, then every `heartbeat` seconds.
         """
         return self._generator
+
+    def fetch(self, picture: Picture) -> Iterator[Event]:
+        """A picture that `events` has given, with its file; signs of life until it is here. Raises
+        as `events` does."""
+        settings = self.settings
+        self._download = Download(
+            picture.url,
+            origin_of(settings.flowith_api_url),
+            self.flowith.agent,
+            settings.heartbeat,
+            self.flowith.clock,
+            lambda: self._look(time.monotonic()),
+        )
+        return self._download.events()
 
     def _events(self) -> Generator[Event]:
         accounts, avoid = self.flowith.accounts, list[Account]()
@@ -225,7 +260,9 @@ class Answer:
                 if bearer is not first:
                     raise
 
-    def _send(self, account: Account, dialect: Dialect, bearer: bool, refused: str) -> Reader:
+    def _send(
+        self, account: Account, dialect: Dialect | ImageDialect, bearer: bool, refused: str
+    ) -> Reader:
         """Start the POST in a reader; `refused` is a token that has to be renewed first."""
         flowith, url, upstream = self.flowith, self.flowith.url_for(dialect), self._upstream
 
@@ -242,15 +279,17 @@ class Answer:
             try:
                 messages = with_addresses(prompt.messages, url, headers, transport, exchange)
             except errors.UpstreamAuth:
-                if dialect.name == "web":
+                if dialect.name.startswith("web"):
                     raise
                 raise errors.UpstreamRejected(NO_STORE, param="messages") from None
             payload = dialect.payload(replace(prompt, messages=messages), self.model, upstream)
+            if isinstance(dialect, ImageDialect):
+                exchange.fresh = True  # on a kept connection that dies a POST is sent again
             response = transport.post(url, headers, to_json(payload), exchange)
             status, encoding = response.status_code, response.headers.get("Content-Encoding", "")
             if not 200 <= status < 300:
                 said = response.raw.read(ERROR_BODY, decode_content=True)
-                raise to_refusal(status, said, response.headers)
+                raise dialect.to_refusal(status, said, response.headers)
             if encoding.lower() not in ("", "identity", "gzip", "deflate"):
                 raise UpstreamError("Flowith encoded its answer in a way nobody asked for.")
             account.bearer[dialect.name] = bearer
@@ -259,13 +298,13 @@ class Answer:
 
         return Reader(send, url, flowith.clock, flowith.crew)
 
-    def _read(self, decoder: Decoder, channel: Channel) -> Iterator[Event]:
+    def _read(self, decoder: Decoder | FileLines | FileReply, channel: Channel) -> Iterator[Event]:
         """The events of one try, up to its `Done`."""
         settings = self.settings
         heard, received = time.monotonic(), 0
         while self._reader:
             begun = self.first_event is not None
-            patience = settings.idle_timeout if begun else settings.first_token_timeout
+            patience = settings.idle_timeout if begun else self._patience
             items = channel.take(min(self._tick_at, heard + patience, self._total_by))
             now = time.monotonic()
             self._look(now)
@@ -342,6 +381,8 @@ class Answer:
         """Seconds until the next try, None when there is to be none."""
         tries = len(avoid)
         begun = self.first_event is not None
+        if self._draws and not costs_nothing(refusal):
+            return None
         if begun or not refusal.retryable or tries >= self.settings.retry_attempts:
             return None
         if isinstance(refusal, MOVE_ON):
@@ -374,7 +415,7 @@ _GOES_ON = object()
 def _says_something(event: Event) -> bool:
     if isinstance(event, (Text, Reasoning)):
         return not event.text.isspace()
-    return isinstance(event, ToolCall)
+    return isinstance(event, (ToolCall, Picture))
 
 
 def _texts(content: Any) -> Iterator[str]:

@@ -261,6 +261,10 @@ class Dialect:
     bearer: bool = True
     takes_system: bool = True
 
+    def to_refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamError:
+        """The error for a status that is none of success."""
+        return to_refusal(status, body, headers)
+
     def payload(self, prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
         """The JSON body for `upstream`, the model ids still to be tried, best first."""
         messages = prompt.messages

@@ -8,7 +8,8 @@ NEIGHBOURS: dict[str, str] = {
     "responses": f"The Responses API is not available: {CHAT}"
     " (in the AI SDK: provider.chat(model); in Open WebUI: the Chat Completions API type)",
     "embeddings": "Embeddings are not available: choose another provider or a local model for them",
-    "images": f"Image generation is not available: {CHAT}; images as input work there",
+    "images": "Pictures are made by POST /v1/images/generations and changed by POST"
+    " /v1/images/edits with a prompt; variations without one are not available",
     "audio": "Speech and transcription are not available: choose another provider for them",
     "moderations": f"Moderation is not available: {CHAT}",
     "files": "Files cannot be stored: send images and text files inside the chat messages",

@@ -23,7 +23,12 @@ from server.log import Record
 from server.pages import VERSION
 from settings import Settings
 
-COUNTED = ("/v1/chat/completions", "/v1/completions")
+COUNTED = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/images/generations",
+    "/v1/images/edits",
+)
 OTHER = "other"  # a caller may ask for any model; only those of models.json become labels
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)  # seconds
 HOSTS = ("localhost", "127.0.0.1", "::1")

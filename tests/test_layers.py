@@ -31,8 +31,13 @@ ALLOWED: dict[str, set[str]] = {
     "gunicorn.conf": {"server", "settings"},
 }
 # Within `formats`: what several of them share; besides it a format knows itself and its pair.
-SHARED = {"content", "fields", "response_format", "sse", "tools"}
-PAIRS = {"chat": {"chat_answer"}, "legacy_completions": {"chat", "chat_answer"}}
+SHARED = {"content", "fields", "multipart", "response_format", "sse", "tools"}
+PAIRS = {
+    "chat": {"chat_answer"},
+    "legacy_completions": {"chat", "chat_answer"},
+    "images": {"chat_answer", "images_answer"},
+    "images_answer": {"chat_answer"},
+}
 NOT_WEB = ("chat_request", "events", "errors", "jsontools", "formats", "bridge", "translate")
 MODULES = sorted(
     path for place in (".", *PACKAGES) for path in (ROOT / place).glob("*.py") if path.is_file()

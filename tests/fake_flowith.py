@@ -289,7 +289,12 @@ MODELS: dict[str, dict[str, Any]] = {
     "deepseek-chat": {"title": "DeepSeek Chat"},
     "deepseek-reasoner": {"title": "DeepSeek Reasoner"},
     "claude-fable-5": {"title": "Claude Fable 5", "tier": "max"},
-    "gpt-image-2": {"title": "GPT Image 2", "media": ["image"], "tier": "pro"},
+    "gpt-image-2": {
+        "title": "GPT Image 2",
+        "media": ["image"],
+        "tier": "pro",
+        "supportedAspectRatios": ["auto", "1024x1024", "3840x2160"],
+    },
     "veo-3": {"title": "Veo 3", "media": ["video"], "tier": "pro"},
 }
 ANSWER = (

@@ -123,7 +123,7 @@ class Download:
         self._until = float("inf")
         self._closed = False
         self._woken = threading.Event()
-        self._outcome: Picture | UpstreamError | None = None
+        self._outcome: Picture | Exception | None = None
 
     def events(self) -> Iterator[Event]:
         """`Silence` while it lasts, then the `Picture`. Raises UpstreamError, and what `look`
@@ -169,10 +169,8 @@ class Download:
         try:
             with SLOTS:
                 self._outcome = self._fetch()
-        except UpstreamError as wrong:
+        except Exception as wrong:  # noqa: BLE001 - raised again by the consumer, whose it is
             self._outcome = wrong
-        except Exception:  # noqa: BLE001 - a bug must not leave the caller waiting
-            self._outcome = UpstreamError("The picture was made, but fetching it failed.")
         finally:
             self._woken.set()
 
@@ -200,7 +198,7 @@ class Download:
     def _try(self) -> Picture:
         """Raises UpstreamError, and what FOREIGN holds."""
         place = to_place(self._url, self._origin)
-        connection = self._reach(place)
+        connection, response = self._reach(place), None
         try:
             headers = {"Host": place.name, "Accept-Encoding": "identity", "Connection": "close"}
             headers |= {"User-Agent": self._agent, "Accept": "image/*"}
@@ -210,6 +208,8 @@ class Download:
             data, kind = self._read(response)
             return Picture(self._url, data, kind)
         finally:
+            if response is not None:
+                response.close()  # it has the socket, as the connection is not to be kept
             connection.close()
 
     def _reach(self, place: Place) -> _Connection:
@@ -244,7 +244,7 @@ class Download:
                 rest = rest[whole:]
                 time.sleep(0)  # others have their turn, however fast the file comes
         self._still()
-        if response.length:
+        if response.length or not received:  # http.client takes half a head for a whole one
             raise http.client.IncompleteRead(b"")
         kind = kind or to_kind(rest)
         return b"".join([*coded, base64.b64encode(rest)]), kind

@@ -18,7 +18,8 @@ LONGEST_ADDRESS = 2_048  # characters
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 COMPATIBLE = ipaddress.ip_network("::/96")  # RFC 4291: an old way to write IPv4 addresses
 # names that mean nothing outside a network, or are another way to write an IP address
-INSIDE = re.compile(r"[^.]*|.*\.(localhost|local|internal|lan|home\.arpa|\d[^.]*)", re.IGNORECASE)
+INSIDE = re.compile(r".*\.(localhost|local|internal|lan|home\.arpa|\d[^.]*)", re.IGNORECASE)
+NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 NO_ADDRESS = "Flowith named an address of a file that is none."
 
 
@@ -63,8 +64,7 @@ def to_address(given: object, origin: str) -> str:
         return address
     if not host or parts.scheme != "https":
         raise Forbidden("Flowith named a file that is at no https address.")
-    public = is_public(host) if _is_literal(host) else not INSIDE.fullmatch(host)
-    if not public:
+    if not (is_public(host) if _is_literal(host) else _is_public_name(host)):
         raise Forbidden("Flowith named a file on a host that is not public.")
     return address
 
@@ -78,6 +78,10 @@ def to_place(address: str, origin: str) -> Place:
     port = parts.port or (443 if parts.scheme == "https" else 80)
     trusted = bool(origin) and origin_of(address) == origin
     return Place(parts.scheme, parts.hostname or "", parts.netloc, port, target, trusted)
+
+
+def _is_public_name(host: str) -> bool:
+    return bool(NAME.fullmatch(host)) and not INSIDE.fullmatch(host)
 
 
 def _is_literal(host: str) -> bool:

@@ -205,7 +205,7 @@ def to_pixels(size: tuple[int, int]) -> str:
     """The known size in pixels that is nearest to the one asked for, which may be that itself."""
 
     def distance(known: tuple[int, int]) -> float:
-        return sum(abs(math.log(a / b)) for a, b in zip(size, known, strict=True))
+        return sum(math.log(a / b) ** 2 for a, b in zip(size, known, strict=True))
 
     width, height = min(PIXELS, key=distance)
     return f"{width}x{height}"

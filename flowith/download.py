@@ -140,9 +140,10 @@ class Download:
                     yield Silence()
         finally:
             self.close()
-        if not isinstance(self._outcome, Picture):
-            raise self._outcome
-        yield self._outcome
+        outcome, self._outcome = self._outcome, None  # which may be large, and has been waited for
+        if not isinstance(outcome, Picture):
+            raise outcome
+        yield outcome
 
     def wake(self) -> None:
         """Let `events` look up at once. Never blocks."""

@@ -12,6 +12,8 @@ from events import Event, Picture, PromptSize, Silence, Tally, Usage, Working
 from formats.chat_answer import error
 from formats.sse import PING, dumps
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -53,9 +55,9 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
 
 
 def _completed(picture: Picture, envelope: Envelope, prompt: int) -> bytes:
-    """One event, with all members that OpenAI's document requires. What is not known is "auto"."""
+    """One event, with all members that OpenAI's document requires. What is not known is AUTO."""
     name = f"{envelope.event}.completed"
-    told = {"type": name, "created_at": envelope.created, "background": "auto", "size": "auto"}
+    told = {"type": name, "created_at": envelope.created, "background": AUTO, "size": AUTO}
     told |= {"quality": envelope.quality, "output_format": picture.kind or "png"}
     head = dumps({**told, "usage": to_usage(prompt)})[:-1]
     return b"".join([f"event: {name}\ndata: {head},".encode(), _file(picture, envelope), b"}\n\n"])
@@ -76,7 +78,9 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
             pictures.append(event)
         elif isinstance(event, Usage):
             tally.add(event)
-    told: dict[str, Any] = {"created": envelope.created, "quality": envelope.quality}
+    told: dict[str, Any] = {"created": envelope.created}
+    if envelope.quality != AUTO:  # which OpenAI's type of a whole answer does not know
+        told["quality"] = envelope.quality
     if pictures and pictures[0].kind:
         told["output_format"] = pictures[0].kind
     told["usage"] = to_usage(tally.usage.prompt if tally.usage else 0)

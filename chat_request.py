@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from events import ToolCall
+from jsontools.budget import Budget
 
 Choice = Literal["auto", "none", "required"]
 
@@ -16,13 +17,15 @@ Choice = Literal["auto", "none", "required"]
 class Message:
     """One message. `role` is system, user, assistant or tool; `content` is text, or a list of text
     and image_url parts where it has images; `calls` are the tool calls it made, `call_id` the call
-    that it answers, `name` that call's tool or the speaker."""
+    that it answers, `name` that call's tool or the speaker. `where` is its place in the caller's
+    JSON, for errors."""
 
     role: str
     content: str | list[dict[str, Any]]
     calls: tuple[ToolCall, ...] = ()
     call_id: str = ""
     name: str = ""
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,10 @@ class ChatRequest:
     wants an answer of its own. `options` are sampling parameters that some of Flowith's APIs take,
     `ignored` names what has no effect. `include_usage`: a stream tells the tokens too;
     `early_usage`: it tells those of the prompt before the first word. `echo` is what the format
-    has to say again in its answer, in that API's own form. `drawing` is there where pictures are
-    all that is asked for.
+    has to say again in its answer, in that API's own form. `thoughts_apart`: its answer has a place
+    of its own for thoughts, so that they never go into the text. `budget` is the CPU time for all
+    schemas of the request, those it brings and the values that are held against them later.
+    `drawing` is there where pictures are all that is asked for.
     """
 
     model: str
@@ -98,12 +103,14 @@ class ChatRequest:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     thinks: bool = True
+    thoughts_apart: bool = False
     online: bool = False
     tools: ToolUse | None = None
     format: AnswerFormat | None = None
     options: dict[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     echo: dict[str, Any] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget, compare=False, repr=False)
     drawing: Drawing | None = None
 
 

@@ -17,6 +17,12 @@ class Ticking(Protocol):
     def tick(self, now: float) -> None: ...
 
 
+class Limited(Protocol):
+    """What has a last moment."""
+
+    def overdue(self) -> None: ...
+
+
 class Clock:
     """One thread per process that watches the deadlines of all calls under way, and wakes the
     readers that pause.
@@ -28,6 +34,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._calls: set[Ticking] = set()
+        self._last: dict[Limited, float] = {}  # the first is the first to be due
         self._rounds: dict[int, list[threading.Lock]] = {}
         self._lock = threading.Lock()
         self._runs = False
@@ -43,6 +50,17 @@ class Clock:
     def drop(self, call: Ticking) -> None:
         with self._lock:
             self._calls.discard(call)
+
+    def limit(self, work: Limited, seconds: float) -> None:
+        """Call `work.overdue` after so many seconds, unless it is released before. They have to be
+        the same for all: then it costs nothing to wait for the first."""
+        with self._lock:
+            self._last[work] = time.monotonic() + seconds
+            self._start()
+
+    def release(self, work: Limited) -> None:
+        with self._lock:
+            self._last.pop(work, None)
 
     def pause(self, seconds: float, lock: threading.Lock) -> None:
         """Wait about so long, to a `BEAT`; `lock` is the caller's own, and taken."""
@@ -66,12 +84,25 @@ class Clock:
                 due = [beat for beat in self._rounds if beat * BEAT <= now]
                 woken = [lock for beat in due for lock in self._rounds.pop(beat)]
                 calls = list(self._calls) if now >= look_at else []
-                if not (woken or self._calls or self._rounds):
+                overdue = self._take_overdue(now)
+                if not (woken or self._calls or self._rounds or self._last or overdue):
                     self._runs = False
                     return
             for lock in woken:
                 lock.release()
+            for work in overdue:
+                work.overdue()
             if calls:
                 look_at = now + TICK
                 for call in calls:
                     call.tick(now)
+
+    def _take_overdue(self, now: float) -> list[Limited]:
+        found = []
+        for work, until in self._last.items():
+            if until > now:
+                break
+            found.append(work)
+        for work in found:
+            del self._last[work]
+        return found

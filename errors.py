@@ -6,7 +6,10 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
     ProxyError                      500 server_error / internal_error
     ├── InvalidRequest              400, names the field in `param`
     │   ├── Unauthorized            401
+    │   ├── Forbidden               403 origin_not_allowed, a web page that is not let in
     │   ├── ModelNotFound           404 model_not_found
+    │   ├── NotStored               404 response_not_found, nothing is kept here
+    │   ├── UpgradeRefused          426, the caller wants a WebSocket
     │   └── TooLarge                413 request_too_large
     ├── Overloaded                  503, this service has no room or is closing down
     └── UpstreamError               502 upstream_error, Flowith did not do its part
@@ -73,7 +76,16 @@ class InvalidRequest(ProxyError, status=400, type="invalid_request_error", code=
 class Unauthorized(InvalidRequest, status=401): ...
 
 
+class Forbidden(InvalidRequest, status=403): ...
+
+
 class ModelNotFound(InvalidRequest, status=404, code="model_not_found"): ...
+
+
+class NotStored(InvalidRequest, status=404, code="response_not_found"): ...
+
+
+class UpgradeRefused(InvalidRequest, status=426, code="websocket_not_supported"): ...
 
 
 class TooLarge(InvalidRequest, status=413, code="request_too_large"): ...
@@ -120,7 +132,12 @@ class UpstreamRejected(UpstreamError, status=400, type="invalid_request_error", 
     retryable = False
 
 
-class ContextTooLong(UpstreamRejected, code="context_length_exceeded"): ...
+class ContextTooLong(UpstreamRejected, code="context_length_exceeded"):
+    """More than the model takes. `tokens`: the prompt's, estimated, where they are known; `most`:
+    what the model takes at most."""
+
+    tokens: int | None = None
+    most: int | None = None
 
 
 class AgainstPolicy(UpstreamRejected, code="content_policy_violation"): ...

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from settings import SettingsError, load
 
+BESIDE_STREAMS = 500  # connections
+
 worker_class = os.environ.get("WORKER_CLASS", "gevent")
 if worker_class == "gevent":
     worker_class = "server.worker.LateWorker"
@@ -26,7 +28,7 @@ host = f"[{settings.host}]" if ":" in settings.host else settings.host
 bind = f"{host}:{settings.port}"
 workers = settings.web_concurrency
 # one connection is one greenlet; above the limit of streams there is room for those who get a 503
-worker_connections = settings.max_streams + 500
+worker_connections = settings.max_streams + BESIDE_STREAMS
 threads = 64  # for WORKER_CLASS=gthread only, which holds one caller per thread
 timeout = 60  # seconds the event loop may stand still, no limit for requests
 graceful_timeout = settings.graceful_timeout  # must stay below Docker's stop_grace_period
@@ -38,6 +40,10 @@ control_socket_disable = True  # needs a writable home, and nothing here uses it
 accesslog = None  # the service writes its own line, which knows how a stream ended
 logger_class = "server.log.ServerLog"
 loglevel = "warning" if settings.log_level == "info" else settings.log_level
+# else gunicorn refuses a request whose headers on the scheme differ, or that has SCRIPT_NAME, as
+# some proxies send them; the page at `/` reads X-Forwarded-Proto by itself
+secure_scheme_headers: dict[str, str] = {}
+forwarder_headers = ""
 forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
 
 
@@ -72,11 +78,12 @@ def pre_fork(server, worker):  # type: ignore[no-untyped-def]
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
     """Let the app see when this worker is told to stop, so that streams end with a word; give it
     the files that all workers count in. Not in post_fork: signals are lost as long as that runs."""
+    from server.gunicorn_fixes import fix_gunicorn
     from server.metrics import attach
 
-    # gunicorn looks up a setting 36 times per request, and computes it anew each time
-    for name, setting in worker.cfg.settings.items():
-        vars(worker.cfg).setdefault(name, setting.get())
+    fix_gunicorn(worker)
+    # no more than there are descriptors for: who cannot be let in at all cannot be told so either
+    worker.worker_connections = worker.wsgi.extensions["flowith"].limit + BESIDE_STREAMS
     attach(worker.wsgi, worker.counts, worker.seat)
     worker.wsgi.extensions["drain"].worker = worker
     gc.collect()

@@ -9,21 +9,40 @@ from functools import partial
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, g, request
+from werkzeug.exceptions import MethodNotAllowed
 
+from errors import NotStored, UpgradeRefused
 from flowith.client import Flowith
-from formats import Format, chat, images, legacy_completions
-from formats.model_list import to_listing
-from server.delivery import deliver, find_model, flowith, render_error, settings
+from formats import (
+    Format,
+    anthropic,
+    chat,
+    images,
+    legacy_completions,
+    responses,
+    responses_compaction,
+)
+from formats.model_list import to_anthropic_list, to_anthropic_listing, to_listing
+from server.delivery import count, deliver, find_model, flowith, render_error, settings
 from server.headers import add_headers, to_id
-from server.keys import require_api_key
+from server.keys import require_api_key, require_known_origin
 from server.log import Record, set_up_logging
 from server.metrics import Metrics, attach, monitoring
 from server.pages import VERSION, site
 from server.shutdown import Drain
 from settings import Settings
 
-API_PATHS = "chat/completions|completions|models|images/generations|images/edits"
-MISPLACED = re.compile(rf"(?:/(?:v1|api|openai))*/((?:{API_PATHS})(?:/.*)?)$")
+FORMATS: dict[str, Format] = {  # what is spoken at a path, in refusals too
+    "/v1/chat/completions": chat,
+    "/v1/completions": legacy_completions,
+    "/v1/images/edits": images.EDITS,
+    "/v1/images/generations": images.GENERATIONS,
+    "/v1/messages": anthropic,
+    "/v1/responses": responses,
+    "/v1/responses/compact": responses_compaction,
+}
+API_PATHS = "chat/completions|completions|images|messages|models|responses"
+MISPLACED = re.compile(rf"(?:/(?:v1|api|openai|anthropic))*/((?:{API_PATHS})(?:/.*)?)$")
 
 api = Blueprint("api", __name__, url_prefix="/v1")
 api.before_request(require_api_key)
@@ -52,7 +71,7 @@ def create_app(settings: Settings) -> Flask:
 
 
 def normalised(environ: dict[str, Any]) -> dict[str, Any]:
-    """Forgive base URLs with or without /v1, doubled and trailing slashes, /api and /openai.
+    """Forgive base URLs with or without /v1, doubled and trailing slashes, and with an API's name.
 
     Done before routing, because a redirect breaks browsers' preflights and a curl that POSTs.
     """
@@ -65,20 +84,32 @@ def normalised(environ: dict[str, Any]) -> dict[str, Any]:
 
 
 def format_of() -> Format:
-    """The format that the request in hand is answered in, errors before routing included."""
-    return chat
+    """The format that the request in hand is answered in, errors before routing included.
+
+    Both sides have lists of models, which only a header tells apart.
+    """
+    path = request.path
+    lists_models = path.startswith("/v1/models") and "anthropic-version" in request.headers
+    if lists_models or path.startswith("/v1/messages/"):
+        return anthropic
+    return FORMATS.get(path, chat)
 
 
 def begin() -> Response | None:
     """Give the request an id; answer preflights, which come without a key, on any path."""
-    g.record = Record(to_id(request), request.method, request.path)
-    return Response(status=204) if request.method == "OPTIONS" else None
+    g.record = record = Record(to_id(request), request.method, request.path)
+    if request.method == "POST" and request.path in FORMATS:
+        record.format = format_of().NAME
+    if request.method != "OPTIONS":
+        return None
+    require_known_origin()
+    return Response(status=204)
 
 
 def finish(response: Response) -> Response:
     """Headers that every response carries, and its access-log line."""
     record: Record = g.record
-    add_headers(response, request, record.id, format_of().ID_HEADERS)
+    add_headers(response, request, record.id, format_of().ID_HEADERS, settings())
     record.status = response.status_code
     response.call_on_close(partial(end, record, current_app.extensions["metrics"]))
     return response
@@ -114,18 +145,68 @@ def image_edits() -> Response:
     return deliver(images.EDITS)
 
 
+@api.post("/messages")
+def messages() -> Response:
+    """Anthropic's Messages, streamed or not."""
+    return deliver(anthropic)
+
+
+@api.post("/messages/count_tokens")
+def count_tokens() -> Response:
+    """How many tokens a request to Anthropic's Messages would take in."""
+    return _json({"input_tokens": count(anthropic, anthropic.parse)})
+
+
+@api.post("/responses")
+def create_response() -> Response:
+    """OpenAI's Responses, streamed or not."""
+    return deliver(responses)
+
+
+@api.post("/responses/compact")
+def compact_response() -> Response:
+    """A conversation made short, to go on with."""
+    return deliver(responses_compaction)
+
+
+@api.post("/responses/input_tokens")
+def count_input_tokens() -> Response:
+    """About how many tokens a request for a response would send."""
+    tokens = count(responses, responses.parse)
+    return _json({"object": "response.input_tokens", "input_tokens": tokens})
+
+
+@api.get("/responses")
+def refuse_socket() -> Response:
+    """Codex asks for a WebSocket first, and goes on over HTTP at once where it hears 426."""
+    if request.headers.get("Upgrade", "").lower() != "websocket":
+        raise MethodNotAllowed(["POST", "OPTIONS"])
+    raise UpgradeRefused("WebSockets are not spoken here: POST /v1/responses over HTTP.")
+
+
+@api.route("/responses/<path:name>", methods=["GET", "DELETE", "POST"])
+def find_response(name: str) -> Response:
+    """Look a response up, delete or cancel it, list its input: for all of it there is no store."""
+    text = "No response is kept here: send the whole conversation as 'input' each time."
+    raise NotStored(text)
+
+
 @api.get("/models")
 def list_models() -> Response:
     """The models of models.json, in its order."""
+    models = [model for name, model in settings().models.items() if name != "*"]
+    if format_of() is anthropic:
+        return _json(to_anthropic_list(models))
     apis = flowith().apis_for
-    rows = [to_listing(m, apis(m)) for name, m in settings().models.items() if name != "*"]
-    return _json({"object": "list", "data": rows})
+    return _json({"object": "list", "data": [to_listing(model, apis(model)) for model in models]})
 
 
 @api.get("/models/<path:name>")
 def show_model(name: str) -> Response:
     """One model; ids may hold slashes."""
     model = find_model(name)
+    if format_of() is anthropic:
+        return _json(to_anthropic_listing(model))
     return _json(to_listing(model, flowith().apis_for(model)))
 
 

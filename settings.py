@@ -167,7 +167,7 @@ class Settings:
     max_body_mb: float = _number("32", 0.001, 1024, "largest request, MB")
     body_timeout: float = _seconds("15", "seconds a sender may pause within a request")
     max_choices: int = _number("8", 1, 128, "largest n (answers per request)")
-    hold: float = _seconds("8", "seconds to wait for Flowith before the 200 goes out")
+    hold: float = _seconds("5", "seconds to wait for Flowith before the 200 goes out")
     heartbeat: float = _seconds("5", "seconds of silence between signs of life")
     keep_alive_after: float = _number(
         "50", 0.0, 86_400, "seconds until a slow non-stream call sends white space; 0 = off"
@@ -186,11 +186,12 @@ class Settings:
     log_level: str = _choice("info", ("debug", "info", "warning", "error"))
     log_format: str = _choice("text", ("text", "json"))
     models: Mapping[str, Model] = field(default_factory=dict, repr=False)
+    on_space: bool = False  # Hugging Face sets SPACE_ID in every Space; not for people to set
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
         """Read all settings. Raises SettingsError that names every mistake at once."""
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = {"on_space": bool(environ.get("SPACE_ID"))}
         mistakes: list[str] = []
         for setting in cls.described():
             text = environ.get(setting.name.upper(), "").strip()

@@ -34,9 +34,9 @@ def to_prompt(chat: ChatRequest, messages: list[Message], model: Model) -> Promp
     """What goes up for one choice. Raises InvalidRequest for images the model does not take, and
     for nothing that could be drawn."""
     if not model.images:
-        for i, message in enumerate(messages):
+        for message in messages:
             if not isinstance(message.content, str):
-                where = f"messages[{i}].content"
+                where = f"{message.where}.content"
                 raise InvalidRequest(
                     f"Invalid value for '{where}': the model {model.id!r} does not take images.",
                     param=where,
@@ -56,7 +56,9 @@ def to_prompt(chat: ChatRequest, messages: list[Message], model: Model) -> Promp
         extra.append(json_answer.instructions(chat.format))
     if extra:
         sent = _instructed(sent, "\n\n".join(extra))
-    limit = {"max_tokens": chat.max_tokens} if chat.max_tokens else {}
+    limit = {}
+    if chat.max_tokens:  # more than the model can write is refused by some of those behind Flowith
+        limit["max_tokens"] = min(chat.max_tokens, model.output or chat.max_tokens)
     tools = tool_prompt.native(chat.tools) if native and chat.tools else None
     return Prompt(sent, chat.thinks, chat.online, chat.options | limit, tools)
 
@@ -142,14 +144,17 @@ def shape(
     if chat.tools:
         events = tool_calls.find_calls(events, chat.tools, last_try=last_try)
     if chat.format:
-        hold = not chat.stream
-        events = json_answer.only_json(events, chat.format, last_try=last_try, hold=hold)
+        events = json_answer.only_json(
+            events, chat.format, last_try=last_try, hold=not chat.stream, budget=chat.budget
+        )
     if chat.stop:
         events = cut_at_stop(events, chat.stop)
     events = _counted(events, chat, prompt, raw)
     if reasoning == "hide" or not chat.thinks:
         return hide_reasoning(events)
-    return tag_reasoning(events) if reasoning == "think_tags" else events
+    if reasoning == "think_tags" and not chat.thoughts_apart:
+        return tag_reasoning(events)
+    return events
 
 
 def _counted(

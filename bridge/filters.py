@@ -4,66 +4,113 @@ A filter is only put in where it applies, and passes on what does not concern it
 so plain text pays nothing. Knows nothing of JSON, HTTP or Flowith.
 """
 
+import re
 from bisect import bisect
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 
 from bridge.tokens import estimate_tokens
 from errors import EmptyAnswer
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage, Working
 
 OPEN, CLOSE = "<think>", "</think>"
+OPENERS = (OPEN, "<thinking>", "<thought>")
+LONGEST = max(map(len, OPENERS)) + 1  # with the stroke of the closing tag
 TAIL = 256  # characters whose tokens are counted together, so that small pieces add up right
 
 
 def split_think(events: Iterator[Event]) -> Iterator[Event]:
-    """Make `<think>` blocks at the start of an answer reasoning; later ones are the model's prose.
+    """Make think blocks at the start of an answer reasoning; later ones are the model's prose.
 
     Only a possible part of a tag and white space next to a tag are held back.
     """
-    held, thinking, found, begun = "", False, False, False
+    splitter = _Splitter()
     for event in events:
-        if not isinstance(event, Text):
-            if held and not isinstance(event, (Silence, Working)):
-                yield Reasoning(held) if thinking else Text(held)
-                held = ""
-            yield event
-            continue
-        held += event.text
-        while held:
-            if thinking:
-                thought, held, closed = _until_close(held if begun else held.lstrip("\n"))
-                if thought:
-                    begun = True
-                    yield Reasoning(thought)
-                if not closed:
-                    break
-                thinking = False
-                continue
-            start = held.lstrip()
-            if start[: len(OPEN)].lower() == OPEN:
-                held, thinking, found, begun = start[len(OPEN) :], True, True, False
-            elif OPEN.startswith(start.lower()):
-                break
-            else:
-                yield Text(start if found else held)
+        if isinstance(event, Text):
+            yield from splitter.feed(event.text)
+            if splitter.over:
                 yield from events
                 return
-    if held:
-        yield Reasoning(held) if thinking else Text(held)
+            continue
+        if not isinstance(event, (Silence, Working)):
+            yield from splitter.flush()
+        yield event
+    yield from splitter.flush()
 
 
-def _until_close(held: str) -> tuple[str, str, bool]:
-    """Split what was thought from the rest: (thought, rest, whether the closing tag was there)."""
-    at = held.lower().find(CLOSE)
-    if at >= 0:
-        return held[:at].rstrip("\n"), held[at + len(CLOSE) :], True
-    keep = len(held) - partial_suffix(held.lower(), (CLOSE,))
-    keep = len(held[:keep].rstrip("\n"))
-    return held[:keep], held[keep:], False
+class _Splitter:
+    """Where in an answer `split_think` is: before a tag, in thoughts, or `over` them.
+
+    What is held is never looked at twice, whatever the pieces it comes in.
+    """
+
+    def __init__(self) -> None:
+        self.over = False
+        self.close = ""  # the tag that ends the thoughts we are in
+        self.held = ""  # a possible part of a tag
+        self.spaces: list[str] = []  # before the first tag
+        self.breaks = 0  # line ends behind a thought, which go where the tag closes
+        self.found = self.begun = False
+
+    def feed(self, piece: str) -> Iterator[Event]:
+        while piece:
+            piece = yield from self._think(piece) if self.close else self._look(piece)
+
+    def _look(self, piece: str) -> Generator[Event, None, str]:
+        """Wait for a tag or for the first word; returns what stands behind a tag."""
+        if not self.held:
+            bare = piece.lstrip()
+            self.spaces.append(piece[: len(piece) - len(bare)])
+            piece = bare
+        self.held += piece
+        beginning = self.held[:LONGEST].lower()
+        for tag in OPENERS:
+            if beginning.startswith(tag):
+                rest = self.held[len(tag) :]
+                self.close, self.held, self.found, self.begun = f"</{tag[1:]}", "", True, False
+                self.spaces.clear()
+                return rest
+        if not any(tag.startswith(beginning) for tag in OPENERS):
+            self.over = True
+            yield from self.flush()
+        return ""
+
+    def _think(self, piece: str) -> Generator[Event, None, str]:
+        """Pass thoughts on up to their end; returns what stands behind it."""
+        text, self.held = self.held + piece, ""
+        closed = re.search(self.close, text, re.IGNORECASE | re.ASCII)
+        if closed:
+            end, rest = closed.start(), text[closed.end() :]
+        else:
+            end, rest = len(text) - partial_suffix(text[-LONGEST:].lower(), (self.close,)), ""
+            self.held = text[end:]
+        thought = text[:end].rstrip("\n")
+        breaks = end - len(thought)
+        if not self.begun:
+            thought = thought.lstrip("\n")
+        if thought:
+            yield Reasoning("\n" * self.breaks + thought)
+            self.begun, self.breaks = True, 0
+        self.breaks += breaks if self.begun else 0
+        if closed:
+            self.close, self.breaks = "", 0
+        return rest
+
+    def flush(self) -> Iterator[Event]:
+        """What is held, since no tag came of it."""
+        if self.close:
+            text = "\n" * self.breaks + self.held
+        else:
+            text = self.held if self.found else "".join(self.spaces) + self.held
+        self.held, self.breaks = "", 0
+        self.spaces.clear()
+        if text:
+            yield Reasoning(text) if self.close else Text(text)
 
 
 def partial_suffix(text: str, words: tuple[str, ...]) -> int:
-    """Length of the longest end of `text` that may be the beginning of one of `words`."""
+    """Length of the longest end of `text` that may be the beginning of one of `words`, which are
+    short: it takes time in proportion to the square of their length."""
     longest = max(map(len, words)) - 1
     for size in range(min(longest, len(text)), 0, -1):
         if any(word.startswith(text[-size:]) for word in words):
@@ -72,26 +119,91 @@ def partial_suffix(text: str, words: tuple[str, ...]) -> int:
 
 
 def cut_at_stop(events: Iterator[Event], stops: tuple[str, ...]) -> Iterator[Event]:
-    """End the answer before the stop string that is complete first, however it was cut up."""
-    held = ""
+    """End the answer before the stop string that is complete first, however it was cut up; of
+    several that end there the longest."""
+    watched = [_Stop(stop) for stop in stops]
+    held = _Held()
     for event in events:
-        if not isinstance(event, Text):
-            if held and not isinstance(event, (Silence, Working)):
-                yield Text(held)
-                held = ""
-            yield event
+        if isinstance(event, Text):
+            ends = [(end, stop) for stop in watched if (end := stop.end_in(event.text)) >= 0]
+            held.add(event.text)
+            if ends:
+                end, stop = min(ends, key=lambda one: (one[0], -len(one[1].text)))
+                behind = len(event.text) - end
+                yield from held.release(but=behind + len(stop.text))
+                yield Done("stop", stop.text)
+                return
+            yield from held.release(but=max(stop.seen for stop in watched))
             continue
-        held += event.text
-        found = [(held.find(stop) + len(stop), held.find(stop)) for stop in stops if stop in held]
-        if found:
-            if before := held[: min(found)[1]]:
-                yield Text(before)
-            yield Done("stop")
-            return
-        keep = len(held) - partial_suffix(held, stops)
-        if keep:
-            yield Text(held[:keep])
-        held = held[keep:]
+        if held.size and not isinstance(event, (Silence, Working)):
+            yield from held.release(but=0)
+            for stop in watched:
+                stop.seen = 0
+        yield event
+
+
+class _Stop:
+    """A stop string, and how much of it the text so far ends with.
+
+    Knuth, Morris and Pratt's search: no character of the text is looked at twice, however long the
+    string and however small the pieces.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.seen = 0
+        self.shorter = [0] * len(text)  # the next shorter beginning that each beginning ends with
+        size = 0
+        for i in range(1, len(text)):
+            while size and text[i] != text[size]:
+                size = self.shorter[size - 1]
+            size += text[i] == text[size]
+            self.shorter[i] = size
+
+    def end_in(self, piece: str) -> int:
+        """Where in the next piece the stop string is complete, else -1."""
+        text, seen, at = self.text, self.seen, 0
+        while at < len(piece):
+            if not seen:
+                at = piece.find(text[0], at)
+                if at < 0:
+                    break
+            if piece[at] == text[seen]:
+                seen, at = seen + 1, at + 1
+                if seen == len(text):
+                    return at
+            else:
+                seen = self.shorter[seen - 1]
+        self.seen = seen
+        return -1
+
+
+class _Held:
+    """Text that waits, in the pieces it came in; none of it is copied before it goes out."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: deque[str] = deque()
+        self._gone = 0  # characters of the first piece that have gone out
+
+    def add(self, piece: str) -> None:
+        self._pieces.append(piece)
+        self.size += len(piece)
+
+    def release(self, but: int) -> Iterator[Event]:
+        """Let all out but the last `but` characters."""
+        parts: list[str] = []
+        while self.size > but:
+            piece = self._pieces[0]
+            end = min(len(piece), self._gone + self.size - but)
+            parts.append(piece[self._gone : end])
+            self.size -= end - self._gone
+            self._gone = end
+            if end == len(piece):
+                self._pieces.popleft()
+                self._gone = 0
+        if text := "".join(parts):
+            yield Text(text)
 
 
 def cut_at_length(events: Iterator[Event], limit: int) -> Iterator[Event]:

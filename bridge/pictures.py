@@ -5,6 +5,7 @@ Knows nothing of HTTP or of Flowith's wire.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from chat_request import Message
@@ -41,8 +42,7 @@ def with_picture(messages: list[Message]) -> list[Message]:
     drawn = _last_drawn(messages[:last])
     if isinstance(content, str) and drawn:
         content = [{"type": "text", "text": content}, _to_part(drawn)]
-    asked = Message("user", content, name=messages[last].name)
-    return [*messages[:last], asked]
+    return [*messages[:last], replace(messages[last], content=content)]
 
 
 def _words(content: str | list[Part]) -> str:

@@ -8,28 +8,40 @@ from dataclasses import replace
 
 from chat_request import Prompt
 from errors import Unmet
-from events import Event, PromptSize, Silence, Working
+from events import Event, PromptSize, Reasoning, Silence, Working
 
 Ask = Callable[[Prompt, bool], Iterator[Event]]
+_AT_ONCE = (Silence, Working, PromptSize)  # what a caller may hear before there is an answer
+_NO_ANSWER = (*_AT_ONCE, Reasoning)
 
 
-def ask_twice(ask: Ask, prompt: Prompt) -> Iterator[Event]:
+def ask_twice(ask: Ask, prompt: Prompt, *, hold: bool) -> Iterator[Event]:
     """The events of the answer to `prompt`; of a second one where the first is `Unmet` and nothing
-    of it has gone out.
+    of it has left for the caller. Thoughts are not the answer: more of them may follow.
 
-    `ask` is given the prompt and whether it is the last try. Raises Unmet.
+    `ask` is given the prompt and whether it is the last try. With `hold`, where the caller gets the
+    answer in one piece, the first answer is kept until it is whole. Raises Unmet.
     """
-    heard = False
+    left, sized = False, False
+    held: list[Event] = []
     try:
         for event in ask(prompt, False):
-            heard = heard or not isinstance(event, (Silence, Working, PromptSize))
+            sized = sized or isinstance(event, PromptSize)
+            if hold and not isinstance(event, _AT_ONCE):
+                held.append(event)
+                continue
+            left = left or not isinstance(event, _NO_ANSWER)
             yield event
-        return
     except Unmet as unmet:
-        if heard:
+        if left:
             raise
         prompt = corrected(prompt, unmet)
-    yield from ask(prompt, True)
+    else:
+        yield from held
+        return
+    for event in ask(prompt, True):
+        if not (sized and isinstance(event, PromptSize)):
+            yield event
 
 
 def corrected(prompt: Prompt, unmet: Unmet) -> Prompt:

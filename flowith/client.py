@@ -166,7 +166,7 @@ class Answer:
         self._generator = self._events()
         started = time.monotonic()
         self._tick_at = self._works_at = started + self.settings.hold
-        self._total_by = started + self.settings.total_timeout
+        self.total_by = started + self.settings.total_timeout
         self._retry_by = started + self.settings.retry_seconds
 
     def tick(self, now: float) -> None:
@@ -305,7 +305,7 @@ class Answer:
         while self._reader:
             begun = self.first_event is not None
             patience = settings.idle_timeout if begun else self._patience
-            items = channel.take(min(self._tick_at, heard + patience, self._total_by))
+            items = channel.take(min(self._tick_at, heard + patience, self.total_by))
             now = time.monotonic()
             self._look(now)
             end: Any = items.pop() if items and type(items[-1]) is not bytes else _GOES_ON
@@ -314,8 +314,11 @@ class Answer:
                 received += len(block)
                 self._check(block, received)
                 if events := decoder.decode(block):
-                    heard, self._tick_at = now, max(self._tick_at, now + settings.heartbeat)
+                    heard = now
                     yield from self._pass(events, now)
+                    next_tick = now + settings.heartbeat
+                    began = self.first_event is not None
+                    self._tick_at = next_tick if began else max(self._tick_at, next_tick)
                     if now >= self._works_at:
                         self._works_at = now + settings.heartbeat
                         yield Working()
@@ -361,7 +364,7 @@ class Answer:
         """Whether going on makes sense at all."""
         if self.caller_left():
             raise CallerLeft
-        if now >= self._total_by:
+        if now >= self.total_by:
             raise UpstreamTimeout(
                 f"The answer was not complete after {self.settings.total_timeout:g} seconds."
             )
@@ -375,7 +378,7 @@ class Answer:
             if now >= self._tick_at:
                 self._tick_at = now + self.settings.heartbeat
                 yield Silence()
-            channel.take(min(until, self._tick_at, self._total_by))
+            channel.take(min(until, self._tick_at, self.total_by))
 
     def _delay(self, refusal: UpstreamError, avoid: list[Account]) -> float | None:
         """Seconds until the next try, None when there is to be none."""

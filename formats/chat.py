@@ -110,7 +110,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     if not expect("messages", messages, list, "an array of objects"):
         wanted = "Invalid 'messages': empty array. Expected at least one message."
         raise InvalidRequest(wanted, param="messages", code="empty_array")
-    conversation = [to_message(i, m) for i, m in enumerate(messages)]
+    conversation = [to_message(f"messages[{i}]", m) for i, m in enumerate(messages)]
     return to_request(body, [conversation], settings.max_choices)
 
 

@@ -17,19 +17,17 @@ TEXT_FILE = re.compile(r"text/|application/(json|xml|x-yaml|yaml|toml|javascript
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
 DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.=+-]+)*?)(;base64)?,", re.ASCII)
 THINK = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL | re.IGNORECASE)
-
-
+TEXTS = ("text", "input_text", "output_text", "summary_text", "refusal")
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
-def to_message(i: int, given: Any) -> Message:
-    """Check message number `i`. Raises InvalidRequest."""
-    where = f"messages[{i}]"
+def to_message(where: str, given: Any) -> Message:
+    """Check the message at `where` in a request. Raises InvalidRequest."""
     role = require(f"{where}.role", expect(where, given, dict).get("role"), str)
     one_of(f"{where}.role", role, ROLES)
     content = given.get("content")
     if not isinstance(content, str):
-        content = _to_content(f"{where}.content", role, content)
+        content = to_content(f"{where}.content", role, content)
     name = given.get("name")
     match role:
         case "assistant":
@@ -37,13 +35,14 @@ def to_message(i: int, given: Any) -> Message:
                 content = THINK.sub("", content, count=1)
             calls = _to_calls(where, given)
             refusal = given.get("refusal")
-            return Message(role, content or (refusal if isinstance(refusal, str) else ""), calls)
+            said = content or (refusal if isinstance(refusal, str) else "")
+            return Message(role, said, calls, where=where)
         case "tool" | "function":
             call_id = given.get("tool_call_id") or name or ""
-            return Message("tool", content, call_id=str(call_id), name=str(name or ""))
+            return Message("tool", content, (), str(call_id), str(name or ""), where)
         case "developer":
             role = "system"
-    return Message(role, content, name=name if isinstance(name, str) else "")
+    return Message(role, content, name=name if isinstance(name, str) else "", where=where)
 
 
 def _to_calls(where: str, given: dict[str, Any]) -> tuple[ToolCall, ...]:
@@ -67,8 +66,9 @@ def _to_calls(where: str, given: dict[str, Any]) -> tuple[ToolCall, ...]:
     return tuple(calls)
 
 
-def _to_content(where: str, role: str, content: Any) -> str | list[dict[str, Any]]:
-    """Parts to one text, or to a list of parts where there are images among them."""
+def to_content(where: str, role: str, content: Any) -> str | list[dict[str, Any]]:
+    """Parts to one text, or to a list of parts where there are images among them. `role` is whose
+    parts they are. Raises InvalidRequest."""
     wanted = "a string or an array of content parts"
     given = expect(where, [] if content is None else content, list, wanted)
     parts = [_to_part(f"{where}[{j}]", role, part) for j, part in enumerate(given)]
@@ -83,13 +83,15 @@ def _to_part(where: str, role: str, part: Any) -> dict[str, Any]:
     kind = expect(where, part, dict).get("type")
     if kind is None:
         raise missing(f"{where}.type")
-    if kind in ("text", "input_text", "output_text", "refusal"):
+    if kind in TEXTS:
         field = "refusal" if kind == "refusal" else "text"
         return {"type": "text", "text": require(f"{where}.{field}", part.get(field), str)}
     if role in ("user", "tool") and kind in ("image_url", "input_image"):
-        return _to_image(f"{where}.image_url", part.get("image_url"))
-    if role == "user" and kind in ("file", "input_file"):
-        return _to_file(where, part.get("file") if kind == "file" else part)
+        return _to_image(f"{where}.image_url", part.get("image_url"), part.get("detail"))
+    if role == "user" and kind == "file":
+        return _to_file(f"{where}.file", part.get("file"))
+    if role in ("user", "tool") and kind == "input_file":
+        return _to_file(where, part)
     if kind == "input_audio":
         raise bad_value(where, "audio input is not supported", "unsupported_value")
     wanted = "a supported type is 'text'"
@@ -98,17 +100,23 @@ def _to_part(where: str, role: str, part: Any) -> dict[str, Any]:
     raise bad_value(f"{where}.type", f"{str(kind)[:40]!r} cannot be used here; {wanted}")
 
 
-def _to_image(where: str, image: Any) -> dict[str, Any]:
-    detail = None
+def _to_image(where: str, image: Any, detail: Any = None) -> dict[str, Any]:
     if isinstance(image, dict):
         detail, image, where = image.get("detail"), image.get("url"), f"{where}.url"
-    url = require(where, image, str).strip()
+    part = to_image(where, require(where, image, str))
+    if detail in ("auto", "low", "high"):
+        part["image_url"]["detail"] = detail
+    return part
+
+
+def to_image(where: str, url: str) -> dict[str, Any]:
+    """An image part for an https: URL or a base64 data: URL. Raises InvalidRequest."""
+    url = url.strip()
     if url[:5].lower() == "data:":
         _from_data_url(where, url, IMAGE_TYPES)
     elif not re.match(r"https://[^\s/]", url, re.IGNORECASE):
         raise bad_value(where, "expected an https: URL or a base64 data: URL", "invalid_image_url")
-    detailed = {"detail": detail} if detail in ("auto", "low", "high") else {}
-    return {"type": "image_url", "image_url": {"url": url, **detailed}}
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _from_data_url(where: str, url: str, types: tuple[str, ...]) -> bytes:
@@ -131,12 +139,12 @@ def _from_data_url(where: str, url: str, types: tuple[str, ...]) -> bytes:
 def _to_file(where: str, file: Any) -> dict[str, Any]:
     """A text file becomes text; an image that came as a file becomes an image."""
     if file is None:
-        raise missing(f"{where}.file")
+        raise missing(where)
     url = expect(where, file, dict).get("file_data")
     if file.get("file_id") or not isinstance(url, str):
         wanted = "send the file itself as 'file_data': nothing is stored here"
-        raise bad_value(f"{where}.file", wanted, "unsupported_value")
-    where = f"{where}.file.file_data"
+        raise bad_value(where, wanted, "unsupported_value")
+    where = f"{where}.file_data"
     head = DATA_URL.match(url)
     kind = (head[1] or "").lower() if head else ""
     if kind in IMAGE_TYPES:

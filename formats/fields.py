@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from errors import InvalidRequest
+from jsontools.budget import Budget
 from jsontools.schema import schema_fault
 from jsontools.text import finite
 
@@ -80,17 +81,19 @@ integer = partial(number, whole=True)
 boolean, string, an_object = (partial(expect, kind=kind) for kind in (bool, str, dict))
 
 
-def parse_name(param: str, value: Any) -> str:
+def parse_name(param: str, value: Any, longest: int = 64) -> str:
     """The name of a schema or of a tool. Raises InvalidRequest."""
     name = require(param, value, str)
-    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
-        raise bad_value(param, "expected 1 to 64 characters out of a-z, A-Z, 0-9, _ and -")
+    if not re.fullmatch(f"[A-Za-z0-9_-]{{1,{longest}}}", name):
+        wanted = f"expected 1 to {longest} characters out of a-z, A-Z, 0-9, _ and -"
+        raise bad_value(param, wanted)
     return name
 
 
-def check_schema(schema: Any, param: str, owner: str) -> None:
-    """Refuse what is no JSON Schema, or one that points outside itself. Raises InvalidRequest."""
-    if wrong := schema_fault(expect(param, schema, dict)):
+def check_schema(schema: Any, param: str, owner: str, budget: Budget | None = None) -> None:
+    """Refuse what is no JSON Schema, one that points outside itself, and one that needs more work
+    than is left of the request's `budget`. Raises InvalidRequest."""
+    if wrong := schema_fault(expect(param, schema, dict), budget):
         raise bad_value(param, f"the schema of {owner} is not usable: {wrong}")
 
 

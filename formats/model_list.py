@@ -1,9 +1,11 @@
-"""A model as callers see it in `/v1/models`: OpenAI's four fields, and what UIs read besides.
+"""A model as callers see it in `/v1/models`: OpenAI's four fields, and what UIs read besides; or
+as Anthropic's API lists it.
 
 Knows nothing of requests; what it says of a parameter is what this service does with it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from settings import Model
@@ -46,3 +48,26 @@ def to_listing(model: Model, apis: Collection[str]) -> dict[str, Any]:
     tools = {"tools": True, "function_calling": True}
     listing["capabilities"] = {"vision": model.images, **tools, "json_mode": True}
     return listing
+
+
+def to_anthropic_list(models: Sequence[Model]) -> dict[str, Any]:
+    """All models on one page of Anthropic's list."""
+    return {
+        "data": [to_anthropic_listing(model) for model in models],
+        "has_more": False,
+        "first_id": models[0].id if models else None,
+        "last_id": models[-1].id if models else None,
+    }
+
+
+def to_anthropic_listing(model: Model) -> dict[str, Any]:
+    """One entry of Anthropic's list; `description` is what Claude Code shows besides."""
+    created = datetime.fromtimestamp(CREATED, UTC).isoformat().replace("+00:00", "Z")
+    listing = {"type": "model", "id": model.id, "display_name": model.name or model.id}
+    listing |= {"created_at": created, "lifecycle": "active"}
+    facts = {
+        "description": model.description,
+        "max_input_tokens": model.context,
+        "max_tokens": model.output,
+    }
+    return listing | {name: fact for name, fact in facts.items() if fact}

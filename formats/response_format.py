@@ -7,34 +7,51 @@ from typing import Any
 
 from chat_request import AnswerFormat
 from formats.fields import bad_value, check_schema, expect, missing, parse_name
+from jsontools.budget import Budget
 
 
-def parse_format(body: dict[str, Any]) -> AnswerFormat | None:
+def parse_format(body: dict[str, Any], budget: Budget | None = None) -> AnswerFormat | None:
     """Read `response_format`; None where any text will do. Raises InvalidRequest."""
-    wanted = body.get("response_format")
+    return to_format("response_format", body.get("response_format"), budget)
+
+
+def to_format(param: str, wanted: Any, budget: Budget | None = None) -> AnswerFormat | None:
+    """The format wanted at `param`; None where any text will do. `budget` is the request's, for
+    the schema. Raises InvalidRequest."""
     if wanted is None:
         return None
-    match expect("response_format", wanted, dict).get("type"):
+    match expect(param, wanted, dict).get("type"):
         case "text":
             return None
         case "json_object":
-            return AnswerFormat("json_object")
+            return _parse_json_object(param, wanted, budget)
         case "json_schema":
-            return parse_json_schema(wanted.get("json_schema"), "response_format.json_schema")
+            return parse_json_schema(f"{param}.json_schema", wanted.get("json_schema"), budget)
         case None:
-            raise missing("response_format.type")
+            raise missing(f"{param}.type")
         case _:
             supported = "supported values are 'json_object', 'json_schema' and 'text'"
-            raise bad_value("response_format.type", supported)
+            raise bad_value(f"{param}.type", supported)
 
 
-def parse_json_schema(wanted: Any, param: str) -> AnswerFormat:
+def _parse_json_object(param: str, wanted: dict[str, Any], budget: Budget | None) -> AnswerFormat:
+    """An object of any form; servers that take a `schema` beside it (llama.cpp, Together,
+    Fireworks) hold the answer to it, so it is strict."""
+    schema = wanted.get("schema")
+    if schema is None:
+        return AnswerFormat("json_object")
+    check_schema(schema, f"{param}.schema", "the format", budget)
+    return AnswerFormat("json_object", schema=schema, strict=True)
+
+
+def parse_json_schema(param: str, wanted: Any, budget: Budget | None = None) -> AnswerFormat:
+    """A schema with its name, as it stands at `param`. Raises InvalidRequest."""
     wanted = expect(param, {} if wanted is None else wanted, dict)
     name = parse_name(f"{param}.name", wanted.get("name"))
     schema, strict = wanted.get("schema"), wanted.get("strict")
     if strict is not None:
         expect(f"{param}.strict", strict, bool)
     if schema is not None:
-        check_schema(schema, f"{param}.schema", f"response_format '{name}'")
+        check_schema(schema, f"{param}.schema", f"the format '{name}'", budget)
     description = wanted.get("description")
     return AnswerFormat("json_schema", name, str(description or ""), schema, bool(strict))

@@ -23,7 +23,7 @@ def parse_tools(body: dict[str, Any]) -> ToolUse | None:
     """Read `tools` or the deprecated `functions`; null and `[]` are as good as absent."""
     legacy = body.get("tools") in (None, []) and body.get("functions") not in (None, [])
     field, chooser = ("functions", "function_call") if legacy else ("tools", "tool_choice")
-    parse = _parse_definition if legacy else _parse_tool
+    parse = parse_definition if legacy else parse_tool
     offered, parallel = body.get(field), body.get("parallel_tool_calls", True)
     offered = expect(field, [] if offered is None else offered, list, "an array of objects")
     expect("parallel_tool_calls", parallel, bool)
@@ -32,7 +32,8 @@ def parse_tools(body: dict[str, Any]) -> ToolUse | None:
     return ToolUse(chosen, choice, parallel and not legacy, legacy) if tools else None
 
 
-def _parse_tool(item: Any, param: str) -> Tool:
+def parse_tool(item: Any, param: str) -> Tool:
+    """One of chat's tools, nested or flat. Raises InvalidRequest that begins with `param`."""
     kind = expect(param, item, dict).get("type") or "function"
     if kind not in ("function", "custom"):
         wanted = f"'{str(kind)[:64]}' is not built in here, only 'function' and 'custom' work"
@@ -40,10 +41,11 @@ def _parse_tool(item: Any, param: str) -> Tool:
     if item.get(kind) is not None or "name" not in item:
         param = f"{param}.{kind}"
         item = require(param, item.get(kind), dict)
-    return _parse_definition(item, param, custom=kind == "custom")
+    return parse_definition(item, param, custom=kind == "custom")
 
 
-def _parse_definition(spec: Any, param: str, *, custom: bool = False) -> Tool:
+def parse_definition(spec: Any, param: str, *, custom: bool = False) -> Tool:
+    """What is said of a tool: its name, description and what it takes. Raises InvalidRequest."""
     name = parse_name(f"{param}.name", expect(param, spec, dict).get("name"))
     for key, kind in _FIELDS.items():
         if spec.get(key) is not None:

@@ -20,7 +20,8 @@ NEIGHBOURS: dict[str, str] = {
     "batches": f"Batches are not available: {CHAT}",
     "fine_tuning": "Fine-tuning is not available",
     "realtime": f"The Realtime API is not available: {CHAT}",
-    "messages": f"Anthropic's Messages API is not available: {CHAT}",
+    "messages": "Of Anthropic's API there are POST /v1/messages, POST /v1/messages/count_tokens and"
+    " GET /v1/models",
     "dashboard": "Billing pages are not available: Flowith shows credits on its own site",
     "organization": "Billing pages are not available: Flowith shows credits on its own site",
     "tags": "This is not Ollama: choose 'OpenAI compatible' and the base URL ending in /v1",
@@ -36,5 +37,7 @@ NEIGHBOURS: dict[str, str] = {
 
 def advice(path: str) -> str:
     """What to use instead of `path`; empty when nothing is known of it."""
-    parts = [part for part in path.split("/") if part not in ("", "v1", "api", "openai")]
+    parts = [
+        part for part in path.split("/") if part not in ("", "v1", "api", "openai", "anthropic")
+    ]
     return NEIGHBOURS.get(parts[0], "") if parts else ""

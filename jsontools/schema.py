@@ -1,88 +1,214 @@
-"""JSON Schema: whether a schema can be used, and what rule of it a value breaks.
+"""JSON Schema: whether a schema can be used, and which rule of it a value breaks.
 
-Knows nothing of requests or answers; errors are texts.
+Written here and not a library's, because both have to end in time whatever a caller sends: a
+verdict on one value and one rule is remembered, so the work is never more than the size of the
+value times that of the schema, where following references each time doubles it with every step.
+Regular expressions are not tried, since a hostile one hangs the process inside C code. Held against
+the `jsonschema` package by the tests. Knows nothing of requests or answers; errors are texts.
 """
 
-import functools
 from typing import Any
+from urllib.parse import unquote
 
-from jsontools.text import compact, limited, read_json
+from jsontools.budget import Budget, Spent
+from jsontools.keywords import BRANCHES, LISTS, MAPS, SCHEMAS, SHAPES, SIMPLE
+from jsontools.text import compact
 
-_OF_NAMES = ("properties", "$defs", "definitions", "dependentSchemas")
+_TOLD = 400  # characters of a broken rule; references behind one another make long paths
+DEEP = "it is nested too deeply, or refers to itself without end"
 
 
-def schema_fault(schema: dict[str, Any]) -> str:
-    """Why this cannot be used as a JSON Schema; empty where it can. One that points outside itself
-    cannot."""
+def schema_fault(schema: dict[str, Any], budget: Budget | None = None) -> str:
+    """Why this cannot be used as a JSON Schema; empty where it can.
+
+    One whose `$ref` leads outside cannot, nor one that needs more than is left of the `budget`.
+    """
+    budget = budget or Budget()
     try:
-        return _schema_fault(compact(schema))
-    except ValueError as wrong:
+        with budget.running():
+            # An empty object meets every rule that stands at the top, references included.
+            return _misshapen(schema, budget) or _trial(schema, budget)
+    except Spent as wrong:
         return str(wrong)
 
 
-@functools.lru_cache(maxsize=128)
-def _schema_fault(schema_text: str) -> str:
-    """Cached because it takes some 3 ms per KB and agents send the same schemas each turn."""
-    from jsonschema import Draft202012Validator, FormatChecker, SchemaError
-
-    schema, no_formats = read_json(schema_text), FormatChecker(())
-    try:
-        limited(lambda: _tame(schema))
-        # No formats are checked: it would compile each `pattern`, and those are JavaScript's.
-        limited(lambda: Draft202012Validator.check_schema(schema, format_checker=no_formats))
-    except SchemaError as exc:
-        return f"{exc.json_path}: {exc.message[:200]}"
-    except (ValueError, LookupError) as exc:
-        return str(exc)
-    return ""
-
-
-def fault(value: Any, schema: dict[str, Any]) -> str | None:
+def fault(value: Any, schema: dict[str, Any], budget: Budget | None = None) -> str | None:
     """The first rule that `value` breaks, in the schema's words and never the value's own.
 
     A schema that makes no sense is no fault of the model: then everything fits.
     """
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import UnknownType
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
-    def first_error() -> Any:
-        # An empty registry, because the default one fetches whatever URL a $ref names.
-        validator = Draft202012Validator(_tame(schema), registry=Registry())
-        return next(validator.iter_errors(value), None)
-
+    budget = budget or Budget()
     try:
-        error = limited(first_error)
-    except ValueError as exc:
-        return str(exc)
-    except (UnknownType, Unresolvable, TypeError, AttributeError, LookupError, ArithmeticError):
+        with budget.running():
+            wrong = Checker(schema, budget).fault(value)
+            return wrong[-_TOLD:] if wrong else None
+    except Spent as wrong:
+        return str(wrong)
+    except RecursionError:
+        return DEEP
+    except (TypeError, AttributeError, LookupError, ArithmeticError):
         return None
-    if error is None:
-        return None
-    path = "/".join(map(str, error.absolute_schema_path))
-    return f"{path} is {compact(error.validator_value)[:200]}"
 
 
-def _tame(schema: Any, *, names: bool = False) -> Any:
-    """The schema without regexes, of which a hostile one hangs the process inside C code.
-
-    The keys of `properties` and the like are names, not rules. Raises LookupError for a
-    reference that leads outside.
-    """
-    if isinstance(schema, list):
-        return [_tame(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if names:
-        return {name: _tame(rule) for name, rule in schema.items()}
-    dropped = {"pattern", "patternProperties", "unevaluatedProperties"}
-    if "patternProperties" in schema:
-        dropped.add("additionalProperties")
-    if any(not str(schema.get(key, "#")).startswith("#") for key in ("$ref", "$dynamicRef")):
+def resolve(ref: Any, root: dict[str, Any]) -> Any:
+    """What a `$ref` inside the schema `root` names; LookupError where there is nothing."""
+    if not isinstance(ref, str) or not ref.startswith("#"):
         raise LookupError("a $ref must begin with '#'")
-    return {
-        key: rule if key in ("const", "enum") else _tame(rule, names=key in _OF_NAMES)
-        for key, rule in schema.items()
-        if key not in dropped
-    }
+    found: Any = root
+    pointer = unquote(ref[1:])
+    if pointer and not pointer.startswith("/"):
+        raise LookupError("a $ref must be '#' or begin with '#/'")
+    for step in pointer.split("/")[1:]:
+        step = step.replace("~1", "/").replace("~0", "~")
+        try:
+            found = found[int(step)] if isinstance(found, list) else found[step]
+        except (LookupError, ValueError, TypeError):
+            raise LookupError(f"$ref {ref[:100]!r} leads nowhere") from None
+    return found
+
+
+class Checker:
+    """One value, or parts of it, held against one schema."""
+
+    def __init__(self, root: dict[str, Any], budget: Budget) -> None:
+        self.root, self.budget = root, budget
+        self._verdicts: dict[tuple[int, int], str | None] = {}
+        self._kept: list[Any] = []  # an id stays one thing's own as long as the thing is there
+
+    def fault(self, value: Any, rules: Any = None, path: str = "") -> str | None:
+        """The first rule of `rules`, else of the whole schema, that `value` breaks."""
+        rules = self.root if rules is None else rules
+        if rules is False:
+            return f"{path or 'the schema'} is false"
+        if not isinstance(rules, dict):
+            return None
+        key = (id(value), id(rules))
+        if key not in self._verdicts:
+            self._verdicts[key] = None  # a rule that refers to itself adds nothing
+            self._kept.append(value)
+            self._verdicts[key] = self._look(value, rules, f"{path}/" if path else "")
+        return self._verdicts[key]
+
+    def fits(self, value: Any, rules: Any) -> bool:
+        return self.fault(value, rules) is None
+
+    def _look(self, value: Any, rules: dict[str, Any], path: str) -> str | None:
+        self.budget.step()
+        if value is None and rules.get("nullable") is True:  # OpenAPI's word
+            return None
+        for name, rule in rules.items():
+            if (simple := SIMPLE.get(name)) and not simple(value, rule):
+                return f"{path}{name} is {compact(rule)[:200]}"
+        if isinstance(value, dict):
+            wrong = self._look_into_object(value, rules, path)
+        elif isinstance(value, list):
+            wrong = self._look_into_array(value, rules, path)
+        else:
+            wrong = None
+        return wrong or self._look_in_place(value, rules, path)
+
+    def _look_into_object(
+        self, value: dict[str, Any], rules: dict[str, Any], path: str
+    ) -> str | None:
+        known, others = rules.get("properties", {}), rules.get("additionalProperties")
+        if "patternProperties" in rules:
+            others = None
+        for key, member in value.items():
+            rule, where = others, f"{path}additionalProperties"
+            if key in known:
+                rule, where = known[key], f"{path}properties/{key}"
+            if rule is not None and (wrong := self.fault(member, rule, where)):
+                return wrong
+        for key, needed in rules.get("dependentRequired", {}).items():
+            if key in value and set(needed) - value.keys():
+                return f"{path}dependentRequired/{key} is {compact(needed)[:200]}"
+        for key, rule in rules.get("dependentSchemas", {}).items():
+            if key in value and (wrong := self.fault(value, rule, f"{path}dependentSchemas/{key}")):
+                return wrong
+        names = rules.get("propertyNames")
+        if names is not None and not all(self.fits(key, names) for key in value):
+            return f"{path}propertyNames is {compact(names)[:200]}"
+        return None
+
+    def _look_into_array(self, value: list[Any], rules: dict[str, Any], path: str) -> str | None:
+        first, rest = item_rules(rules)
+        for i, item in enumerate(value):
+            rule, where = rest, f"{path}items"
+            if i < len(first):
+                rule, where = first[i], f"{path}prefixItems/{i}"
+            if rule is not None and (wrong := self.fault(item, rule, where)):
+                return wrong
+        if "contains" in rules:
+            found = sum(self.fits(item, rules["contains"]) for item in value)
+            least, most = rules.get("minContains", 1), rules.get("maxContains", found)
+            if not least <= found <= most:
+                return f"{path}contains is {compact(rules['contains'])[:200]}"
+        return None
+
+    def _look_in_place(self, value: Any, rules: dict[str, Any], path: str) -> str | None:
+        """The rules that hold the value itself against other schemas."""
+        if "$ref" in rules and (
+            wrong := self.fault(value, resolve(rules["$ref"], self.root), f"{path}$ref")
+        ):
+            return wrong
+        for i, rule in enumerate(rules.get("allOf", ())):
+            if wrong := self.fault(value, rule, f"{path}allOf/{i}"):
+                return wrong
+        for name, enough in BRANCHES.items():
+            if name in rules and not enough(self.fits(value, one) for one in rules[name]):
+                return f"{path}{name} is {compact(rules[name])[:200]}"
+        if "not" in rules and self.fits(value, rules["not"]):
+            return f"{path}not is {compact(rules['not'])[:200]}"
+        if "if" in rules:
+            name = "then" if self.fits(value, rules["if"]) else "else"
+            return self.fault(value, rules.get(name, True), f"{path}{name}")
+        return None
+
+
+def item_rules(rules: dict[str, Any]) -> tuple[list[Any], Any]:
+    """The rules for the first items of an array, one each, and the one for the rest; draft 7 has
+    both under other names."""
+    items = rules.get("items")
+    if isinstance(items, list):
+        return items, rules.get("additionalItems")
+    return rules.get("prefixItems", []), items
+
+
+def _misshapen(schema: dict[str, Any], budget: Budget) -> str:
+    """What of a schema is not as JSON Schema has it. Raises Spent."""
+    waiting: list[tuple[Any, str]] = [(schema, "$")]
+    while waiting:
+        budget.step()
+        rules, path = waiting.pop()
+        if isinstance(rules, bool):
+            continue
+        if not isinstance(rules, dict):
+            return f"{path}: expected an object or a boolean"
+        for name, rule in rules.items():
+            good, wanted = SHAPES.get(name, (None, ""))
+            if good and not good(rule):
+                return f"{path}.{name}: expected {wanted}"
+            waiting += _inner(name, rule, f"{path}.{name}")
+        if "$ref" in rules:
+            try:
+                resolve(rules["$ref"], schema)
+            except LookupError as wrong:
+                return f"{path}: {wrong.args[0]}"
+    return ""
+
+
+def _inner(name: str, rule: Any, path: str) -> list[tuple[Any, str]]:
+    """The schemas that a keyword holds."""
+    if name in MAPS:
+        return [(one, f"{path}.{key}") for key, one in rule.items()]
+    if name in LISTS or (name == "items" and isinstance(rule, list)):
+        return [(one, f"{path}[{i}]") for i, one in enumerate(rule)]
+    return [(rule, path)] if name in SCHEMAS else []
+
+
+def _trial(schema: dict[str, Any], budget: Budget) -> str:
+    try:
+        Checker(schema, budget).fault({})
+    except RecursionError:
+        return DEEP
+    return ""

@@ -6,13 +6,11 @@ Every failure is a ValueError. Knows nothing of schemas or of what the JSON is f
 import json
 import math
 import re
-import sys
-from collections.abc import Callable
-from time import thread_time
 from typing import Any
 
+from jsontools.budget import Budget
+
 REPAIR_CHARS = 256 * 1024
-CPU_SECONDS = 1.0
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _MARKS = re.compile(r'["{}\[\]<]')
 _MARKS_IN_STRING = re.compile(r'\\.?|"', re.DOTALL)
@@ -49,9 +47,9 @@ class JsonScan:
 
 
 def read_json(text: str, *, strict: bool = True) -> Any:
-    """Like `json.loads`, but NaN is no JSON and every failure is a `ValueError`."""
+    """Like `json.loads`, but NaN and 1e999 are no JSON and every failure is a `ValueError`."""
     try:
-        return json.loads(text, strict=strict, parse_constant=finite)
+        return json.loads(text, strict=strict, parse_constant=finite, parse_float=finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -77,33 +75,14 @@ def compact(value: Any) -> str:
     return clean(text)
 
 
-def repair(text: str) -> Any:
+def repair(text: str, budget: Budget | None = None) -> Any:
     """What broken JSON probably meant; raises `ValueError` when that is hopeless."""
     import json_repair
 
     if len(text) > REPAIR_CHARS:
         raise ValueError("too large to be repaired")
-    return limited(lambda: json_repair.loads(text, skip_json_loads=True))
-
-
-def limited(work: Callable[[], Any]) -> Any:
-    """Run `work` on a budget of CPU time, for one answer must not stall all others.
-
-    Measured: 8 KB of brackets and quotes keep json_repair busy for 38 s, and a schema of 2 KB
-    whose references double at each step never ends. Neither library has a limit of its own.
-    """
-    deadline, before, calls = thread_time() + CPU_SECONDS, sys.getprofile(), 0
-
-    def watch(*_: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls % 256 == 0 and thread_time() > deadline:
-            raise TimeoutError
-
-    sys.setprofile(watch)
+    budget = budget or Budget()
     try:
-        return work()
-    except (RecursionError, TimeoutError):
-        raise ValueError("nested too deeply or too large") from None
-    finally:
-        sys.setprofile(before)
+        return budget.watch(lambda: json_repair.loads(text, skip_json_loads=True))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

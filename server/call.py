@@ -5,29 +5,39 @@ Knows nothing of Flask or of formats.
 
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 from bridge.second_try import ask_twice
 from chat_request import ChatRequest, Message, Prompt
-from errors import CallerLeft, ProxyError
+from errors import CallerLeft, ContextTooLong, ProxyError
 from events import Answering, Event, Picture, Tally
 from flowith.client import Answer, Flowith
 from server.caller import Caller
 from server.log import Record
 from settings import Model
-from translate import shape, to_prompt
+from translate import count_prompt, shape, to_prompt
+
+MARGIN = 2.0  # seconds in which an answer whose time is over can say so itself
 
 
 class Call:
-    """Open answers for one caller and close them all, however the request ends."""
+    """Open answers for one caller and close them all, however the request ends.
+
+    TOTAL_TIMEOUT is for all of them together, second tries too. It holds while the caller reads
+    nothing, and so nobody here can do anything: then the connection is broken off.
+    """
 
     def __init__(self, flowith: Flowith, record: Record, caller: Caller) -> None:
         self.flowith, self.record, self.caller = flowith, record, caller
         self.tally = Tally()
         self._answers: list[Answer] = []
         self._closed = False
+        total = flowith.settings.total_timeout
+        self._total_by = time.monotonic() + total
+        flowith.clock.limit(self, total + MARGIN)
         caller.watch(self._interrupt)
 
     def events(self, chat: ChatRequest, model: Model) -> Iterator[Event]:
@@ -46,12 +56,17 @@ class Call:
             try:
                 events = shape(answer.events(), chat, prompt, reasoning, last_try)
                 yield from with_files(events, answer) if inline else events
+            except ContextTooLong as wrong:
+                # A prompt below the limit that models.json tells was too long for the true one.
+                wrong.tokens = count_prompt(prompt)
+                wrong.most = min(model.context or wrong.tokens, wrong.tokens - 1)
+                raise
             finally:
                 answer.close()
 
         prompt = to_prompt(chat, messages, model)
         if chat.tools or chat.format:
-            return ask_twice(ask, prompt)
+            return ask_twice(ask, prompt, hold=not chat.stream)
         return ask(prompt, True)
 
     def close(self) -> None:
@@ -59,6 +74,7 @@ class Call:
         if self._closed:
             return
         self._closed = True
+        self.flowith.clock.release(self)
         self.caller.close()
         for answer in self._answers:
             answer.close()
@@ -72,6 +88,16 @@ class Call:
         if usage:
             record.prompt_tokens, record.completion_tokens = usage.prompt, usage.completion
 
+    def break_off(self, code: str) -> None:
+        """Cut the caller's connection, so that what has gone out is not taken for whole."""
+        self.record.ending = f"broken off: {code}"
+        self.close()
+        self.caller.break_off()
+
+    def overdue(self) -> None:
+        """Called by the clock."""
+        self.break_off("timeout")
+
     def dialect(self) -> str:
         """The API that is being talked to, as far as it is known yet."""
         return next((a.dialect.name for a in self._answers if a.dialect), "")
@@ -81,6 +107,7 @@ class Call:
             raise CallerLeft
         answer = self.flowith.open(prompt, model, self.record.id)
         answer.caller_left = self.caller.left
+        answer.total_by = self._total_by
         self._answers.append(answer)
         return answer
 

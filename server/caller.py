@@ -18,7 +18,10 @@ from werkzeug.exceptions import ClientDisconnected
 from clock import Clock
 from errors import InvalidRequest, TooLarge
 
-GONE = (7, 8, 9, 10, 11)  # TCP states CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING
+# TCP states CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING. In CLOSE_WAIT is also a caller who has
+# closed for sending alone and still reads: nothing tells the two apart before something is sent,
+# and a silent answer would run on to its end for nobody. So a half-closed caller counts as gone.
+GONE = (7, 8, 9, 10, 11)
 LOOK = 0.5  # seconds between two looks at the socket where no event loop tells
 PAUSES = 8  # times the pause a sender is allowed, which the whole body may take
 
@@ -34,7 +37,8 @@ class Caller:
         self._until = float("inf")
 
     def watch(self, on_left: Callable[[], None]) -> None:
-        """Call `on_left` once the caller has closed the connection. It must not block."""
+        """Call `on_left` once the caller has closed the connection. It must not block; where no
+        event loop can tell, `left` has to be asked."""
         if self._socket is None or not _gevent_runs():
             return
         import gevent
@@ -42,10 +46,12 @@ class Caller:
         self._watcher = gevent.get_hub().loop.io(self._socket.fileno(), 1)
 
         def look() -> None:
-            self._watcher.stop()  # it would fire for ever: the socket stays readable
+            self.close()  # it would fire for ever: the socket stays readable
             if _is_gone(self._socket):
                 self._left = True
                 on_left()
+            # else there are bytes behind the request: a line end, or the next request. They hide
+            # the caller's departure from the event loop, so from now on `left` looks for itself
 
         self._watcher.start(look)
 

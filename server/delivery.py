@@ -6,7 +6,7 @@ Knows nothing of what the bytes say; `render_error` is what becomes of an error 
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flask import Response, current_app, g, request
@@ -23,7 +23,13 @@ from server.call import Call
 from server.caller import Caller
 from server.log import Record, log_bug
 from settings import Model, Settings
+from translate import count_prompt, to_prompt
 
+Parse = Callable[[bytes, Settings], ChatRequest]
+LEFT = (
+    "The connection was closed for sending before the answer was there, which counts as having"
+    " left. Keep it open until then."
+)
 BUG = "The proxy failed; its log says where."
 PARAMETER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 UNBUFFERED = {
@@ -49,11 +55,8 @@ def deliver(format: Format) -> Response:
     The status waits for the answer's first event or for its error. Raises ProxyError, CallerLeft.
     """
     record: Record = g.record
-    record.format = format.NAME
     caller = Caller(request.environ)
-    chat = format.parse(read_body(caller), settings())
-    record.model = chat.model
-    model = find_model(chat.model)
+    chat, model = _checked(format, format.parse, caller)
     call = Call(flowith(), record, caller)
     try:
         events = _watched(call.events(chat, model), record)
@@ -68,6 +71,22 @@ def deliver(format: Format) -> Response:
     if ignored := _without_effect(chat, record.dialect):
         response.headers["X-Ignored-Params"] = ", ".join(ignored)
     return response
+
+
+def count(format: Format, parse: Parse) -> int:
+    """Estimated tokens of the prompt that the request in hand makes, tools and all; nothing is
+    sent. `parse` is the format's, or its way to read a request to count. Raises ProxyError."""
+    chat, model = _checked(format, parse, Caller(request.environ))
+    return sum(count_prompt(to_prompt(chat, one, model)) for one in chat.conversations)
+
+
+def _checked(format: Format, parse: Parse, caller: Caller) -> tuple[ChatRequest, Model]:
+    """The request in hand and the model that it asks for. Raises InvalidRequest, ModelNotFound."""
+    record: Record = g.record
+    record.format = format.NAME
+    chat = parse(read_body(caller), settings())
+    record.model = chat.model
+    return chat, find_model(chat.model)
 
 
 def read_body(caller: Caller) -> bytes:
@@ -131,11 +150,13 @@ def _stream(first: bytes, blocks: Iterator[bytes], call: Call) -> Iterator[bytes
         yield first
         yield from blocks
         record.ending = "done"
-    except (ProxyError, CallerLeft):
+    except ProxyError:
         return  # told by the format, noted by `_watched`
+    except CallerLeft:
+        call.caller.break_off()  # a caller who has closed for sending alone must see it, too
     except Exception as wrong:  # noqa: BLE001 - a bug in a format: nobody is left to tell it
         log_bug(wrong, record.id)
-        _break_off(call, "internal_error")
+        call.break_off("internal_error")
 
 
 def _whole(format: Format, events: Iterator[Event], envelope: Any, call: Call) -> Response:
@@ -172,27 +193,21 @@ def _late(
         yield format.whole(kept, envelope, call.tally)
         record.ending = "done"
     except CallerLeft:
-        return
+        call.caller.break_off()
     except Exception as wrong:  # noqa: BLE001 - whatever it is, the caller must not take it for done
         if not isinstance(wrong, ProxyError):
             log_bug(wrong, record.id)
         code = wrong.code or wrong.type if isinstance(wrong, ProxyError) else "internal_error"
-        _break_off(call, code)
-
-
-def _break_off(call: Call, code: str) -> None:
-    """Cut the caller's connection, so that what has gone out is not taken for whole."""
-    call.record.ending = f"broken off: {code}"
-    call.close()
-    call.caller.break_off()
+        call.break_off(code)
 
 
 def render_error(wrong: Exception, format: Format) -> Response:
     """Any error as this format has it: ours, Flask's and Werkzeug's, and bugs."""
     record: Record = g.record
     if isinstance(wrong, CallerLeft):
+        reply = format.error(InvalidRequest(LEFT, code="caller_left"), record.id)
         record.ending = "caller left"
-        return Response(status=499)
+        return Response(reply.body, 499, content_type="application/json")
     if isinstance(wrong, HTTPException):
         wrong = _from_http(wrong)
     elif not isinstance(wrong, ProxyError):

@@ -1,32 +1,95 @@
-"""gunicorn's gevent worker, with one system call for all that is written in one go.
+"""gunicorn's gevent worker: one system call for all that is written in one go, and a door that
+nobody can block.
 
 gunicorn writes head, each chunk and the end of a body by themselves: five calls for a small answer,
-each of which wakes the other side (docs/performance.md). A worker that ends serves those who wait
-in its door. Knows nothing of HTTP.
+each of which wakes the other side (docs/performance.md). Knows nothing of HTTP.
 """
 
+import errno
 import os
-import time
+import socket as blocking
 from contextlib import suppress
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 import gevent
 from gevent import socket
+from gevent.pool import Pool
 from gevent.server import StreamServer
-from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.workers import ggevent  # type: ignore[import-untyped]
 
 MOST_HELD = 65_536  # bytes
+PATIENCE = 120.0  # seconds for which a caller may take not one byte of what is sent
+STUCK = "the caller takes nothing"
+
+
+class WaitingRoom:
+    """The callers whose next request is awaited: those who have just come, those who dawdle in the
+    middle of a head, and those whose connection is kept. Each is served by a greenlet of its own.
+    """
+
+    def __init__(self) -> None:
+        self._served: dict[Any, Any] = {}
+        self._waiting: dict[Any, Any] = {}  # in the order in which their waits began
+
+    def enter(self, client: Any) -> None:
+        """The greenlet that calls this serves `client` from now on."""
+        self._served[gevent.getcurrent()] = client
+
+    def leave(self) -> None:
+        del self._served[gevent.getcurrent()]
+
+    def begin_wait(self) -> None:
+        current = gevent.getcurrent()
+        self._waiting[current] = self._served[current]
+
+    def end_wait(self) -> None:
+        self._waiting.pop(gevent.getcurrent(), None)
+
+    def make_room(self) -> None:
+        """Send the one away who has waited longest, if there is one."""
+        if self._waiting:
+            client = self._waiting.pop(next(iter(self._waiting)))
+            # to its reader it now looks as if the caller had hung up. A twin, since gevent would
+            # raise in the reader where it is shut down for reading itself, and gunicorn log that
+            with suppress(OSError), blocking.fromfd(client.fileno(), -1, -1) as twin:
+                twin.shutdown(blocking.SHUT_RD)
+
+
+WAITING = WaitingRoom()  # a process has one worker
+
+
+class HeadTimeout(gevent.Timeout):
+    """gunicorn's time limit for the wait for a request and its head; who waits is noted."""
+
+    def __enter__(self) -> Any:
+        WAITING.begin_wait()
+        return super().__enter__()
+
+    def __exit__(self, *wrong: Any) -> Any:
+        WAITING.end_wait()
+        return super().__exit__(*wrong)
 
 
 class Door(StreamServer):
-    """Lets in a few at a time; before it closes all who have connected, or the kernel would reset
-    them."""
+    """Lets in a few at a time; keeps a place free, at the cost of who dawdles; before it closes it
+    lets in all who have connected, or the kernel would reset them."""
 
     # per turn of the event loop: those who come must not hold up those who are inside. gevent's 100
     # make tokens twice as late while a crowd opens (docs/performance.md)
     max_accept = 2
+
+    def __init__(self, listener: Any, handle: Any, spawn: Any = "default") -> None:
+        super().__init__(listener, handle, spawn=spawn)
+        # gevent has put the pool's own there
+        self.full = self._is_full  # type: ignore[method-assign]
+
+    def _is_full(self) -> bool:
+        """Asked before anybody is let in. Who is sent away frees a place a moment later."""
+        full = self.pool is not None and self.pool.full()
+        if full:
+            WAITING.make_room()
+        return full
 
     def close(self) -> None:
         if self.started:
@@ -37,24 +100,28 @@ class Door(StreamServer):
         super().close()
 
 
-def http_date(timestamp: float | None = None) -> str:
-    """gunicorn's own, which formats the same second again for every response."""
-    date: str = _date_at(int(time.time() if timestamp is None else timestamp))
-    return date
-
-
-ggevent.StreamServer = Door  # GeventWorker.run() makes its servers from it
-_date_at = lru_cache(maxsize=2)(util.http_date)
-util.http_date = http_date
-
-
 class QuietWorker(ggevent.GeventWorker):  # type: ignore[misc]
-    """The gevent worker, on quiet sockets."""
+    """The gevent worker, with our door and on quiet sockets."""
+
+    def server_class(self, listener: Any, *, spawn: Pool, **_for_pywsgi: Any) -> Door:
+        """`run` calls it with what gevent's WSGI server would need; what it gets is our door."""
+        door = Door(listener, partial(self.handle, listener), spawn)
+        if self.cfg.workers > 1:
+            door.max_accept = 1  # as gunicorn has it: the other workers are to get some too
+        return door
+
+    def timeout_ctx(self) -> HeadTimeout:
+        return HeadTimeout(self.cfg.keepalive, False)  # type: ignore[arg-type]  # ends in silence
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         plain = type(client) is socket.socket  # what is written to a TLS socket must be encrypted
-        # gunicorn wants the listener for its address only; a closed one has none, the client has
-        super().handle(client, QuietSocket(client) if plain else client, addr)
+        quiet = QuietSocket(client) if plain else client
+        WAITING.enter(quiet)
+        try:
+            # gunicorn asks the listener for its address; a closed one has none, the client has
+            super().handle(client, quiet, addr)
+        finally:
+            WAITING.leave()
 
 
 class QuietSocket:
@@ -69,9 +136,8 @@ class QuietSocket:
         self._socket = sock
         self._held: list[bytes] = []
         self._size = 0
-        self._rest: gevent.Greenlet[Any, Any] | None = (
-            None  # sends what the kernel did not take at once
-        )
+        # sends what the kernel did not take at once
+        self._rest: gevent.Greenlet[Any, Any] | None = None
         self._wrong: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -95,7 +161,8 @@ class QuietSocket:
         return self._socket.sendfile(*args, **kwargs)
 
     def shutdown(self, how: int) -> None:
-        self._write()
+        if not self._rest:
+            self._write()
         self._socket.shutdown(how)
 
     def close(self) -> None:
@@ -123,8 +190,17 @@ class QuietSocket:
             sent = os.write(self._socket.fileno(), data)
         except BlockingIOError:
             sent = 0
-        except OSError as wrong:
-            self._wrong = wrong
+        except OSError as wrong:  # also gevent's own, where somebody else broke it off
+            self._wrong = ConnectionResetError(errno.ECONNRESET, str(wrong))
             return
         if sent < len(data):
-            self._rest = gevent.spawn(self._socket.sendall, memoryview(data)[sent:])
+            self._rest = gevent.spawn(self._send_rest, memoryview(data)[sent:])
+
+    def _send_rest(self, data: memoryview) -> None:
+        try:
+            while data:
+                with gevent.Timeout(PATIENCE, ConnectionResetError(errno.ECONNRESET, STUCK)):
+                    sent = self._socket.send(data)
+                data = data[sent:]
+        except OSError as wrong:  # also gevent's own, where somebody else broke it off
+            self._wrong = ConnectionResetError(errno.ECONNRESET, str(wrong))

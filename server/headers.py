@@ -9,6 +9,9 @@ from collections.abc import Iterable
 
 from flask import Request, Response
 
+from server.keys import depends_on_page, lets_in
+from settings import Settings
+
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 EXPOSED = (
     "x-request-id, request-id, x-ignored-params, retry-after, retry-after-ms, x-should-retry,"
@@ -23,11 +26,18 @@ def to_id(request: Request) -> str:
     return given if SANE_ID.fullmatch(given) else f"req_{random.getrandbits(96):024x}"
 
 
-def add_headers(response: Response, request: Request, request_id: str, ids: Iterable[str]) -> None:
-    """Put in the request's id under each name of `ids`, and let web pages read the response."""
+def add_headers(
+    response: Response, request: Request, request_id: str, ids: Iterable[str], settings: Settings
+) -> None:
+    """Put in the request's id under each name of `ids`, and let those web pages read the response
+    that are let in."""
     headers = response.headers
     for name in ids:
         headers[name] = request_id
+    if depends_on_page(settings):
+        response.vary.add("Origin")
+    if not lets_in(settings, request):
+        return
     headers["Access-Control-Allow-Origin"] = "*"
     headers["Access-Control-Expose-Headers"] = EXPOSED
     if request.method == "OPTIONS":
@@ -41,6 +51,6 @@ def _allow(response: Response, request: Request) -> None:
     headers["Access-Control-Allow-Methods"] = METHODS
     headers["Access-Control-Allow-Headers"] = asked if asked.isprintable() else "*"
     headers["Access-Control-Max-Age"] = "86400"
-    headers["Vary"] = "Origin, Access-Control-Request-Headers"
+    response.vary.update(("Origin", "Access-Control-Request-Headers"))
     if request.headers.get("Access-Control-Request-Private-Network") == "true":
         headers["Access-Control-Allow-Private-Network"] = "true"

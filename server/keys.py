@@ -1,14 +1,17 @@
-"""Who may ask: the key that a caller sends, compared with API_KEY.
+"""Who may ask: the key that a caller sends, and the web page that a browser sends it for.
 
 Knows nothing of what is asked for.
 """
 
 import hmac
 from collections.abc import Iterator
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
-from flask import current_app, request
+from flask import Request, current_app, request
 
-from errors import Unauthorized
+from errors import Forbidden, Unauthorized
+from settings import DEFAULT_KEY, Settings
 
 KEY_HEADERS = ("X-Api-Key", "Api-Key", "X-Goog-Api-Key")
 
@@ -16,8 +19,9 @@ KEY_HEADERS = ("X-Api-Key", "Api-Key", "X-Goog-Api-Key")
 def require_api_key() -> None:
     """Compare the caller's key in constant time, on bytes, before the body is read.
 
-    Raises Unauthorized.
+    Raises Unauthorized, or Forbidden for a web page that is not welcome.
     """
+    require_known_origin()
     keys = [key.encode() for key in current_app.extensions["settings"].api_key]
     sent = False
     for text in _sent_keys():
@@ -40,3 +44,58 @@ def _sent_keys() -> Iterator[str]:
         yield key
     for name in KEY_HEADERS:
         yield request.headers.get(name, "")
+
+
+def require_known_origin() -> None:
+    """Raises Forbidden where a web page asks that may know the key but not be let in."""
+    if not lets_in(current_app.extensions["settings"], request):
+        raise Forbidden(
+            f"Web pages of other hosts are not let in while the default key {DEFAULT_KEY} is in"
+            " use, because any page in your browser knows it. Set API_KEY to your own and restart,"
+            " or open the page from localhost.",
+            code="origin_not_allowed",
+        )
+
+
+def depends_on_page(settings: Settings) -> bool:
+    """Whether it depends on the web page that asks if it is let in.
+
+    A key of the operator's own says enough; the default one is known to every page on the web. On
+    a Hugging Face Space whoever finds it can use the default key anyhow.
+    """
+    return DEFAULT_KEY in settings.api_key and not settings.on_space
+
+
+def lets_in(settings: Settings, asked: Request) -> bool:
+    """Whether a browser may ask, and read the answer, for the page that it says is asking.
+
+    With the default key only those may that no stranger can be behind: programs (no Origin),
+    extensions and desktop apps (their own schemes), and pages from this machine.
+    """
+    origin = asked.headers.get("Origin")
+    if origin is None or not depends_on_page(settings):
+        return True
+    return _is_near(origin, asked.host)
+
+
+def _is_near(origin: str, host: str) -> bool:
+    """Whether a page of this origin is no stranger's.
+
+    A name proves nothing but `localhost`: its owner can point it to this machine at any moment
+    (DNS rebinding), even after the page was loaded. `null` is what a sandboxed frame sends, and a
+    page can make one.
+    """
+    try:
+        parts = urlsplit(origin.strip().lower())
+        name, own = parts.hostname or "", urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https"):
+        return "://" in origin
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or name == own

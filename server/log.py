@@ -21,7 +21,10 @@ log = logging.getLogger("proxy")
 
 @dataclass(slots=True)
 class Record:
-    """One request, from its first byte to the end of its answer. Times are monotonic seconds."""
+    """One request, from its first byte to the end of its answer. Times are monotonic seconds.
+
+    `format` is the name of the format that a request for an answer is of, else empty.
+    """
 
     id: str
     method: str
@@ -49,7 +52,8 @@ class Record:
         if self.first is not None:
             ms = {"first_ms": round((self.first - self.started) * 1000), **ms}
         fields: dict[str, Any] = {"id": self.id, "method": self.method, "path": self.path[:100]}
-        fields |= {"status": self.status, "model": self.model[:80], "api": self.dialect, **ms}
+        fields |= {"status": self.status, "format": self.format, "model": self.model[:80]}
+        fields |= {"api": self.dialect, **ms}
         fields |= {"in": self.prompt_tokens, "out": self.completion_tokens}
         fields |= {"failures": ",".join(f"{a}={why}" for a, why in self.failures)}
         fields |= {"end": self.ending or "done"}

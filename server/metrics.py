@@ -23,12 +23,6 @@ from server.log import Record
 from server.pages import VERSION
 from settings import Settings
 
-COUNTED = (
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/images/generations",
-    "/v1/images/edits",
-)
 OTHER = "other"  # a caller may ask for any model; only those of models.json become labels
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)  # seconds
 HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -71,7 +65,9 @@ class Metrics:
             Histogram, namespace="flowith_proxy", registry=ours, unit="seconds", buckets=BUCKETS
         )
         self._requests = cache(
-            counter("requests", "Requests that are over.", ("model", "status", "ending")).labels
+            counter(
+                "requests", "Requests that are over.", ("format", "model", "status", "ending")
+            ).labels
         )
         self._first = cache(seconds("first_token", "Until the first token.", ("model",)).labels)
         self._duration = cache(
@@ -104,11 +100,11 @@ class Metrics:
         self._running.set(running)
 
     def count(self, record: Record) -> None:
-        """Count a request that is over; probes and lists of models do not count."""
-        if record.method != "POST" or record.path not in COUNTED:
+        """Count a request that is over and had a format; probes and lists of models have none."""
+        if not record.format:
             return
         model, ending = self._label(record.model), to_label(record.ending)
-        self._requests(model, record.status, ending).inc()
+        self._requests(record.format, model, record.status, ending).inc()
         if record.ending == "caller left":
             self._left.inc()
         if record.first is not None:

@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "settings": set(),
     "clock": set(),
-    "chat_request": {"events"},
+    "chat_request": {"events", "jsontools"},
     "jsontools": {"jsontools"},
     "formats": WORDS | {"formats", "jsontools"},
     "bridge": WORDS | {"bridge", "jsontools"},
@@ -37,6 +37,13 @@ PAIRS = {
     "legacy_completions": {"chat", "chat_answer"},
     "images": {"chat_answer", "images_answer"},
     "images_answer": {"chat_answer"},
+    "anthropic": {"anthropic_answer", "anthropic_content", "anthropic_tools"},
+    "anthropic_answer": {"anthropic_blocks"},
+    "responses": {"responses_answer", "responses_items", "responses_tools"},
+    "responses_answer": {"responses_output"},
+    "responses_compaction": {"responses", "responses_answer"},
+    "responses_items": {"responses_tools"},
+    "responses_output": {"responses_items", "responses_tools"},
 }
 NOT_WEB = ("chat_request", "events", "errors", "jsontools", "formats", "bridge", "translate")
 MODULES = sorted(

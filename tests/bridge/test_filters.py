@@ -1,6 +1,8 @@
 """The filters between upstream and caller, at every way to cut a text into pieces."""
 
 from collections.abc import Iterable
+from time import thread_time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -49,6 +51,12 @@ THINK = [
     ("  spaces stay", "", "  spaces stay"),
     ("Tags in prose: <think>x</think>", "", "Tags in prose: <think>x</think>"),
     ("a < b", "", "a < b"),
+    ("<thinking>\nHm\n</thinking>\n\nHi", "Hm", "Hi"),
+    ("<thought>Hm</thought>Hi", "Hm", "Hi"),
+    ("<thinking>a</think>b</thinking>c", "a</think>b", "c"),
+    ("<thoughts>a", "", "<thoughts>a"),
+    ("<think>a\n\n\nb\n</think>\n", "a\n\n\nb", ""),
+    ("<think>İKſ</think>Hi", "İKſ", "Hi"),
 ]
 
 
@@ -91,25 +99,27 @@ def test_the_first_word_of_an_answer_is_not_held_back() -> None:
 
 
 STOPS = [
-    ("one END two", ("END",), "one "),
-    ("one EN", ("END",), "one EN"),
-    ("aab", ("ab", "b"), "a"),
-    ("xENENDx", ("END",), "xEN"),
-    ("no stop", ("zzz",), "no stop"),
-    ("END", ("END",), ""),
-    ("a\n\nb", ("\n\n", "b"), "a"),
+    ("one END two", ("END",), "one ", "END"),
+    ("one EN", ("END",), "one EN", ""),
+    ("aab", ("ab", "b"), "a", "ab"),
+    ("aab", ("b", "ab"), "a", "ab"),
+    ("xENENDx", ("END",), "xEN", "END"),
+    ("aabaabaaab", ("aabaaa",), "aab", "aabaaa"),
+    ("no stop", ("zzz",), "no stop", ""),
+    ("END", ("END",), "", "END"),
+    ("a\n\nb", ("\n\n", "b"), "a", "\n\n"),
 ]
 
 
-@pytest.mark.parametrize(("text", "stops", "left"), STOPS, ids=[s[0] for s in STOPS])
+@pytest.mark.parametrize(("text", "stops", "left", "stop"), STOPS)
 def test_an_answer_ends_before_the_first_stop_at_any_cut(
-    text: str, stops: tuple[str, ...], left: str
+    text: str, stops: tuple[str, ...], left: str, stop: str
 ) -> None:
     for pieces in splits(text):
-        events = list(cut_at_stop(iter(told(pieces)), stops))
+        *events, end = cut_at_stop(iter(told(pieces)), stops)
         assert said(events) == left, pieces
-        assert events.count(Done("stop")) == 1
-        assert events[-1] == Done("stop")
+        assert end == Done("stop", stop)
+        assert not any(isinstance(event, Done) for event in events)
 
 
 @given(st.text("ab", max_size=30), st.lists(st.text("ab", min_size=1, max_size=4), min_size=1))
@@ -118,6 +128,38 @@ def test_no_text_after_a_stop_and_none_lost_before_it(text: str, stops: list[str
     expected = text[: min(complete)[1]] if complete else text
     for pieces in (text, [text]):
         assert said(cut_at_stop(iter(told(pieces)), tuple(stops))) == expected
+
+
+def test_the_rest_flows_while_a_stop_is_awaited() -> None:
+    events: list[Event] = [Text("aE"), Silence(), Text("N"), Citation("t"), Text("D"), Done()]
+    shaped = list(cut_at_stop(iter(events), ("END",)))
+    assert shaped == [Text("a"), Silence(), Text("EN"), Citation("t"), Text("D"), Done()]
+
+
+class Counted(str):
+    """Text that counts how often something looks into it."""
+
+    looks = 0
+
+    def __getitem__(self, at: Any) -> str:
+        Counted.looks += 1
+        return str.__getitem__(self, at)
+
+
+@pytest.mark.parametrize("size", [1, 7, 4000])
+def test_stops_cost_in_proportion_to_the_text(size: int) -> None:
+    stop, text = Counted("a" * 400 + "b"), "a" * 4000
+    pieces = [Counted(text[at : at + size]) for at in range(0, len(text), size)]
+    Counted.looks = 0
+    assert said(cut_at_stop(iter(told(pieces)), (stop,))) == text
+    assert Counted.looks < 8 * len(text)
+
+
+def test_line_ends_within_thoughts_cost_in_proportion() -> None:
+    pieces = ["<think>a", *["\n"] * 60_000, "b"]
+    start = thread_time()
+    assert said(split_think(iter(told(pieces))), Reasoning) == "".join(pieces)[7:]
+    assert thread_time() - start < 5  # it takes 0.3 s; held text that is looked at again, 14 s
 
 
 def test_only_a_possible_beginning_is_held_back() -> None:

@@ -1,6 +1,7 @@
 """Structured output: what is demanded, what comes through, and what is refused."""
 
 import json
+import re
 from time import thread_time
 from typing import Any
 
@@ -12,10 +13,8 @@ from bridge.json_answer import instructions, only_json
 from chat_request import AnswerFormat
 from errors import InvalidRequest, Unmet
 from events import Done, Event, Reasoning, Silence, Text, ToolCall
-from formats.fields import check_schema
 from formats.response_format import parse_format
-from jsontools.schema import fault
-from jsontools.text import compact, repair
+from jsontools.text import compact
 
 SCHEMA = {
     "$schema": "http://json-schema.org/draft-07/schema#",
@@ -119,7 +118,6 @@ MENDED = {
     "trailing comma": ('{"n": 1,}', '{"n":1}'),
     "python": ("{'n': 1, 'tags': [None]}", '{"n":1,"tags":[null]}'),
     "raw line break": ('{"n": 1, "tags": ["a\nb"]}', '{"n":1,"tags":["a\\nb"]}'),
-    "braces in prose": ('For {you}: {"n": 1}', '{"n": 1}'),
     "braces all around": ('For {you}: {"n": 1,} {or} <you>', '{"n":1}'),
 }
 
@@ -129,7 +127,51 @@ def test_what_is_held_can_be_mended(case: str) -> None:
     wire, mended = MENDED[case]
     assert only(wire, LOOSE, hold=True) == mended
     assert only(wire, STRICT) == mended
-    assert isinstance(only(wire, LOOSE), Unmet)
+    begun = re.search(r'\{"', wire)
+    assert only(wire, LOOSE) == mended if not begun else isinstance(only(wire, LOOSE), Unmet)
+
+
+NESTED = AnswerFormat("json_object", schema={"required": ["a"]})
+STRAY = {
+    "a placeholder": ('I fill in {name} for you: {"a": 1}', ANY),
+    "lone marks": ('You said "x, closed with } so: {"a": 1}', ANY),
+    "a set, some code": ('{x} {y: 1} { return 1 } then {\n "a": 1}', ANY),
+    "many placeholders": ("{x} " * 50 + '{"a": 1}', ANY),
+    "a note and a list": ("See [note] and [x]: [1, 2]", LIST),
+    "an array of words": ('[ not ] but ["a"]', LIST),
+}
+
+
+@pytest.mark.parametrize("case", STRAY)
+@pytest.mark.parametrize("hold", [False, True])
+def test_it_begins_at_what_can_begin_a_value(case: str, hold: bool) -> None:
+    wire, fmt = STRAY[case]
+    value = wire[wire.rindex("[" if fmt is LIST else "{") :]
+    assert only(wire, fmt, hold=hold) == only(list(wire), fmt, hold=hold) == value
+
+
+def test_of_several_values_the_one_that_fits_is_meant() -> None:
+    assert only('From {} to {"b": 2} and {"a": 1}.', NESTED, hold=True) == '{"a": 1}'
+
+
+FITTED = {
+    "a number in quotes": ('{"n": "1"}', '{"n":1}'),
+    "a key too many": ('{"n": 1, "x": 2}', '{"n":1}'),
+    "broken and wrong": ("{'n': '1', 'x': 2}", '{"n":1}'),
+    "right as it is": ('{ "n" : 1 }', '{ "n" : 1 }'),
+}
+
+
+@pytest.mark.parametrize("case", FITTED)
+def test_what_is_held_is_fitted_to_its_schema(case: str) -> None:
+    wire, fitted = FITTED[case]
+    assert only(wire, STRICT) == only(list(wire), LOOSE, hold=True) == fitted
+
+
+def test_an_opening_with_endless_spaces_costs_little() -> None:
+    start = thread_time()
+    assert isinstance(only(["{", *[" "] * 20_000, *["{ "] * 20_000], ANY), Unmet)
+    assert thread_time() - start < 8
 
 
 FAILS = {
@@ -141,7 +183,7 @@ FAILS = {
     "too deep": (ANY, '{"n":' * 100_000 + "1" + "}" * 100_000, "is not valid JSON"),
     "wrong type": (LOOSE, '{"n": "secret"}', "'one': properties/n/type is \"integer\"."),
     "lacking": (STRICT, "{}", "'one': required is [\"n\"]."),
-    "other key": (STRICT, '{"n": 1, "secret": 2}', "'one': additionalProperties is false."),
+    "other key": (LOOSE, '{"n": 1, "secret": 2}', "'one': additionalProperties is false."),
     "array": (AnswerFormat("json_schema", "one"), '{"n": ]', "is not valid JSON"),
 }
 
@@ -175,8 +217,8 @@ def test_a_call_needs_no_json_beside_it() -> None:
     thought = Reasoning("{")
     said: list[Event] = [thought, Text("Let me see."), call, end]
     assert list(only_json(iter(said), STRICT, last_try=True)) == [thought, call, end]
-    with pytest.raises(Unmet, match="not valid"):
-        list(only_json(iter([Text("{]"), call, end]), ANY, last_try=True))
+    for fmt in (ANY, STRICT):
+        assert list(only_json(iter([Text("{]"), call, end]), fmt, last_try=True)) == [call, end]
 
 
 NAMED = {"type": "json_schema", "json_schema": {"name": "one", "schema": SCHEMA, "strict": True}}
@@ -236,73 +278,3 @@ def test_instructions_hold_the_schema() -> None:
     assert "'one' (A number.) exactly" in told
     assert "JSON object" in instructions(ANY)
     assert "exactly," not in instructions(LOOSE)
-
-
-SLOW = "(a+)+$"
-LAUGHS = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)}
-DRAFT = "http://json-schema.org/draft-07/schema#"
-HOSTILE: dict[str, tuple[dict[str, Any], bool]] = {
-    "pattern": ({"properties": {"a": {"pattern": SLOW}}}, True),
-    "pattern properties": ({"patternProperties": {SLOW: {}}, "additionalProperties": False}, True),
-    "another draft": (
-        {
-            "$ref": "#/$defs/a",
-            "$defs": {"a": {"$schema": DRAFT, "propertyNames": {"pattern": SLOW}}},
-        },
-        True,
-    ),
-    "endless": ({"$ref": "#"}, False),
-    "doubling": ({"$ref": "#/$defs/d0", "$defs": LAUGHS | {"d40": {}}}, False),
-    "nowhere": ({"$ref": "#/$defs/a"}, True),
-    "remote": ({"$ref": "http://127.0.0.1:9/"}, True),
-    "nonsense": ({"type": "any", "properties": 3}, True),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_schema_neither_hangs_nor_calls_out(case: str) -> None:
-    schema, fits = HOSTILE[case]
-    start = thread_time()
-    assert (fault({"a": "a" * 50 + "!", "a" * 50 + "!": 1}, schema) is None) == fits
-    assert thread_time() - start < 8
-
-
-def test_properties_may_bear_the_names_of_rules() -> None:
-    schema = {"properties": {"pattern": {"type": "string"}, "$schema": {"const": {"pattern": "x"}}}}
-    assert fault({"pattern": 1}, schema) == 'properties/pattern/type is "string"'
-    assert fault({"$schema": {}}, schema)
-    assert fault({"$schema": {"pattern": "x"}}, schema) is None
-
-
-def test_patterns_need_not_be_pythons() -> None:
-    check_schema({"pattern": r"^(?<year>\d+)\p{L}$"}, "p", "it")
-
-
-def test_a_huge_or_deep_schema_is_refused() -> None:
-    deep: dict[str, Any] = {}
-    for _ in range(5000):
-        deep = {"not": deep}
-    wide: dict[str, Any] = {"anyOf": [{"properties": {"a": {}}}] * 40_000}
-    for schema in (deep, wide):
-        with pytest.raises(InvalidRequest, match="nested too deeply"):
-            check_schema(schema, "p", "it")
-
-
-@pytest.mark.parametrize("text", ["[" + '\\"{](“' * 2000, "{" + "]{ '" * 2000, "{" * 100_000])
-def test_hopeless_json_is_given_up_in_time(text: str) -> None:
-    start = thread_time()
-    with pytest.raises(ValueError, match="nested too deeply or too large"):
-        repair(text)
-    assert thread_time() - start < 8
-
-
-def test_huge_json_is_not_repaired() -> None:
-    with pytest.raises(ValueError, match="too large to be repaired"):
-        repair('{"a": "' + "b" * 300_000)
-
-
-def test_json_can_always_be_encoded() -> None:
-    assert compact(["\ud83d", "é"]).encode().decode() == '["\ufffd","é"]'
-    for value in (float("inf"), float("nan")):
-        with pytest.raises(ValueError, match="JSON"):
-            compact(value)

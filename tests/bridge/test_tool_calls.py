@@ -366,7 +366,7 @@ def test_what_never_ends_is_not_held_for_ever() -> None:
 
 
 def test_only_a_few_repairs_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jsontools.text.CPU_SECONDS", 0.1)
+    monkeypatch.setattr("jsontools.budget.CPU_SECONDS", 0.1)
     start = thread_time()
     find((HOSTILE["slow to repair"] + " ") * 20)
     assert thread_time() - start < 1.2

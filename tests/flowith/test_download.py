@@ -20,12 +20,15 @@ from fake_flowith import CUT, DROP, HANG, FakeFlowith, Raw, Reply, Seen, Step, e
 from fake_images import drawn
 from gate import Gate
 
+from chat_request import Drawing, Prompt
 from clock import Clock
 from errors import CallerLeft, UpstreamCut, UpstreamError, UpstreamTimeout
 from events import Event, Picture, Silence
 from flowith import download
+from flowith.client import Flowith
 from flowith.download import Download, to_kind
 from flowith.file_address import Forbidden, is_public, origin_of, to_address
+from settings import Model, Settings
 
 PNG = drawn("a cat")
 PUBLIC = "93.184.216.34"
@@ -362,6 +365,18 @@ def test_a_caller_who_leaves_ends_the_download(fake: FakeFlowith) -> None:
     fake.log = lambda seen: threading.Thread(target=leave, args=(seen,)).start()
     with pytest.raises(CallerLeft):
         list(work.events())
+    assert fake.requests[0].wait_hung_up(5)
+
+
+def test_closing_the_answer_ends_the_download_too(fake: FakeFlowith) -> None:
+    fake.reply(file(PNG[:100], HANG))
+    settings = Settings(flowith_api_url=fake.url, flowith_auth_token=("flo_a",))
+    model = Model("m", ("m",), kind="image")
+    answer = Flowith(settings).open(Prompt([], drawing=Drawing()), model)
+    events = answer.fetch(Picture(f"{fake.url}/a"))
+    fake.log = lambda seen: threading.Timer(0.05, answer.close).start()
+    with pytest.raises(UpstreamError, match="Nobody waits"):
+        list(events)
     assert fake.requests[0].wait_hung_up(5)
 
 

@@ -112,7 +112,9 @@ def test_one_id_goes_all_the_way(serve: Serve, fake: FakeFlowith) -> None:
     connection.close()
     assert response.headers["X-Request-ID"] == "a-callers:id.1"
     assert fake.requests[0].headers["x-request-id"] == "a-callers:id.1"
-    assert "id=a-callers:id.1 " in server.wait_for_log("end=done")
+    line = server.wait_for_log("end=done")
+    assert "id=a-callers:id.1 " in line
+    assert " status=200 format=chat model=gpt-4.1 " in line
     connection, response = server.post({}, **{"X-Request-ID": "second"})
     assert json.loads(response.read())["error"]["message"].endswith("(request second)")
     connection.close()

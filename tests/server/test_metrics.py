@@ -109,6 +109,8 @@ def test_a_request_is_counted_with_its_model_status_and_ending(
         ("other", "400", "invalid_request_error"): 1,
         ("other", "401", "invalid_request_error"): 1,
     }
+    assert numbers.of("requests_total", format="completions", status="401") == 1
+    assert numbers.of("requests_total", format="chat") == sum(expected.values()) - 1
     for (model, status, ending), times in expected.items():
         labels = {"model": model, "status": status, "ending": ending}
         assert numbers.of("requests_total", **labels) == times, labels

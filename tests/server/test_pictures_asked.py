@@ -296,13 +296,30 @@ def test_legacy_completions_show_the_link(api: MakeApi) -> None:
     assert answer.json["choices"][0]["text"].startswith("![image](")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/responses", {"input": "a cat"}),
+        ("/v1/messages", {"messages": SAID, "max_tokens": 99}),
+    ],
+)
+def test_the_other_apis_show_the_link_as_text(
+    api: MakeApi, path: str, body: dict[str, Any], stream: bool
+) -> None:
+    answer = api().send({"model": "gpt-image-2", **body, "stream": stream}, path)
+    assert answer.status_code == 200
+    assert "![image](http://127.0.0.1" in answer.get_data().decode()
+
+
 def test_pictures_are_counted(api: MakeApi) -> None:
     ours = api()
     answer = ours.send({"prompt": "a cat", "model": "gpt-image-2"}, MAKE)
     answer.get_data()
     answer.close()
     counted = ours.get("/metrics").text
-    assert 'requests_total{ending="done",model="gpt-image-2",status="200"} 1.0' in counted
+    labels = 'ending="done",format="image_generation",model="gpt-image-2",status="200"'
+    assert f"requests_total{{{labels}}} 1.0" in counted
     assert 'api="web_images"' in counted
 
 

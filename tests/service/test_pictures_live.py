@@ -35,7 +35,8 @@ def ask(server: Server, **body: Any) -> tuple[int, bytes]:
 
 
 def test_signs_of_life_come_while_a_picture_is_made(serve: Serve, fake: FakeFlowith) -> None:
-    server = serve(HOLD="0.2", HEARTBEAT="0.1", KEEP_ALIVE_AFTER="0.3")
+    limits = {"FIRST_TOKEN_TIMEOUT": "0.5", "IDLE_TIMEOUT": "0.5"}  # of words, not of pictures
+    server = serve(HOLD="0.2", HEARTBEAT="0.1", KEEP_ALIVE_AFTER="0.3", **limits)
     fake.reply(ndjson(1.0, *lines(f"{fake.url}/f/a.png")), path="/image_gen")
     fake.reply(Reply(steps=[PNG[:50], 0.5, PNG[50:]]), path="/f/a.png")
     status, body = ask(server, stream=True)

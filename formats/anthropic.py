@@ -1,0 +1,146 @@
+"""Anthropic's Messages: the request checked, and what its answer needs of it.
+
+Fields and ranges are those of the Messages API reference. Its programs send fields that grow with
+each release and have no way on without them, so what has no effect here is named, never refused.
+"""
+
+import random
+from functools import partial
+from typing import Any
+
+from chat_request import AnswerFormat, ChatRequest, Message
+from formats.anthropic_answer import Envelope, error, stream, whole
+from formats.anthropic_content import to_messages, to_system
+from formats.anthropic_tools import parse_tools
+from formats.fields import (
+    Check,
+    an_object,
+    boolean,
+    expect,
+    integer,
+    missing,
+    number,
+    one_of,
+    parse_json,
+    parse_model,
+    string,
+)
+from formats.response_format import parse_json_schema
+from settings import Settings
+
+__all__ = ["ID_HEADERS", "NAME", "error", "parse", "stream", "to_envelope", "whole"]
+
+NAME = "anthropic"
+ID_HEADERS = ("request-id", "X-Request-ID")
+LEAST_BUDGET = 1024  # tokens
+QUERY = "Perform a web search for the query: "  # what Claude Code writes before its query
+QUERY_CHARS = 400
+
+
+def _stop_sequences(param: str, value: Any) -> None:
+    for i, one in enumerate(expect(param, value, list, "an array of strings")):
+        expect(f"{param}.{i}", one, str)
+
+
+def _thinking(param: str, value: Any) -> None:
+    kinds = ("enabled", "disabled", "adaptive", "between_tools")
+    one_of(f"{param}.type", expect(param, value, dict).get("type"), kinds)
+    if value.get("budget_tokens") is not None:
+        integer(f"{param}.budget_tokens", value["budget_tokens"], low=LEAST_BUDGET)
+    if value.get("display") is not None:
+        one_of(f"{param}.display", value["display"], ("summarized", "omitted"))
+
+
+def _output_config(param: str, value: Any) -> None:
+    effort = expect(param, value, dict).get("effort")
+    if effort is not None:
+        one_of(f"{param}.effort", effort, ("low", "medium", "high", "xhigh", "max"))
+
+
+CHECKS: dict[str, Check] = {
+    "model": string,
+    "stream": boolean,
+    "max_tokens": partial(integer, low=0),
+    "stop_sequences": _stop_sequences,
+    "temperature": partial(number, low=0, high=1),
+    "top_p": partial(number, low=0, high=1),
+    "top_k": partial(integer, low=0),
+    "thinking": _thinking,
+    "output_config": _output_config,
+    "output_format": an_object,
+}
+EFFECTIVE = {
+    "model", "messages", "system", "stream", "max_tokens", "stop_sequences", "temperature",
+    "top_p", "thinking", "output_config", "output_format", "tools", "tool_choice",
+}  # fmt: skip
+
+
+def parse(raw: bytes, settings: Settings) -> ChatRequest:
+    """Check a request for a message, or for the count of its tokens, which lacks `max_tokens`.
+    Raises InvalidRequest that names the field."""
+    body = parse_json(raw)
+    for name, check in CHECKS.items():
+        if name in body:
+            check(name, body[name])
+    model = parse_model(body)
+    messages = to_messages(body.get("messages"))
+    system = to_system(body.get("system", ""))
+    offer = parse_tools(body)
+    thinking = body.get("thinking", {"type": "disabled"})
+    thinks = thinking["type"] != "disabled"
+    streams = body.get("stream", False)
+    limit = body.get("max_tokens")
+    ignored = [name for name in body if name not in EFFECTIVE]
+    if "effort" in body.get("output_config", ()):
+        ignored.append("output_config.effort")
+    return ChatRequest(
+        model=model.removesuffix(":online"),
+        asked=model,
+        conversations=([Message("system", system), *messages] if system else messages,),
+        stream=streams,
+        early_usage=streams,
+        max_tokens=None if limit is None else max(1, int(limit)),
+        stop=tuple(one for one in body.get("stop_sequences", ()) if one),
+        thinks=thinks,
+        thoughts_apart=True,
+        online=offer.online or model.endswith(":online"),
+        tools=offer.use,
+        format=_parse_format(body),
+        options={k: body[k] for k in ("temperature", "top_p") if k in body},
+        ignored=(*ignored, *offer.ignored),
+        echo={
+            "thoughts": thinks and thinking.get("display") != "omitted",
+            "query": _query(messages) if offer.searches else None,
+        },
+    )
+
+
+def _parse_format(body: dict[str, Any]) -> AnswerFormat | None:
+    """The JSON that is wanted; `output_format` is the older name of `output_config.format`."""
+    wanted, param = body.get("output_format"), "output_format"
+    if (newer := body.get("output_config", {}).get("format")) is not None:
+        wanted, param = newer, "output_config.format"
+    if wanted is None:
+        return None
+    one_of(f"{param}.type", expect(param, wanted, dict).get("type"), ("json_schema",))
+    if wanted.get("schema") is None:
+        raise missing(f"{param}.schema")
+    schema = {"name": "answer", "schema": wanted["schema"], "strict": True}
+    return parse_json_schema(param, schema)
+
+
+def _query(messages: list[Message]) -> str:
+    """What is looked for, as far as the last words of the user tell."""
+    said = [m.content for m in messages if m.role == "user" and isinstance(m.content, str)]
+    return said[-1].removeprefix(QUERY)[:QUERY_CHARS] if said else ""
+
+
+def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> Envelope:
+    """The envelope of an answer that begins now."""
+    return Envelope(
+        request_id=request_id,
+        id=f"msg_{random.getrandbits(96):024x}",
+        model=request.asked,
+        thoughts=request.echo["thoughts"],
+        query=request.echo["query"],
+    )

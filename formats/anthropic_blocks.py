@@ -1,0 +1,221 @@
+"""An answer of Anthropic's API as its content blocks, one open at a time, for streams and objects.
+
+Pure: events in; beginnings, deltas and ends of blocks out. A block begins with its first words
+only: programs keep an empty one, and Anthropic refuses the conversation that holds it later.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from errors import Unmet
+from events import Citation, Event, Reasoning, Text, ToolCall
+from formats.sse import dumps, slices
+from jsontools.text import read_json
+
+# Clients want one and send it back, none looks into it; an empty one is refused at Anthropic.
+SIGNATURE = "Zmxvd2l0aA=="
+CITED_CHARS = 2000
+MOST_LINKS = 50
+LINK = re.compile(
+    r"(?:\[([^\[\]\n]{1,300})\]\()?(https?://[^\s<>()\[\]\"'`|]{1,2000})", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The beginning of a content block, with its fields as they are at first."""
+
+    block: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """An addition to the open block, in the form that streams have it."""
+
+    delta: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The end of the open block."""
+
+
+Step = Start | Delta | Stop
+
+
+class Blocks:
+    """The content of one answer as it grows.
+
+    `query` is what was searched for, None where the request has no tool that searches: then
+    sources are only cited. `id` makes the ids of calls that came without a usable one unique.
+    """
+
+    def __init__(self, id: str, query: str | None) -> None:
+        self.open = ""
+        self.searches = 0
+        self.called = False
+        self._id, self._query = id, query
+        self._spaces: list[str] = []
+        self._found: list[Citation] = []
+        self._uncited: list[Citation] = []
+        self._passages = 0
+        self._said: list[str] = []
+        self._ids: set[str] = set()
+
+    def continues(self, event: Event) -> bool:
+        """Whether the event does no more than add its text to the open block."""
+        if isinstance(event, Text):
+            return self.open == "text" and self._query is None
+        return isinstance(event, Reasoning) and self.open == "thinking"
+
+    def take(self, event: Event) -> list[Step]:
+        """What an event adds to the content."""
+        match event:
+            case Text(text=text):
+                return self._say(text)
+            case Reasoning(text=text):
+                return self._think(text)
+            case ToolCall():
+                return [*self.end(), *self._call(event)]
+            case Citation():
+                return self._note(event)
+        return []
+
+    def finish(self) -> list[Step]:
+        """The end of the answer. Where it had to search and Flowith named no source, the pages that
+        its words link to are what was found."""
+        steps = self.end()
+        if self._query is not None and not self.searches:
+            self._found = _links("".join(self._said))
+            steps += self.end()
+        return steps
+
+    def end(self) -> list[Step]:
+        """Close what is open."""
+        steps: list[Step] = []
+        if self.open == "thinking":
+            steps.append(Delta({"type": "signature_delta", "signature": SIGNATURE}))
+        if self.open:
+            steps.append(Stop())
+        self.open = ""
+        self._spaces.clear()
+        if self._found:
+            steps += self._search()
+        return steps
+
+    def _say(self, text: str) -> list[Step]:
+        steps: list[Step] = []
+        if self._query is not None:
+            self._said.append(text)
+        if self._uncited:
+            steps += self.end()
+        if self.open != "text":
+            if not text.strip():
+                self._spaces.append(text)
+                return steps
+            text = "".join([*self._spaces, text])
+            steps += self.end()
+            block: dict[str, Any] = {"type": "text", "text": ""}
+            if self._uncited:
+                block["citations"] = []
+            steps.append(Start(block))
+            self.open = "text"
+            steps += self._cite()
+        return steps + [Delta({"type": "text_delta", "text": piece}) for piece in slices(text)]
+
+    def _think(self, text: str) -> list[Step]:
+        steps: list[Step] = []
+        if self.open != "thinking":
+            if not text.strip():
+                return steps
+            steps += self.end()
+            steps.append(Start({"type": "thinking", "thinking": "", "signature": ""}))
+            self.open = "thinking"
+        pieces = slices(text)
+        return steps + [Delta({"type": "thinking_delta", "thinking": one}) for one in pieces]
+
+    def _call(self, call: ToolCall) -> list[Step]:
+        try:
+            if not isinstance(read_json(call.arguments or "{}"), dict):
+                raise ValueError("not an object")
+        except ValueError:
+            words = f"The model called {call.name} with an input that is not a JSON object."
+            raise Unmet(words, said="") from None
+        self.called = True
+        head = {"type": "tool_use", "id": self._to_id(call.id), "name": call.name, "input": {}}
+        return [Start(head), *_input(call.arguments or "{}"), Stop()]
+
+    def _to_id(self, given: str) -> str:
+        """An id that Anthropic's API would take back, unlike all others in this answer."""
+        bare = given.removeprefix("call_").removeprefix("toolu_")
+        bare = re.sub(r"[^A-Za-z0-9_-]", "", bare)[:64]
+        if not bare or bare in self._ids:
+            bare = f"{self._id}_{len(self._ids)}"
+        self._ids.add(bare)
+        return f"toolu_{bare}"
+
+    def _note(self, source: Citation) -> list[Step]:
+        self._uncited.append(source)
+        if self._query is not None:
+            if source.url:
+                self._found.append(source)
+            return []
+        return self._cite() if self.open == "text" else []
+
+    def _search(self) -> list[Step]:
+        """A search by the server, and what it found; the next text cites that."""
+        found, self._found = self._found, []
+        self.searches += 1
+        use_id = f"srvtoolu_{self._id}_{self.searches}"
+        use = {"type": "server_tool_use", "id": use_id, "name": "web_search", "input": {}}
+        results = [
+            {
+                "type": "web_search_result",
+                "url": source.url,
+                "title": source.title or source.url,
+                "encrypted_content": "",
+                "page_age": None,
+            }
+            for source in found
+        ]
+        result = {"type": "web_search_tool_result", "tool_use_id": use_id, "content": results}
+        asked = dumps({"query": self._query})
+        return [Start(use), *_input(asked), Stop(), Start(result), Stop()]
+
+    def _cite(self) -> list[Step]:
+        """The sources that wait, as citations of the open text."""
+        sources, self._uncited = self._uncited, []
+        return [Delta({"type": "citations_delta", "citation": self._cited(s)}) for s in sources]
+
+    def _cited(self, source: Citation) -> dict[str, Any]:
+        text = source.text[:CITED_CHARS]
+        if source.url:
+            kind = {"type": "web_search_result_location", "encrypted_index": ""}
+            return {**kind, "url": source.url, "title": source.title or None, "cited_text": text}
+        number, self._passages = self._passages, self._passages + 1
+        return {
+            "type": "search_result_location",
+            "source": source.source_id or source.title,
+            "title": source.title or None,
+            "cited_text": text,
+            "search_result_index": number,
+            "start_block_index": 0,
+            "end_block_index": 1,
+        }
+
+
+def _links(text: str) -> list[Citation]:
+    """The pages that a text links to, each once, with the words of its link."""
+    found: dict[str, Citation] = {}
+    for link in LINK.finditer(text):
+        url = link[2].rstrip(".,;:!?*_")
+        found.setdefault(url, Citation(link[1] or "", url))
+        if len(found) == MOST_LINKS:
+            break
+    return list(found.values())
+
+
+def _input(arguments: str) -> list[Step]:
+    """The input of a call, in pieces that no reader chokes on."""
+    return [Delta({"type": "input_json_delta", "partial_json": one}) for one in slices(arguments)]

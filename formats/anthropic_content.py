@@ -1,0 +1,248 @@
+"""The messages of Anthropic's API, checked: roles, content blocks, tool calls and their results.
+
+Block types are those of the Messages API reference. Places are named as it does: dots and numbers,
+`messages.1.content.0`. Knows nothing of HTTP or of Flowith.
+"""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from chat_request import Message
+from errors import InvalidRequest
+from events import ToolCall
+from formats.content import to_image
+from formats.fields import bad_value, expect, missing, one_of, require
+
+ROLES = ("user", "assistant", "system")
+BILLING = "x-anthropic-billing-header:"  # how Claude Code's telemetry in `system` begins
+Part = dict[str, Any]
+# What Anthropic's servers have run or noted in an earlier answer.
+FROM_SERVERS = {
+    "server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result",
+    "web_fetch_tool_result", "code_execution_tool_result", "bash_code_execution_tool_result",
+    "text_editor_code_execution_tool_result", "tool_search_tool_result", "advisor_tool_result",
+    "compaction", "fallback", "container_upload",
+}  # fmt: skip
+THOUGHTS = {"thinking", "redacted_thinking"}  # the model is not given what it once thought
+
+
+def to_system(given: Any) -> str:
+    """The `system` parameter as one text; telemetry, which changes per request, is left out."""
+    if isinstance(given, str):
+        lines = given.split("\n", 1)
+        told = lines[0].startswith(BILLING)
+        return "".join(lines[1:]) if told else given
+    texts = []
+    for i, block in enumerate(expect("system", given, list, "a string or an array of blocks")):
+        where = f"system.{i}"
+        one_of(f"{where}.type", expect(where, block, dict).get("type"), ("text",))
+        text = require(f"{where}.text", block.get("text"), str)
+        if text and not text.startswith(BILLING):
+            texts.append(text)
+    return "\n\n".join(texts)
+
+
+def to_messages(given: Any) -> list[Message]:
+    """Check the `messages` parameter. Raises InvalidRequest.
+
+    Messages in which nothing is left to say are left out.
+    """
+    if given is None:
+        raise missing("messages")
+    if not expect("messages", given, list, "an array of objects"):
+        wanted = "Invalid value for 'messages': expected at least one message."
+        raise InvalidRequest(wanted, param="messages", code="empty_array")
+    messages: list[Message] = []
+    tools: dict[str, str] = {}
+    for i, message in enumerate(given):
+        where = f"messages.{i}"
+        role = require(f"{where}.role", expect(where, message, dict).get("role"), str)
+        one_of(f"{where}.role", role, ROLES)
+        blocks = _to_blocks(f"{where}.content", message.get("content"))
+        match role:
+            case "user":
+                messages += _to_user(blocks, where, tools)
+            case "assistant":
+                messages += _to_assistant(blocks, where, tools)
+            case "system":
+                _add_system(messages, blocks, where)
+    if not messages:
+        raise bad_value("messages", "there is no content in them", "empty_array")
+    return messages
+
+
+def _to_blocks(where: str, content: Any) -> list[dict[str, Any]]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    given = [] if content is None else content
+    blocks = expect(where, given, list, "a string or an array of content blocks")
+    for j, block in enumerate(blocks):
+        kind = expect(f"{where}.{j}", block, dict).get("type")
+        require(f"{where}.{j}.type", kind, str)
+    return blocks
+
+
+def _to_user(blocks: list[dict[str, Any]], where: str, tools: dict[str, str]) -> list[Message]:
+    """The results in a user message, each a message of its own, and then what else it says."""
+    messages: list[Message] = []
+    parts: list[Part] = []
+    for j, block in enumerate(blocks):
+        if block["type"] == "tool_result":
+            messages.append(_to_result(block, f"{where}.content.{j}", tools))
+        else:
+            parts += _to_parts(block, f"{where}.content.{j}", images=True)
+    content = _joined(parts)
+    return [*messages, Message("user", content, where=where)] if content else messages
+
+
+def _to_result(block: dict[str, Any], where: str, tools: dict[str, str]) -> Message:
+    call_id = require(f"{where}.tool_use_id", block.get("tool_use_id"), str)
+    parts = []
+    for j, inner in enumerate(_to_blocks(f"{where}.content", block.get("content"))):
+        parts += _to_parts(inner, f"{where}.content.{j}", images=True)
+    if block.get("is_error"):
+        parts = [{"type": "text", "text": "Error:"}, *parts]
+    return Message("tool", _joined(parts), (), call_id, tools.get(call_id, ""), where)
+
+
+def _to_assistant(blocks: list[dict[str, Any]], where: str, tools: dict[str, str]) -> list[Message]:
+    calls: list[ToolCall] = []
+    parts: list[Part] = []
+    for j, block in enumerate(blocks):
+        if block["type"] == "tool_use":
+            call = _to_call(block, f"{where}.content.{j}")
+            tools[call.id] = call.name
+            calls.append(call)
+        else:
+            parts += _to_parts(block, f"{where}.content.{j}")
+    content = _text(parts)
+    if not (content or calls):
+        return []
+    return [Message("assistant", content, tuple(calls), where=where)]
+
+
+def _to_call(block: dict[str, Any], where: str) -> ToolCall:
+    call_id = require(f"{where}.id", block.get("id"), str)
+    name = require(f"{where}.name", block.get("name"), str)
+    given = block.get("input")
+    given = expect(f"{where}.input", {} if given is None else given, dict)
+    return ToolCall(call_id, name, json.dumps(given, ensure_ascii=False))
+
+
+def _add_system(messages: list[Message], blocks: list[dict[str, Any]], where: str) -> None:
+    """Add what the caller's program notes in mid-conversation.
+
+    It joins the user message before it: as a user message of its own it would be what the model
+    answers, and many models take no system message behind the first.
+    """
+    parts = []
+    for j, block in enumerate(blocks):
+        parts += _to_parts(block, f"{where}.content.{j}")
+    text = _text(parts)
+    if not text:
+        return
+    last = messages[-1] if messages else None
+    if last is None or last.role != "user":
+        messages.append(Message("system", text, where=where))
+        return
+    note = f"<system-reminder>\n{text}\n</system-reminder>"
+    if isinstance(last.content, str):
+        messages[-1] = replace(last, content=f"{last.content}\n\n{note}")
+    else:
+        messages[-1] = replace(last, content=[*last.content, {"type": "text", "text": note}])
+
+
+def _to_parts(block: dict[str, Any], where: str, *, images: bool = False) -> list[Part]:
+    """A content block as parts of a message; `images` where they may stand."""
+    kind = block["type"]
+    match kind:
+        case "text":
+            return _as_text(require(f"{where}.text", block.get("text"), str))
+        case "image" if images:
+            return [_to_image(block, where)]
+        case "document":
+            return _to_document(block, where, images_too=images)
+        case "search_result":
+            return _to_search_result(block, where)
+        case "tool_reference":
+            return _as_text(require(f"{where}.tool_name", block.get("tool_name"), str))
+    if kind in THOUGHTS:
+        return []
+    if kind in FROM_SERVERS:
+        return _as_text("\n".join(_told(block)))
+    wanted = f"{kind[:40]!r} cannot be used here"
+    raise bad_value(f"{where}.type", wanted, "unsupported_value")
+
+
+def _as_text(text: str) -> list[Part]:
+    return [{"type": "text", "text": text}] if text else []
+
+
+def _to_image(block: dict[str, Any], where: str) -> Part:
+    where = f"{where}.source"
+    source = require(where, block.get("source"), dict)
+    one_of(f"{where}.type", source.get("type"), ("base64", "url"))
+    if source["type"] == "url":
+        url = require(f"{where}.url", source.get("url"), str)
+        if not url.lower().startswith("https:"):
+            raise bad_value(f"{where}.url", "expected an https: URL", "invalid_image_url")
+        return to_image(f"{where}.url", url)
+    media_type = require(f"{where}.media_type", source.get("media_type"), str)
+    data = require(f"{where}.data", source.get("data"), str)
+    return to_image(f"{where}.data", f"data:{media_type};base64,{data}")
+
+
+def _to_document(block: dict[str, Any], where: str, *, images_too: bool) -> list[Part]:
+    """A document as text, under its title; images that stand in it follow."""
+    source = require(f"{where}.source", block.get("source"), dict)
+    images: list[Part] = []
+    match source.get("type"):
+        case "text":
+            text = require(f"{where}.source.data", source.get("data"), str)
+        case "content":
+            parts: list[Part] = []
+            for j, one in enumerate(_to_blocks(f"{where}.source.content", source.get("content"))):
+                parts += _to_parts(one, f"{where}.source.content.{j}", images=images_too)
+            text = _text(parts)
+            images = [part for part in parts if part["type"] == "image_url"]
+        case _:
+            wanted = "only documents of type 'text' and 'content' can be sent; paste the text"
+            raise bad_value(f"{where}.source.type", wanted, "unsupported_value")
+    title = block.get("title")
+    lines = [f"[File {title[:200] if isinstance(title, str) and title else 'document'}]"]
+    if isinstance(context := block.get("context"), str) and context:
+        lines.append(context)
+    return [*_as_text("\n".join([*lines, text])), *images]
+
+
+def _to_search_result(block: dict[str, Any], where: str) -> list[Part]:
+    """A passage that the caller found, with its title and source."""
+    title = require(f"{where}.title", block.get("title"), str)
+    source = require(f"{where}.source", block.get("source"), str)
+    parts = []
+    for j, inner in enumerate(_to_blocks(f"{where}.content", block.get("content"))):
+        parts += _to_parts(inner, f"{where}.content.{j}")
+    return _as_text("\n".join([title, source, _text(parts)]))
+
+
+def _told(block: dict[str, Any]) -> list[str]:
+    """The readable part of what a server's tool returned: text, or titles and addresses."""
+    content = block.get("content")
+    if isinstance(content, str):
+        return [content]
+    found = []
+    for item in content if isinstance(content, list) else [content]:
+        if isinstance(item, dict):
+            words = [item.get("title"), item.get("url"), item.get("text")]
+            found.append(" ".join(word for word in words if isinstance(word, str) and word))
+    return [line for line in found if line]
+
+
+def _joined(parts: list[Part]) -> str | list[Part]:
+    """Parts as one text, or as a list where there are images among them."""
+    return parts if any(part["type"] == "image_url" for part in parts) else _text(parts)
+
+
+def _text(parts: list[Part]) -> str:
+    return "\n".join(part["text"] for part in parts if part["type"] == "text")

@@ -1,0 +1,197 @@
+"""The tools of Anthropic's API, checked: the caller's own, those whose schemas its models know by
+heart, and those that its servers run.
+
+Names and fields are those of the Messages API reference. What is said to the model about tools
+belongs to the bridge.
+"""
+
+from typing import Any, NamedTuple
+
+from chat_request import Choice, Tool, ToolUse
+from formats.fields import bad_value, check_schema, expect, missing, parse_name, require
+
+NAME_CHARS = 128
+WEB_TOOLS = ("web_search_", "web_fetch_")
+TOOLSETS = {
+    "computer_toolset_": "computer_20251124",
+    "browser_toolset_": "computer_20251124",
+}
+TEXT = {"type": "string"}
+NUMBER = {"type": "integer"}
+POINT = {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2}
+
+
+class Offer(NamedTuple):
+    """What `tools` and `tool_choice` come to. `online`: the web is to be searched; `searches`: and
+    the answer tells what was found. `ignored` are the tools that nobody runs here."""
+
+    use: ToolUse | None
+    online: bool
+    searches: bool
+    ignored: tuple[str, ...]
+
+
+def parse_tools(body: dict[str, Any]) -> Offer:
+    """Read `tools` and `tool_choice`. Raises InvalidRequest."""
+    given = body.get("tools")
+    given = expect("tools", [] if given is None else given, list, "an array of objects")
+    tools: list[Tool] = []
+    served: list[str] = []
+    kinds: list[str] = []
+    for i, item in enumerate(given):
+        tool = _parse_tool(item, f"tools.{i}")
+        if tool is None:
+            served.append(str(item.get("name")))
+            kinds.append(str(item["type"]))
+        else:
+            tools.append(tool)
+    use = _parse_choice(body.get("tool_choice"), tools, served)
+    return Offer(
+        use,
+        online=any(kind.startswith(WEB_TOOLS) for kind in kinds),
+        searches=any(kind.startswith("web_search_") for kind in kinds),
+        ignored=tuple(kind for kind in kinds if not kind.startswith(WEB_TOOLS)),
+    )
+
+
+def _parse_tool(item: Any, param: str) -> Tool | None:
+    """One tool; None for one that runs on Anthropic's servers."""
+    kind = expect(param, item, dict).get("type") or "custom"
+    expect(f"{param}.type", kind, str)
+    for toolset, older in TOOLSETS.items():
+        if kind.startswith(toolset):
+            wanted = f"toolsets are not available here, use {older!r}"
+            raise bad_value(f"{param}.type", wanted, "unsupported_value")
+    if kind == "custom" or "input_schema" in item:
+        return _parse_custom(item, param)
+    family = next((family for family in KNOWN if kind.startswith(family)), None)
+    return _known(family, kind, item, param) if family else None
+
+
+def _parse_custom(item: dict[str, Any], param: str) -> Tool:
+    name = parse_name(f"{param}.name", item.get("name"), longest=NAME_CHARS)
+    description, strict = item.get("description") or "", bool(item.get("strict"))
+    expect(f"{param}.description", description, str)
+    schema = require(f"{param}.input_schema", item.get("input_schema"), dict)
+    if strict:
+        check_schema(schema, f"{param}.input_schema", f"the tool '{name}'")
+    return Tool(name, description, schema, strict)
+
+
+def _known(family: str, kind: str, item: dict[str, Any], param: str) -> Tool:
+    """A tool that the caller runs and whose schema the request does not hold."""
+    version = kind.removeprefix(family)
+    description, properties, required = KNOWN[family]
+    name = {
+        "bash_": "bash",
+        "memory_": "memory",
+        "computer_": "computer",
+        "text_editor_": "str_replace_based_edit_tool",
+    }[family]
+    name = parse_name(f"{param}.name", item.get("name") or name, longest=NAME_CHARS)
+    if family == "text_editor_" and version <= OLD_EDITOR:
+        properties = OLD_EDITS
+    elif family == "computer_":
+        size = f"{item.get('display_width_px')} by {item.get('display_height_px')}"
+        description = f"{description} The screen has {size} pixels."
+        properties = {"action": _one_of(*_actions(version)), **properties}
+    schema = {"type": "object", "properties": properties, "required": required}
+    return Tool(name, description, schema)
+
+
+def _actions(version: str) -> list[str]:
+    """What a computer tool of this date can be asked to do."""
+    actions = ["screenshot", "key", "type", "mouse_move", "cursor_position", "left_click",
+               "right_click", "middle_click", "double_click", "left_click_drag"]  # fmt: skip
+    if version >= "20250124":
+        actions += ["triple_click", "left_mouse_down", "left_mouse_up", "scroll", "hold_key",
+                    "wait"]  # fmt: skip
+    if version >= "20251124":
+        actions += ["zoom"]
+    return actions
+
+
+def _one_of(*words: str) -> dict[str, Any]:
+    return {"type": "string", "enum": list(words)}
+
+
+def _parse_choice(wanted: Any, tools: list[Tool], served: list[str]) -> ToolUse | None:
+    """The choice among the caller's own tools. To demand a tool of the server demands nothing:
+    it has run, if it runs at all, before the model writes a word."""
+    wanted = expect("tool_choice", {"type": "auto"} if wanted is None else wanted, dict)
+    once = wanted.get("disable_parallel_tool_use") or False
+    expect("tool_choice.disable_parallel_tool_use", once, bool)
+    choice: Choice = "auto"
+    chosen = tools
+    match wanted.get("type"):
+        case "auto":
+            pass
+        case "none":
+            choice = "none"
+        case "any":
+            choice = "required" if tools else "auto"
+            if not tools and not served:
+                wanted = "it demands a tool, but the request offers none"
+                raise bad_value("tool_choice", wanted)
+        case "tool":
+            name = require("tool_choice.name", wanted.get("name"), str)
+            chosen = [tool for tool in tools if tool.name == name]
+            if chosen:
+                choice = "required"
+            elif name in served:
+                chosen = tools
+            else:
+                text = f"the tool '{name[:64]}' is not among those offered"
+                raise bad_value("tool_choice.name", text)
+        case None:
+            raise missing("tool_choice.type")
+        case _:
+            supported = "supported values are 'auto', 'any', 'tool' and 'none'"
+            raise bad_value("tool_choice.type", supported)
+    return ToolUse(tuple(chosen), choice, parallel=not once) if chosen else None
+
+
+OLD_EDITOR = "20250124"  # the last date at which an insertion was `new_str` and could be undone
+OLD_EDITS: dict[str, Any] = {
+    "command": _one_of("view", "create", "str_replace", "insert", "undo_edit"),
+    "path": {**TEXT, "description": "Absolute path of a file or folder."},
+    "file_text": {**TEXT, "description": "For create: the whole text."},
+    "old_str": {**TEXT, "description": "For str_replace: text that stands there exactly once."},
+    "new_str": {**TEXT, "description": "For str_replace and insert: the new text."},
+    "insert_line": {**NUMBER, "description": "For insert: the line after which; 0 is the start."},
+    "view_range": {**POINT, "description": "For view: first and last line, from 1; -1 is the end."},
+}
+EDITS: dict[str, Any] = OLD_EDITS | {
+    "command": _one_of("view", "create", "str_replace", "insert"),
+    "new_str": {**TEXT, "description": "For str_replace: the new text."},
+    "insert_text": {**TEXT, "description": "For insert: the text."},
+}
+MEMORY: dict[str, Any] = EDITS | {
+    "command": _one_of("view", "create", "str_replace", "insert", "delete", "rename"),
+    "path": {**TEXT, "description": "Path of a file or folder below /memories."},
+    "old_path": {**TEXT, "description": "For rename: the path as it is."},
+    "new_path": {**TEXT, "description": "For rename: the new path."},
+}
+SCREEN: dict[str, Any] = {
+    "coordinate": {**POINT, "description": "x and y in pixels from the upper left."},
+    "start_coordinate": {**POINT, "description": "For left_click_drag: where it begins."},
+    "text": {**TEXT, "description": "For type, key and hold_key: the text or the key's name;"
+             " for clicks and scroll: a key to hold down."},
+    "scroll_direction": _one_of("up", "down", "left", "right"),
+    "scroll_amount": {**NUMBER, "description": "For scroll: how many clicks of the wheel."},
+    "duration": {"type": "number", "description": "For wait and hold_key: seconds."},
+    "key": {**TEXT, "description": "A key to hold down while clicking or scrolling."},
+    "region": {"type": "array", "items": NUMBER, "minItems": 4, "maxItems": 4,
+               "description": "For zoom: x and y of the upper left and of the lower right."},
+}  # fmt: skip
+# What stands before the date in the type: description, properties, required ones.
+KNOWN: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "bash_": (
+        "Run a command in a bash shell that stays open from call to call.",
+        {"command": TEXT, "restart": {"type": "boolean", "description": "Start a new shell."}},
+        [],
+    ),
+    "text_editor_": ("View, create and edit text files.", EDITS, ["command", "path"]),
+    "memory_": ("Keep notes as files that outlive the conversation.", MEMORY, ["command"]),
+    "computer_": ("See and use a computer's screen, mouse and keyboard.", SCREEN, ["action"]),
+}

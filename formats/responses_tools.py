@@ -1,0 +1,180 @@
+"""The tools of a Responses request: functions, custom tools, namespaces, built-in ones.
+
+A model is told flat, unique names; `Offer.names` leads back to the bare name and its namespace.
+What is said to the model about the tools belongs to the bridge.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any, NamedTuple, get_args
+
+from chat_request import Choice, Tool, ToolUse
+from formats.fields import bad_value, expect, missing, require
+from formats.tools import parse_definition, parse_tool
+
+# Of OpenAI's built-in tools: those that a client offers beside its own and can do without, and
+# those whose result the caller has asked for.
+DISPENSABLE = ("tool_search", "image_generation", "local_shell", "shell")
+NEEDED = ("apply_patch", "file_search", "code_interpreter", "mcp", "programmatic_tool_calling")
+LONGEST_NAME = 64
+
+
+class Called(NamedTuple):
+    """A tool as its caller calls it."""
+
+    name: str
+    namespace: str = ""
+
+
+@dataclass(slots=True)
+class Offer:
+    """All tools of a request. `names` leads from what the model is told to what the caller said,
+    `told` back again; `ignored` holds the types that were left out."""
+
+    tools: list[Tool] = field(default_factory=list)
+    names: dict[str, Called] = field(default_factory=dict)
+    told: dict[Called, str] = field(default_factory=dict)
+    online: bool = False
+    ignored: list[str] = field(default_factory=list)
+
+    def to_told(self, name: str, namespace: Any) -> str:
+        """What the model was told of a tool that an earlier call names."""
+        spaced = Called(name, namespace if isinstance(namespace, str) else "")
+        return self.told.get(spaced, name)
+
+
+def parse_offer(lists: Iterable[tuple[str, Any]]) -> Offer:
+    """The tools of one or several lists, each with its place in the request. A tool that comes
+    twice counts as it came last. Raises InvalidRequest."""
+    offer = Offer()
+    found: dict[Called, Tool] = {}
+    for where, given in lists:
+        for i, item in enumerate(expect(where, given, list, "an array of objects")):
+            for tool in _parse_item(f"{where}[{i}]", item, offer):
+                found[Called(tool.name, tool.namespace)] = tool
+    bare = Counter(tool.name for tool in found.values())
+    for called, tool in found.items():
+        told = _to_told(called, bare)
+        offer.told[called], offer.names[told] = told, called
+        offer.tools.append(replace(tool, name=told))
+    return offer
+
+
+def _to_told(called: Called, bare: Counter[str]) -> str:
+    """A name that no other tool of the request has, the same in each request."""
+    if not called.namespace or bare[called.name] == 1:
+        return called.name
+    joined = f"{called.namespace}__{called.name}"
+    plain = re.sub("[^A-Za-z0-9_-]", "_", joined)
+    if plain == joined and len(plain) <= LONGEST_NAME and plain not in bare:
+        return plain
+    return (
+        f"{plain[: LONGEST_NAME - 9]}_{sha256(joined.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    )
+
+
+def _parse_item(where: str, item: Any, offer: Offer) -> list[Tool]:
+    kind = expect(where, item, dict).get("type") or "function"
+    if kind in ("function", "custom"):
+        return [_parse_own(where, item, kind)]
+    expect(f"{where}.type", kind, str)
+    if kind == "namespace":
+        return _parse_namespace(where, item)
+    if kind.startswith("web_search"):
+        offer.online = offer.online or item.get("external_web_access") is not False
+        return []
+    if kind in DISPENSABLE:
+        offer.ignored.append(f"tools.{kind}")
+        return []
+    if kind in NEEDED or kind.startswith("computer"):
+        wanted = f"'{kind[:40]}' is not available here; offer functions or custom tools"
+        raise bad_value(f"{where}.type", wanted, "unsupported_value")
+    wanted = "supported values are 'function', 'custom', 'namespace' and 'web_search'"
+    raise bad_value(f"{where}.type", wanted)
+
+
+def _parse_own(where: str, item: dict[str, Any], kind: str) -> Tool:
+    """A tool that the caller runs, in this API's flat form or in chat's nested one."""
+    if isinstance(item.get(kind), dict):
+        return parse_tool(item, where)
+    return parse_definition(item, where, custom=kind == "custom")
+
+
+def _parse_namespace(where: str, item: dict[str, Any]) -> list[Tool]:
+    """The tools of a namespace; what is said of all stands before what is said of the first."""
+    name = require(f"{where}.name", item.get("name"), str)
+    about = item.get("description")
+    tools = []
+    given = require(f"{where}.tools", item.get("tools"), list)
+    for i, inner in enumerate(given):
+        place = f"{where}.tools[{i}]"
+        kind = expect(place, inner, dict).get("type") or "function"
+        if kind not in ("function", "custom"):
+            raise bad_value(f"{place}.type", "supported values are 'function' and 'custom'")
+        tools.append(replace(_parse_own(place, inner, kind), namespace=name))
+    if tools and isinstance(about, str) and about:
+        said = f"{name}: {about}\n\n{tools[0].description}".rstrip()
+        tools[0] = replace(tools[0], description=said)
+    return tools
+
+
+def parse_use(offer: Offer, wanted: Any, parallel: bool) -> ToolUse | None:
+    """The tools with the choice among them; None where there are none. Raises InvalidRequest."""
+    tools = tuple(offer.tools)
+    choice: Any = "auto" if wanted is None else wanted
+    if isinstance(wanted, dict):
+        choice, tools = _parse_chosen(wanted, tools, offer)
+    if choice not in get_args(Choice):
+        expect("tool_choice", choice, str, "a string or an object")
+        supported = "supported values are 'none', 'auto', 'required' or an object"
+        raise bad_value("tool_choice", supported)
+    if choice == "required" and not tools:
+        raise bad_value("tool_choice", "it demands a tool, but none of those offered works here")
+    return ToolUse(tools, choice, parallel) if tools else None
+
+
+def _parse_chosen(
+    wanted: dict[str, Any], tools: tuple[Tool, ...], offer: Offer
+) -> tuple[Any, tuple[Tool, ...]]:
+    """The mode and the tools of a choice that names its tools."""
+    kind = wanted.get("type")
+    if kind == "allowed_tools":
+        spec = wanted.get("allowed_tools") or wanted
+        where = "tool_choice.tools"
+        allowed = require(where, expect(where, spec, dict).get("tools"), list)
+        named = [item for item in allowed if not _is_web_search(item)]
+        names = [_to_name(f"{where}[{i}]", item) for i, item in enumerate(named)]
+        chosen = _chosen(names, tools, offer)
+        return spec.get("mode", "auto"), chosen
+    if _is_web_search(wanted):
+        return "auto", tools
+    if kind not in ("function", "custom"):
+        wanted_types = "supported values are 'function', 'custom', 'allowed_tools', 'web_search'"
+        raise bad_value("tool_choice.type", wanted_types, "unsupported_value")
+    return "required", _chosen([_to_name("tool_choice", wanted)], tools, offer)
+
+
+def _is_web_search(item: Any) -> bool:
+    return isinstance(item, dict) and str(item.get("type")).startswith("web_search")
+
+
+def _to_name(where: str, item: Any) -> str:
+    spec = expect(where, item, dict)
+    inner = spec.get("function") or spec.get("custom") or spec
+    name = inner.get("name") if isinstance(inner, dict) else None
+    if not isinstance(name, str):
+        raise missing(f"{where}.name")
+    return name
+
+
+def _chosen(names: list[str], tools: tuple[Tool, ...], offer: Offer) -> tuple[Tool, ...]:
+    """The tools of these names, which are those the caller gave them."""
+    wanted = set(names)
+    known = {called.name for called in offer.told}
+    for name in names:
+        if name not in known:
+            raise bad_value("tool_choice", f"the tool '{name[:64]}' is not among those offered")
+    return tuple(tool for tool in tools if offer.names[tool.name].name in wanted)

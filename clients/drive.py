@@ -56,6 +56,8 @@ SETTINGS = {"FLOWITH_AUTH_TOKEN": ACCOUNTS, "RETRY_ATTEMPTS": "1", "HOLD": "1", 
 MODELS = {
     "gpt-4.1": {"model": "gpt-4.1", "api": "web"},
     "native": {"model": "gpt-4.1", "api": "llm", "native_tools": True},
+    "gpt-image-1": {"model": "painter", "kind": "image", "api": "web"},
+    "dall-e-3": {"model": "painter", "kind": "image", "api": "llm"},
 }
 
 JSON = 'Here it is:\n\n```json\n{"name": "Paris",\n "people": 2102650}\n```\n'

@@ -61,7 +61,8 @@ NOT_RUN = {
 FOREIGN = {"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "WORKER_CLASS", "OPENAI_API_BASE_URL",
            "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL_LIST", "BASE_URL", "CUSTOM_MODELS",
            "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "FLOWITH_API_KEY", "KNOWN", "NAME",
-           "POST", "OPTIONS"}  # fmt: skip
+           "POST", "OPTIONS", "IMAGE_GEN_OAI_API_KEY", "IMAGE_GEN_OAI_BASEURL", "DALLE3_API_KEY",
+           "DALLE3_BASEURL"}  # fmt: skip
 
 
 def blocks(*kinds: str) -> list[Any]:

@@ -62,7 +62,7 @@ FOREIGN = {"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "WORKER_CLASS", "OPE
            "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL_LIST", "BASE_URL", "CUSTOM_MODELS",
            "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "FLOWITH_API_KEY", "KNOWN", "NAME",
            "POST", "OPTIONS", "IMAGE_GEN_OAI_API_KEY", "IMAGE_GEN_OAI_BASEURL", "DALLE3_API_KEY",
-           "DALLE3_BASEURL"}  # fmt: skip
+           "DALLE_REVERSE_PROXY"}  # fmt: skip
 
 
 def blocks(*kinds: str) -> list[Any]:

@@ -11,6 +11,7 @@ from events import ToolCall
 from jsontools.budget import Budget
 
 Choice = Literal["auto", "none", "required"]
+IMAGE_TOKENS = 765  # one image in high detail, by OpenAI's pricing page
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,11 @@ from bridge.filters import (
 )
 from bridge.pictures import show_pictures, with_picture
 from bridge.tokens import estimate_tokens
-from chat_request import ChatRequest, Drawing, Message, Prompt
+from chat_request import IMAGE_TOKENS, ChatRequest, Drawing, Message, Prompt
 from errors import InvalidRequest
 from events import Event, PromptSize
 from settings import Model
 
-IMAGE_TOKENS = 765  # one image in high detail, by OpenAI's pricing page
 MESSAGE_TOKENS = 4  # what a message costs beyond its text, by OpenAI's cookbook
 
 

@@ -60,7 +60,9 @@ class Images:
         """The envelope of an answer that begins now."""
         inline = chat.drawing is not None and chat.drawing.inline
         quality = chat.options.get("quality", "auto")
-        return Envelope(request_id, int(time.time()), self.NAME, inline, quality)
+        content = chat.conversations[0][0].content
+        images = 0 if isinstance(content, str) else len(content) - 1
+        return Envelope(request_id, int(time.time()), self.NAME, inline, quality, images)
 
     def stream(self, events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
         return stream(events, envelope, tally)

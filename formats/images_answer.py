@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from chat_request import IMAGE_TOKENS
 from errors import ProxyError
 from events import Event, Picture, PromptSize, Silence, Tally, Usage, Working
 from formats.chat_answer import error
@@ -18,13 +19,14 @@ AUTO = "auto"
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """What all of one answer shares. `event` is image_generation or image_edit, `inline` whether
-    the files themselves go into it."""
+    the files themselves go into it, `images` how many images went up."""
 
     request_id: str
     created: int
     event: str
     inline: bool
     quality: str
+    images: int = 0
 
 
 def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
@@ -59,7 +61,7 @@ def _completed(picture: Picture, envelope: Envelope, prompt: int) -> bytes:
     name = f"{envelope.event}.completed"
     told = {"type": name, "created_at": envelope.created, "background": AUTO, "size": AUTO}
     told |= {"quality": envelope.quality, "output_format": picture.kind or "png"}
-    head = dumps({**told, "usage": to_usage(prompt)})[:-1]
+    head = dumps({**told, "usage": to_usage(prompt, envelope.images)})[:-1]
     return b"".join([f"event: {name}\ndata: {head},".encode(), _file(picture, envelope), b"}\n\n"])
 
 
@@ -83,15 +85,16 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
         told["quality"] = envelope.quality
     if pictures and pictures[0].kind:
         told["output_format"] = pictures[0].kind
-    told["usage"] = to_usage(tally.usage.prompt if tally.usage else 0)
+    told["usage"] = to_usage(tally.usage.prompt if tally.usage else 0, envelope.images)
     parts = [dumps(told)[:-1].encode(), b',"data":[']
     for i, picture in enumerate(pictures):
         parts += [b",{" if i else b"{", _file(picture, envelope), b"}"]
     return b"".join([*parts, b"]}"])
 
 
-def to_usage(prompt: int) -> dict[str, Any]:
+def to_usage(prompt: int, images: int) -> dict[str, Any]:
     """OpenAI's usage of pictures: the prompt's tokens, estimated; nobody tells those of a
     picture."""
     told = {"input_tokens": prompt, "output_tokens": 0, "total_tokens": prompt}
-    return {**told, "input_tokens_details": {"text_tokens": prompt, "image_tokens": 0}}
+    seen = images * IMAGE_TOKENS
+    return {**told, "input_tokens_details": {"text_tokens": prompt - seen, "image_tokens": seen}}

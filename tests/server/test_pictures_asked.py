@@ -213,6 +213,7 @@ def test_a_form_is_an_edit_too(api: MakeApi, fake: FakeFlowith) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
     answer: Any = api().client.post(EDIT, data=fields, headers=headers)
     assert answer.status_code == 200, answer.text
+    assert answer.json["usage"]["input_tokens_details"]["image_tokens"] == 765
     assert list(fake.files.values()) == [PNG]
     assert made(fake)[0].json["model"] == "gpt-image-2"
 

@@ -35,7 +35,7 @@ check: dev ## format, lint and types, without changing a file
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --exclude '^(bench|clients)/' .
-	$(foreach d,bench clients clients/agents,MYPYPATH=.:tests:clients $(BIN)/mypy $(wildcard $(d)/*.py) &&) true
+	$(foreach d,bench clients clients/whole_jobs,MYPYPATH=.:tests:clients $(BIN)/mypy $(wildcard $(d)/*.py) &&) true
 
 fmt: dev ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
@@ -49,7 +49,7 @@ soak: dev ## five minutes of mixed load with faults; fails on a leak
 
 clients: dev ## real clients and agents from npm and PyPI against the service (about 10 minutes, Node 20)
 	$(BIN)/python clients/drive.py
-	$(BIN)/python clients/agents/jobs.py
+	$(BIN)/python clients/whole_jobs/jobs.py
 
 screenshots: dev ## the pictures of the page in docs/images, taken anew (needs Chromium)
 	PYTHONPATH=. $(BIN)/python tests/screenshots.py

@@ -10,27 +10,33 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
     │   ├── ModelNotFound           404 model_not_found
     │   ├── NotStored               404 response_not_found, nothing is kept here
     │   ├── UpgradeRefused          426, the caller wants a WebSocket
+    │   ├── Encoded                 415 unsupported_encoding, the body is compressed otherwise
     │   └── TooLarge                413 request_too_large
     ├── Overloaded                  503, this service has no room or is closing down
     └── UpstreamError               502 upstream_error, Flowith did not do its part
-        ├── UpstreamAuth            503 upstream_auth_error, Flowith refused our token
-        ├── OutOfCredits            429 insufficient_quota
+        ├── UpstreamAuth            424 upstream_auth_error, Flowith refused our token
+        ├── OutOfCredits            402 insufficient_quota
         ├── RateLimited             429 rate_limit_exceeded
-        ├── UpstreamNotFound        502 upstream_not_found, the model or the address is gone
+        ├── UpstreamNotFound        424 upstream_not_found, the model or the address is gone
         ├── UpstreamRejected        400, Flowith calls the request itself bad
         │   ├── ContextTooLong      400 context_length_exceeded
-        │   └── AgainstPolicy       400 content_policy_violation
+        │   └── WordsRefused        400 content_policy_violation, the words were refused
         ├── UpstreamTimeout         504 timeout
         ├── UpstreamUnreachable     502 upstream_unreachable, no connection was made
         ├── UpstreamCut             502 upstream_cut, the answer broke off
         ├── EmptyAnswer             502 empty_response
         └── Unmet                   502 unmet_requirement, the model did not do what was demanded
 
+The status says whether to try again: what no repeating heals is a 4xx (402 and 424 are the
+operator's to mend, and clients that repeat every 5xx and 429 stop at them), what may heal is a
+5xx, or 429 with Retry-After.
+
 CallerLeft is no error: it unwinds the work for a caller who has gone.
 """
 
 import math
 
+OPERATORS = (402, 424)  # statuses of what the operator alone can mend
 DOCTOR = "The operator should run `flask doctor`."  # where the account or the address is at fault
 
 
@@ -67,7 +73,8 @@ class ProxyError(Exception):
     def told(self, request_id: str) -> str:
         """The message for the caller. A failure names the request, so that what a chat UI shows
         leads to the log's line."""
-        return f"{self.message} (request {request_id})" if self.status >= 500 else self.message
+        named = self.status >= 500 or self.status in OPERATORS
+        return f"{self.message} (request {request_id})" if named else self.message
 
 
 class InvalidRequest(ProxyError, status=400, type="invalid_request_error", code=None): ...
@@ -86,6 +93,9 @@ class NotStored(InvalidRequest, status=404, code="response_not_found"): ...
 
 
 class UpgradeRefused(InvalidRequest, status=426, code="websocket_not_supported"): ...
+
+
+class Encoded(InvalidRequest, status=415, code="unsupported_encoding"): ...
 
 
 class TooLarge(InvalidRequest, status=413, code="request_too_large"): ...
@@ -114,18 +124,18 @@ class UpstreamError(ProxyError, status=502, code="upstream_error"):
         return known | self.headers
 
 
-class UpstreamAuth(UpstreamError, status=503, code="upstream_auth_error"): ...
+class UpstreamAuth(UpstreamError, status=424, code="upstream_auth_error"): ...
 
 
 class OutOfCredits(
-    UpstreamError, status=429, type="insufficient_quota", code="insufficient_quota"
+    UpstreamError, status=402, type="insufficient_quota", code="insufficient_quota"
 ): ...
 
 
 class RateLimited(UpstreamError, status=429, type="requests", code="rate_limit_exceeded"): ...
 
 
-class UpstreamNotFound(UpstreamError, code="upstream_not_found"): ...
+class UpstreamNotFound(UpstreamError, status=424, code="upstream_not_found"): ...
 
 
 class UpstreamRejected(UpstreamError, status=400, type="invalid_request_error", code=None):
@@ -140,7 +150,7 @@ class ContextTooLong(UpstreamRejected, code="context_length_exceeded"):
     most: int | None = None
 
 
-class AgainstPolicy(UpstreamRejected, code="content_policy_violation"): ...
+class WordsRefused(UpstreamRejected, code="content_policy_violation"): ...
 
 
 class UpstreamTimeout(UpstreamError, status=504, code="timeout"): ...
@@ -156,13 +166,14 @@ class EmptyAnswer(UpstreamError, code="empty_response"): ...
 
 
 class Unmet(UpstreamError, code="unmet_requirement"):
-    """The model's words do not meet the request; `said` is what it wrote (never logged)."""
+    """The model's words do not meet the request; `said` is what it wrote (never logged), `form`
+    what the model is told again of the form that was asked for."""
 
     retryable = False
 
-    def __init__(self, message: str, *, said: str) -> None:
+    def __init__(self, message: str, *, said: str, form: str = "") -> None:
         super().__init__(message)
-        self.said = said
+        self.said, self.form = said, form
 
 
 class CallerLeft(Exception):

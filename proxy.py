@@ -5,11 +5,11 @@ Knows nothing of Flowith's wire; each request is one walk from a format's `parse
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, g, request
-from werkzeug.exceptions import MethodNotAllowed
 
 from errors import NotStored, UpgradeRefused
 from flowith.client import Flowith
@@ -41,8 +41,10 @@ FORMATS: dict[str, Format] = {  # what is spoken at a path, in refusals too
     "/v1/responses": responses,
     "/v1/responses/compact": responses_compaction,
 }
-API_PATHS = "chat/completions|completions|images|messages|models|responses"
-MISPLACED = re.compile(rf"(?:/(?:v1|api|openai|anthropic))*/((?:{API_PATHS})(?:/.*)?)$")
+API_PATHS = "chat/completions|completions|deployments|images|messages|models|responses"
+# What may stand before a path by mistake: a part of the base URL twice, or a whole endpoint.
+BEFORE = "v1|api|openai|anthropic|chat/completions|completions|messages|responses"
+MISPLACED = re.compile(rf"(?:/(?:{BEFORE}))*/((?:{API_PATHS})(?:/.*)?)$")
 
 api = Blueprint("api", __name__, url_prefix="/v1")
 api.before_request(require_api_key)
@@ -71,7 +73,8 @@ def create_app(settings: Settings) -> Flask:
 
 
 def normalised(environ: dict[str, Any]) -> dict[str, Any]:
-    """Forgive base URLs with or without /v1, doubled and trailing slashes, and with an API's name.
+    """Forgive base URLs with or without /v1, doubled and trailing slashes, with an API's name or
+    with the whole endpoint in them.
 
     Done before routing, because a redirect breaks browsers' preflights and a curl that POSTs.
     """
@@ -145,6 +148,18 @@ def image_edits() -> Response:
     return deliver(images.EDITS)
 
 
+@api.post("/deployments/<name>/chat/completions")
+def deployed_chat_completions(name: str) -> Response:
+    """Chat completions at the address that clients of Azure use, which names the model."""
+    return deliver(chat, default_model=name)
+
+
+@api.post("/deployments/<name>/completions")
+def deployed_completions(name: str) -> Response:
+    """Legacy completions at such an address."""
+    return deliver(legacy_completions, default_model=name)
+
+
 @api.post("/messages")
 def messages() -> Response:
     """Anthropic's Messages, streamed or not."""
@@ -176,11 +191,9 @@ def count_input_tokens() -> Response:
     return _json({"object": "response.input_tokens", "input_tokens": tokens})
 
 
-@api.get("/responses")
+@api.get("/responses", websocket=True)
 def refuse_socket() -> Response:
     """Codex asks for a WebSocket first, and goes on over HTTP at once where it hears 426."""
-    if request.headers.get("Upgrade", "").lower() != "websocket":
-        raise MethodNotAllowed(["POST", "OPTIONS"])
     raise UpgradeRefused("WebSockets are not spoken here: POST /v1/responses over HTTP.")
 
 
@@ -194,7 +207,7 @@ def find_response(name: str) -> Response:
 @api.get("/models")
 def list_models() -> Response:
     """The models of models.json, in its order."""
-    models = [model for name, model in settings().models.items() if name != "*"]
+    models = settings().listed
     if format_of() is anthropic:
         return _json(to_anthropic_list(models))
     apis = flowith().apis_for
@@ -204,7 +217,7 @@ def list_models() -> Response:
 @api.get("/models/<path:name>")
 def show_model(name: str) -> Response:
     """One model; ids may hold slashes."""
-    model = find_model(name)
+    model = replace(find_model(name), id=name)
     if format_of() is anthropic:
         return _json(to_anthropic_listing(model))
     return _json(to_listing(model, flowith().apis_for(model)))

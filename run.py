@@ -121,7 +121,7 @@ def answers(host: str, port: int) -> bool:
 
 def greet(settings: Settings, host: str) -> str:
     url = f"http://{host}:{settings.port}"
-    models = [name for name in settings.models if name != "*"]
+    models = [model.id for model in settings.listed]
     model = next((name for name in ("gpt-4.1", *models) if settings.find_model(name)), "")
     accounts = ", ".join(mask(token) for token in settings.flowith_auth_token)
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "Hello!"}]}

@@ -7,6 +7,7 @@ that exist: `.env.example`, the table in the README and the start-up log follow 
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import partial
@@ -26,8 +27,17 @@ DEFAULT_KEY = "123456"
 DEMO_TOKEN = "demo"  # what `make run` sets when it starts the bundled stand-in
 NO_TOKEN = "No Flowith token is set: put FLOWITH_AUTH_TOKEN into .env or the secrets."
 PLACEHOLDERS = {"your_actual_token_here", "changeme", "your_token_here"}
+USER = re.compile("(//)[^/]*@")
+QUERY = re.compile(r"\?.+", re.DOTALL)
+LONG_PART = re.compile("(?<=[^/]/)[^/?]{20,}")
 READ_BY_REQUESTS = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
 READ_BY_REQUESTS |= {"requests_ca_bundle", "curl_ca_bundle"}
+AROUND_A_NAME = (  # what clients and other services put around a model's name
+    re.compile("(?!)"),  # nothing
+    re.compile("^(?:flowith|openai|anthropic|google|deepseek)/"),
+    re.compile(r"\[1m\]$"),  # Claude Code's mark for a long context
+    re.compile(r"[-@](?:20\d\d-?[01]\d-?[0-3]\d|latest)$"),  # the date of a snapshot
+)
 ROW_FIELDS = {
     "model": str, "api": str, "fallbacks": list, "kb_list": list, "context": int, "output": int,
     "name": str, "description": str, "native_tools": bool, "system_role": bool, "images": bool,
@@ -48,8 +58,8 @@ class Model:
 
     `id` is what callers ask for, `upstream` Flowith's ids in the order they are tried. `api`,
     `context` and `output` (most tokens in all, and of an answer) are None when the row does not
-    say. `system_role` and `images` tell whether
-    the model takes them, `native_tools` whether Flowith passes tools to it.
+    say. `system_role` and `images` tell whether the model takes them, `native_tools` whether
+    Flowith passes tools to it.
 
     A model of the `kind` image makes pictures: `shape` is how it is told the shape of one (as a
     ratio, in pixels, or not at all), `sizes` are the names of the resolutions that it knows.
@@ -186,6 +196,7 @@ class Settings:
     log_level: str = _choice("info", ("debug", "info", "warning", "error"))
     log_format: str = _choice("text", ("text", "json"))
     models: Mapping[str, Model] = field(default_factory=dict, repr=False)
+    default_model: str = ""  # of a request that names none, where its address does
     on_space: bool = False  # Hugging Face sets SPACE_ID in every Space; not for people to set
 
     @classmethod
@@ -198,7 +209,7 @@ class Settings:
             try:
                 values[setting.name] = setting.metadata["parse"](text) if text else setting.default
             except ValueError as wrong:
-                shown = "" if setting.metadata["secret"] else f" (it is {text[:60]!r})"
+                shown = "" if setting.metadata["secret"] else f" (it is {mask_url(text)[:60]!r})"
                 mistakes.append(f"{setting.name.upper()} {wrong}{shown}")
         try:
             values["models"] = read_models(Path(values["models_file"]))
@@ -220,6 +231,8 @@ class Settings:
             parts = value if isinstance(value, tuple) else (value,)
             if setting.metadata["secret"]:
                 parts = tuple(mask(part) for part in parts if part)
+            elif setting.name.endswith("_url"):
+                parts = tuple(mask_url(part) for part in parts)
             yield setting.name.upper(), ",".join(str(part) for part in parts)
 
     def warnings(self) -> list[str]:
@@ -236,23 +249,41 @@ class Settings:
         """Whether `make run` has put the bundled stand-in in Flowith's place."""
         return self.flowith_auth_token == (DEMO_TOKEN,)
 
+    @property
+    def listed(self) -> list[Model]:
+        """The models that have names; `"claude-*"` and `"*"` stand for names that are not told."""
+        return [model for name, model in self.models.items() if not name.endswith("*")]
+
     def find_model(self, asked: str) -> Model | None:
-        """The row for what a caller asks for; `flowith/` in front of an id is ignored.
+        """The row for what a caller asks for, by its name in any case and as other services write
+        it; else that of the longest pattern it fits.
 
         A row `"*": "*"` passes unknown ids on to Flowith as they are.
         """
-        for name in (asked, asked.removeprefix("flowith/")):
-            if row := self.models.get(name):
+        named = {model.id.lower(): model for model in self.listed}
+        name = asked
+        for addition in AROUND_A_NAME:
+            name = addition.sub("", name)
+            if row := self.models.get(name) or named.get(name.lower()):
                 return row
-        if (every := self.models.get("*")) and asked:
-            given = tuple(asked if one == "*" else one for one in every.upstream)
-            return replace(every, id=asked, upstream=given)
-        return None
+        patterns = {key[:-1].lower(): key for key in self.models if key.endswith("*")}
+        fit = [begin for begin in patterns if asked and name.lower().startswith(begin)]
+        if not fit:
+            return None
+        row = self.models[patterns[max(fit, key=len)]]
+        given = tuple(asked if one == "*" else one for one in row.upstream)
+        return replace(row, id=asked if row.id == "*" else row.id, upstream=given)
 
 
 def mask(secret: str) -> str:
     """Enough of a secret to recognise it by, never enough to use it."""
     return f"{secret[:4]}...{secret[-4:]}" if len(secret) >= 20 else "***"
+
+
+def mask_url(url: str) -> str:
+    """A URL without what may be secret in it: user and password, query, long parts of its path."""
+    whole = LONG_PART.sub(lambda found: mask(found[0]), QUERY.sub("?***", url))
+    return USER.sub(r"\1***@", whole)
 
 
 def read_models(path: Path) -> dict[str, Model]:
@@ -297,6 +328,8 @@ def _to_model(where: str, name: str, row: Any) -> Model:
             raise SettingsError(f"{where}: {key!r} must be a {kind.__name__}")
     if not name or "model" not in row:
         raise SettingsError(f"{where} needs a name and a 'model'")
+    if "*" in name[:-1]:
+        raise SettingsError(f"{where}: '*' may only be the last character of a name")
     if row.get("api", "web") not in APIS:
         raise SettingsError(f"{where}: 'api' must be one of {', '.join(APIS)}")
     if row.get("kind", "chat") not in get_args(Kind):

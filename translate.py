@@ -48,13 +48,11 @@ def to_prompt(chat: ChatRequest, messages: list[Message], model: Model) -> Promp
         )
     native = model.native_tools and chat.tools is not None
     sent = [_native(m) for m in messages] if native else _bridged(messages)
-    extra = []
-    if chat.tools and not native and (words := tool_prompt.instructions(chat.tools)):
-        extra.append(words)
-    if chat.format:
-        extra.append(json_answer.instructions(chat.format))
-    if extra:
-        sent = _instructed(sent, "\n\n".join(extra))
+    words = "" if native or not chat.tools else tool_prompt.instructions(chat.tools, chat.format)
+    if chat.format and not words:
+        words = json_answer.instructions(chat.format, beside_tools=native)
+    if words:
+        sent = _instructed(sent, words)
     limit = {}
     if chat.max_tokens:  # more than the model can write is refused by some of those behind Flowith
         limit["max_tokens"] = min(chat.max_tokens, model.output or chat.max_tokens)
@@ -66,10 +64,12 @@ def _bridged(messages: list[Message]) -> list[dict[str, Any]]:
     """Tool calls and their results as text; results in a row make one message."""
     sent: list[dict[str, Any]] = []
     results: list[str] = []
+    names = {call.id: call.name for message in messages for call in message.calls}
     for message in messages:
         content = message.content
         if message.role == "tool":
-            text = tool_prompt.result_to_text(message.call_id, message.name, _plain(content))
+            name = names.get(message.call_id) or message.name
+            text = tool_prompt.result_to_text(message.call_id, name, _plain(content))
             if results:
                 sent.pop()
             results.append(text)
@@ -133,7 +133,7 @@ def shape(
     """
     if prompt.drawing:
         return _counted(show_pictures(events), chat, prompt)
-    events = split_think(events)
+    events = split_think(events, calls=chat.tools is not None)
     if chat.max_tokens:
         events = cut_at_length(events, chat.max_tokens)
     raw: list[str] | None = None
@@ -141,7 +141,9 @@ def shape(
         raw = []
         events = note_text(events, raw)
     if chat.tools:
-        events = tool_calls.find_calls(events, chat.tools, last_try=last_try)
+        events = tool_calls.find_calls(
+            events, chat.tools, last_try=last_try, streamed=chat.stream, budget=chat.budget
+        )
     if chat.format:
         events = json_answer.only_json(
             events, chat.format, last_try=last_try, hold=not chat.stream, budget=chat.budget

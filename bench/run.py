@@ -28,6 +28,8 @@ from urllib.parse import urlsplit
 
 from processes import Process, Processes, cpu_seconds, free_port, memory_mb
 from scenarios import SCENARIOS, Job, Run, Scenario
+from stalls import NAME as STALLS
+from stalls import Stalls
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE / "build"
@@ -182,7 +184,8 @@ class Bench:
         self.processes.end(process)
         if not last.startswith("{"):
             raise BenchError(f"The load generator failed (it said {last!r}).")
-        run: dict[str, Any] = {**json.loads(last), "callers": job.callers, "tool_cpu": 0.0}
+        run: dict[str, Any] = {**json.loads(last), "tool_cpu": 0.0}
+        run |= {"callers": job.callers, "asked": job.callers * max(job.each, 1)}
         run["tool_cpu"] = run.pop("cpu")
         if target.pid and target.name != "direct":
             run["cpu"] = used
@@ -265,7 +268,8 @@ def chosen(scenario: Scenario, all_targets: dict[str, Target]) -> list[Target]:
             replace(all_targets["ours"], name="plain"),
             replace(all_targets["tls"], name="ours"),
         ]
-        return pair if scenario.rows[0].over == "plain" else pair[1:]
+        row = scenario.rows[0]
+        return pair if "plain" in (row.over, row.part) else pair[1:]
     if scenario.boots:
         return [t for t in all_targets.values() if t.name in ("nginx", "ours")]
     return [t for t in all_targets.values() if t.name != "tls"]
@@ -280,10 +284,12 @@ def tabulate(scenario: Scenario, runs: dict[str, list[Run]]) -> list[dict[str, A
             found = [v for run in all_runs if (v := row.value(run)) is not None]
             if found:
                 values[name] = statistics.median(found)
-        base = values.get(row.over, 0.0)
+        base = values.get(row.over or row.part)
         for name in values:
             if row.over and name != row.over:
-                values[name] -= base
+                values[name] -= base or 0.0
+            elif row.part and base:
+                values[name] /= base
         entry: dict[str, Any] = {"scenario": scenario.name, "title": row.title, "unit": row.unit}
         entry |= {"values": values, "goal": row.goal, "digits": row.digits, "over": row.over}
         if "ours" in values and values.get("nginx"):
@@ -439,8 +445,10 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--targets", type=Path, default=HERE / "targets.toml")
     parser.add_argument("--upstream-port", type=int, default=0, help="default: any free port")
     options = parser.parse_args()
-    if options.only and (unknown := set(options.only) - {s.name for s in SCENARIOS}):
-        parser.error(f"no scenario {unknown}; there are {', '.join(s.name for s in SCENARIOS)}")
+    names = [*(scenario.name for scenario in SCENARIOS), STALLS]
+    unknown = set(options.only or ()) - set(names)
+    if unknown:
+        parser.error(f"no scenario {unknown}; there are {', '.join(names)}")
     return options
 
 
@@ -467,6 +475,8 @@ def main() -> int:
             raw[scenario.name] = runs
             table += tabulate(scenario, runs)
             wrong += complaints(scenario, runs)
+        if not options.only or STALLS in options.only:
+            table += Stalls(bench.processes, TARGET_CORE, TOOL_CORE).measure()
         others = busy_seconds() - cpu_seconds(os.getpid()) - busy
     took = time.monotonic() - begun
     names = [name for name in targets if name != "tls"]

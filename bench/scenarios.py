@@ -30,7 +30,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. With `over` the medians of that target are subtracted."""
+    """One line of the table. With `over` the medians of that target are subtracted, with `part`
+    all are divided by them."""
 
     title: str
     value: Callable[[Run], float | None]
@@ -38,6 +39,7 @@ class Row:
     unit: str = ""
     digits: int = 2
     over: str = ""
+    part: str = ""
 
     def meets(self, value: float) -> bool:
         sign, bound = self.goal.split()[:2]
@@ -75,7 +77,7 @@ def per_cpu(name: str) -> Callable[[Run], float | None]:
 
 
 def completed(run: Run) -> float:
-    return 100 * float(run["answers"] / run["callers"])
+    return 100 * float(run["answers"] / run["asked"])
 
 
 def us_per_token(run: Run) -> float | None:
@@ -84,6 +86,26 @@ def us_per_token(run: Run) -> float | None:
         return None
     cpu, tokens = run["window_cpu"], run["window_tokens"]
     return 1e6 * float(cpu / tokens if tokens else run["cpu"] / max(run["tokens"], 1))
+
+
+def us_per_token_in_all(run: Run) -> float | None:
+    """Over the whole run, openings and closings too."""
+    return 1e6 * float(run["cpu"] / run["tokens"]) if "cpu" in run and run["tokens"] else None
+
+
+def coming_and_going(callers: int, late: str, cost: str) -> "Scenario":
+    """Callers who start within two seconds, and ask twice each on a connection of their own."""
+    return Scenario(
+        f"visitors-{callers}",
+        Job(n=200, rate=50, callers=callers, each=2, ramp=2.0),
+        (
+            Row(f"{callers:,} come and go: completed", completed, ">= 100", "%", 1),
+            Row("  lateness p50", of("late_ms_p50"), "", "ms"),
+            Row("  lateness p99", of("late_ms_p99"), late, "ms"),
+            Row("  CPU per token, in all", us_per_token_in_all, cost, "us", 1),
+        ),
+        direct_reps=2,
+    )
 
 
 def crowd(callers: int, ramp: float, n: int) -> Job:
@@ -136,6 +158,8 @@ SCENARIOS = (
         "crowd-200", crowd(200, ramp=0.5, n=100), crowd_rows(200, "<= 60", "<= 26"), direct_reps=2
     ),
     Scenario("crowd-10", crowd(10, ramp=0.2, n=75), crowd_rows(10, "<= 10", ""), direct_reps=2),
+    coming_and_going(1000, "<= 120", "<= 18"),
+    coming_and_going(500, "<= 60", "<= 22"),
     Scenario(
         "prompt", Job(n=5, prompt=1_000_000),
         (Row("1 MB prompt of 200 messages, stream, p50", P50, "<= 5.5", "ms"),),
@@ -153,6 +177,18 @@ SCENARIOS = (
     Scenario(
         "tls-answer", Job(n=50, seconds=0.6),
         (Row("TLS upstream: 50-token answer, over plain", P50, "<= 0.3", "ms", 2, "plain"),),
+        tls=True,
+    ),
+    Scenario(
+        "tls-small", Job(n=5, write=0, callers=32),
+        (Row("TLS upstream: small streamed, of the plain row", per_cpu("answers"), ">= 0.9",
+             part="plain"),),
+        tls=True,
+    ),
+    Scenario(
+        "tls-burst", Job(n=20_000, write=0, callers=16, bare=True, seconds=0.6),
+        (Row("TLS upstream: tokens at full speed, of the plain row", per_cpu("tokens"),
+             part="plain"),),
         tls=True,
     ),
     Scenario(

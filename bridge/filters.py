@@ -14,28 +14,44 @@ from errors import EmptyAnswer
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage, Working
 
 OPEN, CLOSE = "<think>", "</think>"
+CALL, CALL_END = "<tool_call>", "</tool_call>"
 OPENERS = (OPEN, "<thinking>", "<thought>")
 LONGEST = max(map(len, OPENERS)) + 1  # with the stroke of the closing tag
 TAIL = 256  # characters whose tokens are counted together, so that small pieces add up right
 
 
-def split_think(events: Iterator[Event]) -> Iterator[Event]:
+def split_think(events: Iterator[Event], *, calls: bool = False) -> Iterator[Event]:
     """Make think blocks at the start of an answer reasoning; later ones are the model's prose.
 
-    Only a possible part of a tag and white space next to a tag are held back.
+    Only a possible part of a tag and white space next to a tag are held back. With `calls` a call
+    in the taught form is text again where it ends an answer whose thoughts were never closed: the
+    model has forgotten the tag and waits for the result. No other call in thoughts is one.
     """
     splitter = _Splitter()
+    thoughts: list[str] = []
     for event in events:
         if isinstance(event, Text):
-            yield from splitter.feed(event.text)
+            for one in splitter.feed(event.text):
+                if calls and isinstance(one, Reasoning):
+                    thoughts.append(one.text)
+                yield one
             if splitter.over:
                 yield from events
                 return
             continue
         if not isinstance(event, (Silence, Working)):
             yield from splitter.flush()
+        if event == Done("stop") and splitter.close and (call := _last_call(thoughts)):
+            yield Text(call)
         yield event
     yield from splitter.flush()
+
+
+def _last_call(thoughts: list[str]) -> str:
+    """The call that ends the thoughts; empty where they end otherwise."""
+    text = "".join(thoughts).rstrip()
+    at = text.rfind(CALL)
+    return text[at:] if at >= 0 and text.endswith(CALL_END) else ""
 
 
 class _Splitter:

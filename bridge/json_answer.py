@@ -24,11 +24,12 @@ _ARRAY = r'\[\s{0,1000}(?:[\[\]{"\d-]|true|false|null)'
 _CUT = re.compile(r"[{\[]\s{0,1000}[a-z]{0,4}\Z")
 
 
-def instructions(fmt: AnswerFormat) -> str:
-    """The system text that asks for the JSON."""
+def instructions(fmt: AnswerFormat, *, beside_tools: bool = False) -> str:
+    """The system text that asks for the JSON; `beside_tools`, for an answer that calls none."""
     thing = "JSON object" if fmt.kind == "json_object" else "JSON value"
+    which = "An answer that calls no tool" if beside_tools else "Your answer"
     text = (
-        f"Your answer must be exactly one valid {thing} and nothing else: no words before or "
+        f"{which} must be exactly one valid {thing} and nothing else: no words before or "
         "after it, no Markdown fence, no comments."
     )
     if fmt.schema is None:

@@ -55,7 +55,8 @@ def corrected(prompt: Prompt, unmet: Unmet) -> Prompt:
 
 def correction(unmet: Unmet) -> str:
     """The user message of the one retry, to follow what the model had said."""
-    return (
+    text = (
         f"That answer could not be used: {unmet.message} Write the whole answer again, in the "
         "form that the instructions ask for, and do not mention this correction."
     )
+    return f"{text}\n{unmet.form}" if unmet.form else text

@@ -14,7 +14,8 @@ STAND_IN = os.environ["STAND_IN"]
 HELLO = "Hello, 你好 👩‍👩‍👧!"
 FINAL = "It is 18 degrees in Paris."
 PARIS = {"name": "Paris", "people": 2_102_650}
-IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,YSBwaWN0dXJl"}}
+PNG = "YSBwaWN0dXJl"
+IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {
     "type": "function",
@@ -28,7 +29,7 @@ CITY = {
     "required": ["name", "people"],
     "additionalProperties": False,
 }
-REFUSALS = {"error 429": 429, "error 402": 429, "error 401": 503, "error 400": 400,
+REFUSALS = {"error 429": 429, "error 402": 402, "error 401": 424, "error 400": 400,
             "error 500": 502, "empty": 502}  # fmt: skip
 
 Test = Callable[[], Any]

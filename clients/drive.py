@@ -16,6 +16,7 @@ import time
 import venv
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -23,6 +24,7 @@ from urllib.parse import unquote
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
+import scripted_agents  # noqa: E402
 from conftest import KEY, TOKEN, WEB_TOKEN, Server  # noqa: E402
 from fake_flowith import (  # noqa: E402
     CUT,
@@ -33,6 +35,7 @@ from fake_flowith import (  # noqa: E402
     Seen,
     error,
     json_reply,
+    knowledge,
     llm,
     think,
     web,
@@ -40,25 +43,44 @@ from fake_flowith import (  # noqa: E402
 )
 
 PROGRAMS = {  # the slowest first, as two run at a time
+    "Codex CLI": "use_codex.py",
     "llm": "use_llm.py",
     "openai-node": "openai.mjs",
+    "openai-node, Responses": "responses.mjs",
     "Vercel AI SDK": "ai-sdk.mjs",
     "@langchain/openai": "langchain.mjs",
     "langchain-openai": "use_langchain.py",
+    "anthropic": "use_anthropic.py",
+    "langchain-anthropic": "use_langchain_anthropic.py",
+    "pydantic-ai": "use_pydantic_ai.py",
+    "Claude Code": "claude-code.mjs",
+    "@anthropic-ai/sdk": "anthropic.mjs",
+    "langchain-openai, Responses": "use_langchain_responses.py",
+    "openai, Responses": "use_responses.py",
+    "Agents SDK": "use_openai_agents.py",
+    "@openai/agents": "agents.mjs",
+    "pydantic-ai, Responses": "use_pydantic_responses.py",
     "litellm": "use_litellm.py",
     "curl": "use_curl.py",
 }
-PYTHON = HERE / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+# The programs that speak Responses need a newer `openai` than those of requirements.txt.
+NEWER = {"use_langchain_responses.py", "use_responses.py", "use_openai_agents.py",
+         "use_pydantic_responses.py"}  # fmt: skip
 SECONDS = 300  # for all cases of one client
 # A refusal of an account makes it rest, so that each case with one needs an account of its own.
 ACCOUNTS = ",".join(f"{kind}{i:03}" for i in range(300) for kind in (TOKEN, WEB_TOKEN))
 SETTINGS = {"FLOWITH_AUTH_TOKEN": ACCOUNTS, "RETRY_ATTEMPTS": "1", "HOLD": "1", "HEARTBEAT": "0.5"}
-MODELS = {
+MODELS = {  # Codex has another set of tools for each of the names that it knows
     "gpt-4.1": {"model": "gpt-4.1", "api": "web"},
+    "gpt-5.5": {"model": "gpt-5.5", "api": "web"},
+    "gpt-5.6-sol": {"model": "gpt-5.6-sol", "api": "web"},
     "native": {"model": "gpt-4.1", "api": "llm", "native_tools": True},
+    "claude-*": {"model": "claude-opus-4.8", "api": "web"},
+    "library": {"model": "gpt-4.1", "api": "knowledge", "kb_list": ["cats"]},
     "gpt-image-1": {"model": "painter", "kind": "image", "api": "web"},
     "dall-e-3": {"model": "painter", "kind": "image", "api": "llm"},
 }
+PAGES = [{"title": "All of them", "url": "https://cats.example/all", "content": "Cats purr."}]
 
 JSON = 'Here it is:\n\n```json\n{"name": "Paris",\n "people": 2102650}\n```\n'
 Wish = Callable[[str], Sequence[Any]]
@@ -66,8 +88,7 @@ Wish = Callable[[str], Sequence[Any]]
 
 def calls(*cities: str) -> list[str]:
     """Tool calls as the models are asked to write them, in small pieces."""
-    told = [json.dumps({"name": "weather", "arguments": {"city": city}}) for city in cities]
-    text = "\n".join(f"<tool_call>\n{one}\n</tool_call>" for one in told)
+    text = "\n".join(scripted_agents.called("weather", city=city) for city in cities)
     return [text[i : i + 4] for i in range(0, len(text), 4)]
 
 
@@ -84,6 +105,24 @@ def native_calls(*cities: str) -> list[Piece]:
     return pieces
 
 
+def call(name: str, **given: Any) -> list[str]:
+    """One call of one of Codex's tools: `arguments` for a function, `input` for a custom one."""
+    text = f"<tool_call>\n{json.dumps({'name': name, **given})}\n</tool_call>"
+    return [text[i : i + 9] for i in range(0, len(text), 9)]
+
+
+COMMAND = "echo made-$((40+2)) > made.txt; cat made.txt"
+PATCH = """*** Begin Patch
+*** Update File: greet.py
+@@
+-print("hello")
++print("hello, 世界")
+*** End Patch
+"""
+CODE = f"""const done = await tools.exec_command({{cmd: {json.dumps(COMMAND)}}});
+text(done.output);
+"""
+
 # What a prompt has to begin with, and the answer.
 WISHES: dict[str, Sequence[Any]] = {
     "hello": ["Hel", 0.05, "lo, 你", 0.05, "好 ", b"\xf0\x9f\x91", 0.05, b"\xa9", "‍👩‍👧!"],
@@ -94,6 +133,9 @@ WISHES: dict[str, Sequence[Any]] = {
         '<tool_call>\n{"name": "weather", "argum',
         'ents": {"name": "Paris", "people": 2102650}}\n</tool_call>',
     ],
+    "agent, run": call("exec_command", arguments={"cmd": COMMAND}),
+    "agent, patch": call("apply_patch", input=PATCH),
+    "agent, code": call("exec", input=CODE),
     "json": [JSON[i : i + 5] for i in range(0, len(JSON), 5)],
     "long": words("word " * 5000 + "end"),
     "silence": [2.2, "late, ", 1.2, "but here"],
@@ -101,6 +143,7 @@ WISHES: dict[str, Sequence[Any]] = {
     "empty": [],
     "wait": ["not ", "begun", HANG],
 }
+ASKED: set[str] = set()  # prompts whose second answer is another
 
 
 def answer(seen: Seen) -> Reply:
@@ -108,10 +151,22 @@ def answer(seen: Seen) -> Reply:
     users = [m["content"] for m in seen.json["messages"] if m["role"] == "user"]
     native = seen.path.endswith("/llm")
     say = llm if native else web
+    if seen.path.endswith("/seek"):
+        say = partial(knowledge, seeds=PAGES)
     if isinstance(users[-1], list):
         return say(next(p["image_url"]["url"] for p in users[-1] if p["type"] == "image_url"))
-    said = users[-1].strip()
+    told = scripted_agents.to_answer([words for words in users if isinstance(words, str)])
+    if told is not None:
+        return say(told)
+    said = scripted_agents.without_reminders(users[-1])
+    if said == "cut at first":
+        again = said in ASKED
+        ASKED.add(said)
+        return say("whole now") if again else say("half an ", 0.2, CUT)
     if seen.json["messages"][-1]["role"] == "tool" or said.startswith("<tool_result"):
+        asked = [text for text in users if not str(text).startswith("<tool_result")]
+        if asked and str(asked[-1]).startswith("agent"):
+            return say(f"The tool said: {said}")
         return say("It is 18 degrees ", "in Paris.")
     if said.startswith("That answer could not be used"):
         said = users[-2].replace(" at the second try", "")
@@ -138,36 +193,66 @@ def seen_by(flowith: FakeFlowith) -> Callable[[Seen], Reply]:
     return tell
 
 
+def needs(program: str) -> str:
+    """The file that says what a program needs to be installed."""
+    if program.endswith(".mjs") or program == "use_codex.py":
+        return "package-lock.json"
+    return "requirements-responses.txt" if program in NEWER else "requirements.txt"
+
+
+def place(needed: str) -> Path:
+    """Where what a file names is installed."""
+    if needed == "package-lock.json":
+        return HERE / "node_modules"
+    return HERE / (".venv-responses" if "responses" in needed else ".venv")
+
+
 def install(names: Sequence[str]) -> None:
     """npm and pip, when what they are told has changed since they last ran."""
-    jobs: list[tuple[Path, Path, Callable[[], Any]]] = []
-    if any(PROGRAMS[name].endswith(".mjs") for name in names):
-        npm = shutil.which("npm")
-        if npm is None or shutil.which("node") is None:
-            sys.exit("Node.js 20 or newer with npm is needed for the JavaScript clients.")
-        order = [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"]
-        run_npm = lambda: subprocess.run(order, cwd=HERE, check=True)  # noqa: E731
-        jobs.append((HERE / "package-lock.json", HERE / "node_modules/installed", run_npm))
-    if any(PROGRAMS[name].endswith(".py") for name in names):
-        jobs.append((HERE / "requirements.txt", HERE / ".venv/installed", install_python))
-    for wanted, stamp, work in jobs:
-        if not stamp.exists() or stamp.read_bytes() != wanted.read_bytes():
-            print(f"installing {wanted.name} ...", flush=True)
-            work()
-            stamp.write_bytes(wanted.read_bytes())
+    for needed in sorted({needs(PROGRAMS[name]) for name in names}):
+        wanted, stamp = HERE / needed, place(needed) / "installed"
+        if stamp.exists() and stamp.read_bytes() == wanted.read_bytes():
+            continue
+        print(f"installing {needed} ...", flush=True)
+        if needed == "package-lock.json":
+            install_node()
+        else:
+            install_python(place(needed), needed)
+        stamp.write_bytes(wanted.read_bytes())
 
 
-def install_python() -> None:
-    venv.create(HERE / ".venv", with_pip=True, clear=True)
-    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-r", "requirements.txt"], cwd=HERE, check=True)
+def install_node() -> None:
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        sys.exit("Node.js 20 or newer with npm is needed for the JavaScript clients and for Codex.")
+    order = [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"]
+    subprocess.run(order, cwd=HERE, check=True)
+
+
+def install_python(folder: Path, needed: str) -> None:
+    venv.create(folder, with_pip=True, clear=True)
+    pip = [str(python(folder)), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", needed], cwd=HERE, check=True)
+
+
+def python(folder: Path) -> Path:
+    """The Python of a virtual environment."""
+    return folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+
+
+def command(program: str) -> list[str]:
+    """How a program is run; Codex is driven by a Python that needs nothing."""
+    if program.endswith(".mjs"):
+        return ["node", program]
+    if program == "use_codex.py":
+        return [sys.executable, program]
+    return [str(python(place(needs(program)))), program]
 
 
 def run(name: str, environ: dict[str, str]) -> tuple[float, list[tuple[str, str | None]]]:
     """Seconds, and each case with its error; a program that ends badly is one more."""
     started = time.monotonic()
-    program = PROGRAMS[name]
-    order = ["node" if program.endswith(".mjs") else str(PYTHON), program]
+    order = command(PROGRAMS[name])
     try:
         done = subprocess.run(
             order, cwd=HERE, env=environ, timeout=SECONDS, capture_output=True, text=True
@@ -189,7 +274,7 @@ def main() -> None:
         sys.exit(f"Unknown client {unknown[0]!r}; there are: {', '.join(PROGRAMS)}")
     install(names)
     with tempfile.TemporaryDirectory() as folder, FakeFlowith() as flowith:
-        for path in ("/completion", "/external/use/llm"):
+        for path in ("/completion", "/external/use/llm", "/external/use/knowledge-base/seek"):
             flowith.reply(answer, path=path)
         flowith.reply(seen_by(flowith), path="/seen")
         models = Path(folder, "models.json")

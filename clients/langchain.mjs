@@ -77,8 +77,8 @@ for (const [way, ask] of Object.entries(ways)) {
     assert.equal((await ask(llm(), "long")).content.split(" ").length, 5001);
   });
   for (const [words, status, code] of [
-    ["error 429", 429, "rate_limit_exceeded"], ["error 402", 429, "insufficient_quota"],
-    ["error 401", 503, "upstream_auth_error"], ["error 400", 400, null],
+    ["error 429", 429, "rate_limit_exceeded"], ["error 402", 402, "insufficient_quota"],
+    ["error 401", 424, "upstream_auth_error"], ["error 400", 400, null],
     ["error 500", 502, "upstream_error"], ["empty", 502, "empty_response"],
   ]) {
     add(words, async () => {

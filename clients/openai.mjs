@@ -80,8 +80,8 @@ for (const [way, complete] of Object.entries(ways)) {
   };
   for (const [words, kind, code] of [
     ["error 429", OpenAI.RateLimitError, "rate_limit_exceeded"],
-    ["error 402", OpenAI.RateLimitError, "insufficient_quota"],
-    ["error 401", OpenAI.InternalServerError, "upstream_auth_error"],
+    ["error 402", OpenAI.APIError, "insufficient_quota"],
+    ["error 401", OpenAI.APIError, "upstream_auth_error"],
     ["error 400", OpenAI.BadRequestError, null],
     ["error 500", OpenAI.InternalServerError, "upstream_error"],
     ["empty", OpenAI.InternalServerError, "empty_response"],
@@ -248,7 +248,7 @@ Object.assign(cases, {
   "models": async () => {
     const found = [];
     for await (const model of client.models.list()) found.push(model.id);
-    assert.deepEqual(found, ["gpt-4.1", "native", "gpt-image-1", "dall-e-3"]);
+    assert.deepEqual(found, ["gpt-4.1", "gpt-5.5", "gpt-5.6-sol", "native", "library", "gpt-image-1", "dall-e-3"]);
     assert.equal((await client.models.retrieve("native")).id, "native");
   },
   "legacy completions": async () => {

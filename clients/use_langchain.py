@@ -25,8 +25,10 @@ from langchain_core.messages import HumanMessage, ToolMessage  # type: ignore[im
 from langchain_openai import ChatOpenAI, OpenAI  # type: ignore[import-not-found]
 
 Ask = Callable[..., Any]
-CLASSES = {400: openai.BadRequestError, 401: openai.AuthenticationError,
-           404: openai.NotFoundError, 429: openai.RateLimitError}  # fmt: skip
+CLASSES = {
+    400: openai.BadRequestError, 401: openai.AuthenticationError, 402: openai.APIStatusError,
+    404: openai.NotFoundError, 424: openai.APIStatusError, 429: openai.RateLimitError,
+}  # fmt: skip
 
 
 def llm(**options: Any) -> Any:

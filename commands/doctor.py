@@ -7,7 +7,7 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,74 +15,86 @@ from typing import Any
 import click
 
 from commands.diagnosis import Mark, address, remedies, to_change, to_mark, ways
+from commands.explain_sample import explain
+from commands.masking import personal_values, to_secrets
+from commands.questions import price, to_calls
+from commands.report import Report
+from commands.sample import check_target, make_sample
 from flowith.accounts import Account, Accounts
 from flowith.client import Flowith
 from flowith.login import expiry
 from flowith.probe import Asking, Probe, addresses
 from flowith.reach import PATIENCE, UNSENT, Said, side_by_side, survey, to_host
+from flowith.sample_file import SampleError, read_sample
 from server.pages import VERSION
 from settings import APIS, Settings, SettingsError, given, load
 
+FILE = click.Path(dir_okay=False, path_type=Path)
 LATEST = 253_402_300_799.0  # Unix seconds; the end of the year 9999
-
-
-class Report:
-    """What was found, told line by line at once, or as one JSON object at the end."""
-
-    def __init__(self, as_json: bool) -> None:
-        self.as_json = as_json
-        self.findings: list[dict[str, Any]] = []
-        self.at_most = self.sent = 0
-        self.env: dict[str, str] = {}
-        self.advice: list[str] = []
-
-    def add(self, mark: Mark, check: str, text: str, **about: Any) -> None:
-        self.findings.append({"mark": mark, "check": check, "text": text, **about})
-        if not self.as_json:
-            click.echo(f"{mark:8} {check:9} {text}")
-
-    @property
-    def status(self) -> int:
-        if any(finding["mark"] == "problem" for finding in self.findings):
-            return 1
-        return 0 if self.sent else 2
-
-    def close(self) -> None:
-        if self.as_json:
-            requests = {"at_most": self.at_most, "sent": self.sent}
-            whole = {"status": self.status, "findings": self.findings, "requests": requests}
-            click.echo(json.dumps({**whole, "env": self.env, "advice": self.advice}))
-            return
-        click.echo()
-        if self.env:
-            click.echo("Put into .env (or the secrets), and start the service again:\n")
-            click.echo("".join(f"{name}={text}\n" for name, text in self.env.items()))
-        for line in self.advice:
-            click.echo(line)
 
 
 @click.command()
 @click.option("--model", "asked", metavar="NAME", help="Ask with this row of models.json.")
 @click.option("--all", "everything", is_flag=True, help="Go on to all addresses when one worked.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(asked: str | None, everything: bool, as_json: bool) -> None:
+@click.option("--sample", "target", metavar="FILE", type=FILE, help="Record what Flowith says.")
+@click.option("--pictures", is_flag=True, help="With --sample: also make pictures, which is dear.")
+@click.option("--yes", "agreed", is_flag=True, help="With --pictures: do not ask about the price.")
+@click.option("--read", "source", metavar="FILE", type=FILE, help="Explain a sample; asks nobody.")
+def doctor(
+    asked: str | None,
+    everything: bool,
+    as_json: bool,
+    target: Path | None,
+    pictures: bool,
+    agreed: bool,
+    source: Path | None,
+) -> None:
     """Check settings, network and accounts against Flowith, and say what to change.
 
     Each account is asked one tiny question at each address that Flowith's APIs have had, until one
     works. Flowith bills those that succeed. Exit status: 0 all is well, 1 something is wrong, 2 it
-    could not be checked (no usable token, an unknown option or model, Ctrl-C).
+    could not be checked (no usable token, an unknown option or model, a sample that is refused,
+    Ctrl-C).
     """
+    if source:
+        read_aloud(source)
+        return
+    if (pictures and not target) or (agreed and not pictures):
+        raise click.UsageError("--pictures goes with --sample FILE, and --yes with --pictures.")
+    if target:
+        check_target(target)
     report = Report(as_json)
     try:
-        examine(report, asked, everything)
+        examine(report, asked, everything, Wish(target, pictures, agreed))
     except KeyboardInterrupt:
-        click.echo("\nStopped before the end.", err=True)
+        kept = f" {target} holds what had come until then." if target and target.exists() else ""
+        click.echo(f"\nStopped before the end.{kept}", err=True)
         sys.exit(2)
     report.close()
     sys.exit(report.status)
 
 
-def examine(report: Report, asked: str | None, everything: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Whether a sample is wanted, with pictures or without, and whether their price is agreed."""
+
+    target: Path | None
+    pictures: bool
+    agreed: bool
+
+
+def read_aloud(source: Path) -> None:
+    """Explain a sample; one that is refused ends the program with status 2."""
+    try:
+        sample = read_sample(source)
+    except SampleError as wrong:
+        click.echo(f"This sample is refused: {wrong}.", err=True)
+        sys.exit(2)
+    click.echo("\n".join(explain(sample)))
+
+
+def examine(report: Report, asked: str | None, everything: bool, wish: Wish) -> None:
     """All checks, in order. Raises click.BadParameter for a model that has no row."""
     try:
         settings = load()
@@ -106,6 +118,8 @@ def examine(report: Report, asked: str | None, everything: bool) -> None:
     tokens = {account: check_login(report, account) for account in flowith.accounts.all}
     asking = Asking(settings, flowith.agent, down, model, everything)
     probes = ask_all(report, asking, flowith.accounts, tokens)
+    if wish.target:
+        take_sample(report, wish, wish.target, asking, tokens, probes)
     conclude(report, settings, flowith.accounts, probes)
 
 
@@ -206,6 +220,38 @@ def ask_all(
                 add_probe(report, mark, probe)
             probes += found[api]
     return probes
+
+
+def take_sample(
+    report: Report,
+    wish: Wish,
+    target: Path,
+    asking: Asking,
+    tokens: dict[Account, str],
+    probes: list[Probe],
+) -> None:
+    """Name the price, then make the sample."""
+    settings = asking.settings
+    calls = to_calls(probes, wish.pictures)
+    if not calls:
+        report.add("problem", "sample", f"nobody can be asked, so {target} was not written")
+        return
+    click.echo(price(calls), err=report.as_json)
+    paid = [call for call in calls if call.name == "picture"]
+    if paid and not wish.agreed and not click.confirm("Make the pictures?", err=report.as_json):
+        calls = [call for call in calls if call not in paid]
+    report.at_most += len(calls)
+    secrets = to_secrets(given(), [*tokens.values(), *kept_tokens(settings)])
+    make_sample(report, target, asking, tokens, calls, secrets)
+
+
+def kept_tokens(settings: Settings) -> set[str]:
+    """What the state file holds of renewed logins, whatever its form."""
+    try:
+        state = json.loads(Path(settings.state_file).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return set(personal_values(state))
 
 
 def add_probe(report: Report, mark: Mark, probe: Probe) -> None:

@@ -18,22 +18,33 @@ RESTS: dict[type[UpstreamError], float] = {
     errors.OutOfCredits: 300.0,
     errors.RateLimited: 20.0,
 }  # seconds; a Retry-After from Flowith wins
-PROBE = 10.0  # seconds between two looks at an account that rests, when no other is left
+ALL = ""  # in the place of a model: all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """That an account is passed over while another can take its place.
+
+    `until` is in monotonic seconds. `holds`: Flowith itself said for how long, so that nothing is
+    sent before, not even where no other account is left.
+    """
+
+    kind: type[UpstreamError]
+    until: float
+    holds: bool
 
 
 @dataclass(eq=False, slots=True)
 class Account:
     """One Flowith token. `name` is for logs and metrics, and stays when `login` renews the token
     (where the operator gave a refresh token); `bearer` maps a dialect to the form of the token
-    that it accepted."""
+    that it accepted, `rests` a Flowith model, or ALL, to why it is passed over."""
 
     number: int
     token: str = field(repr=False)
     name: str = field(init=False)
     running: int = 0
-    rests_until: float = 0.0
-    probe_at: float = 0.0
-    refusal: UpstreamError | None = None
+    rests: dict[str, Rest] = field(default_factory=dict)
     bearer: dict[str, bool] = field(default_factory=dict)
     login: Login | None = None
 
@@ -45,12 +56,24 @@ class Account:
         """`flo_` keys belong to the APIs for programs, everything else is a web login."""
         return "llm" if self.token.startswith("flo_") else "web"
 
+    def rest_for(self, model: str, now: float) -> Rest | None:
+        """Why a Flowith model is not asked for here, whichever reason lasts longest."""
+        known = [self.rests.get(model), self.rests.get(ALL)]
+        running = [rest for rest in known if rest is not None and rest.until > now]
+        return max(running, key=lambda rest: (rest.holds, rest.until), default=None)
+
     def healthy(self, now: float) -> bool:
-        return now >= self.rests_until
+        """Whether it rests for no model at all."""
+        return all(rest.until <= now for rest in list(self.rests.values()))
 
 
 class Accounts:
-    """Chooses accounts; all methods may be called from any thread."""
+    """Chooses accounts; all methods may be called from any thread.
+
+    An account rests only so that another can take its place: for one Flowith model after 429, 402
+    and 403, for all after 401, and after a 402 or 403 for a second model. Where none is left, calls
+    go through all the same, and Flowith's own refusal is told.
+    """
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.all = [Account(i, token) for i, token in enumerate(tokens, 1)]
@@ -61,63 +84,79 @@ class Accounts:
         now = time.monotonic()
         return sum(account.healthy(now) for account in self.all)
 
-    def take(self, api: Api | None, avoid: Collection[Account] = ()) -> Account:
-        """The healthy account with the fewest running calls, one outside `avoid` if there is one.
+    def take(self, api: Api | None, model: str, avoid: Collection[Account] = ()) -> Account:
+        """The account that does not rest for this Flowith model and has the fewest running calls,
+        one outside `avoid` if there is one.
 
         Where `api` is given, accounts of its kind are preferred; the prefix is a habit and no
-        rule, so others do where there is none. When all rest, one of them is tried every `PROBE`
-        seconds; else the reason why the first one rests is raised. Give the account back with
-        `give_back`.
+        rule, so others do where there is none. When all rest, the one whose rest ends first is
+        taken; where Flowith said how long, RateLimited with that time is raised instead. Give the
+        account back with `give_back`.
         """
         if not self.all:
             raise Overloaded(
                 f"{NO_TOKEN} {DOCTOR}", code="no_account", headers={"x-should-retry": "false"}
             )
-        usable = self.usable(api)
         with self._lock:
             now = time.monotonic()
-            healthy = [a for a in usable if a.healthy(now)]
-            if not healthy:
-                healthy = [a for a in usable if now >= a.probe_at][:1]
-            if not healthy:
-                raise self._why(usable, now)
-            best = min(healthy, key=lambda a: (a in avoid, a.running, a.number))
-            best.probe_at = now + PROBE
+            rests = {a: a.rest_for(model, now) for a in self.usable(api)}
+            open_to = [a for a, rest in rests.items() if rest is None or not rest.holds]
+            if not open_to:
+                ends = min(rest.until for rest in rests.values() if rest is not None)
+                raise _limited(ends - now)
+
+            def order(account: Account) -> tuple[float, bool, int, int]:
+                rest = rests[account]
+                until = 0.0 if rest is None else rest.until
+                return until, account in avoid, account.running, account.number
+
+            best = min(open_to, key=order)
             best.running += 1
             return best
 
-    def others(self, api: Api | None, avoid: Collection[Account]) -> bool:
-        """Whether a healthy account outside `avoid` is left."""
+    def others(self, api: Api | None, model: str, avoid: Collection[Account]) -> bool:
+        """Whether an account outside `avoid` that does not rest is left."""
         now = time.monotonic()
-        return any(a.healthy(now) and a not in avoid for a in self.usable(api))
+        usable = [a for a in self.usable(api) if a not in avoid]
+        return any(a.rest_for(model, now) is None for a in usable)
 
     def give_back(self, account: Account) -> None:
+        """Say that a call is over."""
         with self._lock:
             account.running -= 1
 
-    def settle(self, account: Account, refusal: UpstreamError | None) -> None:
-        """Take note of how a call ended: a refusal of the account itself makes it rest."""
-        if refusal is None:
-            account.rests_until, account.refusal = 0.0, None
-            return
-        rest = RESTS.get(type(refusal))
-        if rest is None:
-            return
-        now = time.monotonic()
-        rest = refusal.retry_after or rest
+    def settle(self, account: Account, model: str, refusal: UpstreamError | None) -> None:
+        """Take note of how a call for a Flowith model ended (None: well)."""
         with self._lock:
-            account.refusal, account.rests_until = refusal, now + rest
-            wait = rest if isinstance(refusal, errors.RateLimited) else min(rest, PROBE)
-            account.probe_at = now + wait
+            now = time.monotonic()
+            rests = {name: rest for name, rest in account.rests.items() if rest.until > now}
+            if refusal is None:
+                rests.pop(model, None)
+                rests.pop(ALL, None)
+            elif (kind := type(refusal)) in RESTS:
+                seconds = refusal.retry_after or RESTS[kind]
+                holds = kind is errors.RateLimited and refusal.retry_after is not None
+                name = ALL if _is_the_accounts(refusal, model, rests) else model
+                rests[name] = Rest(kind, now + seconds, holds)
+            account.rests = rests
 
     def usable(self, api: Api | None) -> list[Account]:
         """The accounts that calls to `api` (None: to any) are spread over."""
         kind = "web" if api == "web" else "llm"
         return [a for a in self.all if api is None or a.kind == kind] or self.all
 
-    def _why(self, resting: list[Account], now: float) -> UpstreamError:
-        first = min(resting, key=lambda a: a.rests_until)
-        known = first.refusal or errors.RateLimited("All Flowith accounts rest.")
-        why = type(known)(known.message)
-        why.retry_after = max(1.0, first.rests_until - now)
-        return why
+
+def _is_the_accounts(refusal: UpstreamError, model: str, rests: dict[str, Rest]) -> bool:
+    """Whether a refusal is for all models: of the token itself, or for a second model."""
+    if isinstance(refusal, errors.RateLimited):
+        return False
+    if isinstance(refusal, errors.UpstreamAuth) and refusal.upstream_status != 403:
+        return True
+    others = [rest.kind for name, rest in rests.items() if name != model]
+    return any(kind is not errors.RateLimited for kind in others)
+
+
+def _limited(seconds: float) -> errors.RateLimited:
+    why = errors.RateLimited("Flowith's rate limit is reached; try again later.")
+    why.retry_after = max(1.0, seconds)
+    return why

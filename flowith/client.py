@@ -1,62 +1,38 @@
-"""One caller's call to Flowith: choose an account, POST, fail over before the first event, close.
+"""One caller's call to Flowith: choose an account, try, fail over before the first event, close.
 
 Knows nothing of OpenAI or Flask.
 """
 
-import json
 import logging
 import random
-import re
 import resource
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, cast
-
-import orjson
 
 import errors
 from chat_request import Prompt
 from clock import Clock
-from errors import (
-    DOCTOR,
-    CallerLeft,
-    EmptyAnswer,
-    Overloaded,
-    UpstreamError,
-    UpstreamNotFound,
-    UpstreamTimeout,
-)
-from events import Done, Event, Picture, Reasoning, Silence, Text, ToolCall, Working
+from errors import CallerLeft, Overloaded, UpstreamError, UpstreamNotFound, UpstreamTimeout
+from events import Event, Picture, Silence, Working
 from flowith.accounts import Account, Accounts
-from flowith.connection import Exchange
-from flowith.dialects import DIALECTS, Decoder, Dialect, moved
+from flowith.attempt import Attempt, Order
+from flowith.deadlines import Deadlines
+from flowith.dialects import DIALECTS, Dialect, moved
 from flowith.download import Download
 from flowith.file_address import origin_of
-from flowith.image_generation import (
-    FileLines,
-    FileReply,
-    ImageDialect,
-    costs_nothing,
-    image_dialects,
-)
+from flowith.image_generation import AnyDialect, ImageDialect, costs_nothing, image_dialects
 from flowith.login import Login
-from flowith.reader import Channel, Crew, Reader
+from flowith.reader import Channel, Crew
 from flowith.refusal import quote
 from flowith.transport import Transport
-from flowith.uploads import with_addresses
 from settings import Api, Model, Settings
 
-ERROR_BODY = 65_536  # bytes read of an error's body
-LONGEST_ANSWER = 67_108_864  # bytes; more than any model writes
 SPARE_FILES = 600  # descriptors for callers who wait, idle connections, logs and libraries
 TRIES_PER_MODEL = 2  # before the row's next fallback gets its turn
 FIRST_DELAY, LONGEST_DELAY = 0.25, 4.0  # seconds between tries, doubled each time
-# the key itself may well be good, so it must not rest for this
-NO_STORE = "Flowith's file store takes no images from this kind of key: send an https: URL instead."
 MOVE_ON = (errors.UpstreamAuth, errors.OutOfCredits, errors.RateLimited)  # the account's fault
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 log = logging.getLogger("flowith")
 
 
@@ -100,7 +76,7 @@ class Flowith:
         self.tell_running(self.running)
         return Answer(self, prompt, model, label)
 
-    def dialect_for(self, model: Model, account: Account) -> Dialect | ImageDialect:
+    def dialect_for(self, model: Model, account: Account) -> AnyDialect:
         """models.json decides, else `dialect_of` the account."""
         dialect = DIALECTS[model.api] if model.api else self.dialect_of(account)
         return self.image_dialects[dialect.name] if model.kind == "image" else dialect
@@ -114,7 +90,7 @@ class Flowith:
         """The APIs that a call to this model may go to; none without an account."""
         return {self.dialect_for(model, account).name for account in self.accounts.all}
 
-    def url_for(self, dialect: Dialect | ImageDialect) -> str:
+    def url_for(self, dialect: AnyDialect) -> str:
         """Where a dialect is."""
         if isinstance(dialect, ImageDialect):
             return dialect.url
@@ -142,32 +118,25 @@ class Answer:
 
     Until the first event a failed call is repeated elsewhere, within the budget; afterwards never.
     `attempts` holds account and API of each try, `failures` account and code of each that failed,
-    `first_event` monotonic seconds.
+    `first_event` monotonic seconds. `deadlines` may be moved before the first event.
     """
 
     def __init__(self, flowith: Flowith, prompt: Prompt, model: Model, label: str) -> None:
         self.flowith, self.settings = flowith, flowith.settings
         self.prompt, self.model, self.label = prompt, model, label
-        self.dialect: Dialect | ImageDialect | None = None
+        self.dialect: AnyDialect | None = None
         self.attempts: list[tuple[str, str]] = []
         self.failures: list[tuple[str, str]] = []
         self.first_event: float | None = None
         self.caller_left: Callable[[], bool] = lambda: False
         self._draws = model.kind == "image"
-        self._patience = (
-            self.settings.image_timeout if self._draws else self.settings.first_token_timeout
-        )
         self._upstream = model.upstream
-        self._held: list[Event] = []
-        self._html = self._closed = False
-        self._channel: Channel | None = None
+        self._closed = False
+        self._channel: Channel | None = None  # where it waits
+        self._attempt: Attempt | None = None
         self._download: Download | None = None
-        self._reader: Reader | None = None
         self._generator = self._events()
-        started = time.monotonic()
-        self._tick_at = self._works_at = started + self.settings.hold
-        self.total_by = started + self.settings.total_timeout
-        self._retry_by = started + self.settings.retry_seconds
+        self.deadlines = Deadlines.start(flowith.settings)
 
     def tick(self, now: float) -> None:
         """Called by the clock."""
@@ -187,10 +156,11 @@ class Answer:
             self._closed = True
             self.flowith.running -= 1
             self.flowith.tell_running(self.flowith.running)
-        self._end_reader()
+        self._end_attempt()
         if self._download:
             self._download.close()
         self.flowith.clock.drop(self)
+        self.interrupt()
         with suppress(ValueError):  # it runs at this moment, in another thread, and will see
             self._generator.close()
 
@@ -219,20 +189,21 @@ class Answer:
         accounts, avoid = self.flowith.accounts, list[Account]()
         self.flowith.clock.add(self)
         while True:
-            account = accounts.take(self._api(), avoid)
+            model = self._upstream[0]
+            account = accounts.take(self._api(), model, avoid)
             try:
-                yield from self._try(account)
-                accounts.settle(account, None)
+                yield from self._ask(account)
+                accounts.settle(account, model, None)
                 return
             except UpstreamError as refusal:
                 avoid.append(account)
-                accounts.settle(account, refusal)
+                accounts.settle(account, model, refusal)
                 delay = self._delay(refusal, avoid)
                 self._note(account, refusal)
                 if delay is None:
                     raise
             finally:
-                self._end_reader()
+                self._end_attempt()
                 accounts.give_back(account)
             yield from self._wait(time.monotonic() + delay)
 
@@ -240,131 +211,84 @@ class Answer:
         chosen = self.settings.flowith_api
         return self.model.api or (None if chosen == "auto" else cast("Api", chosen))
 
-    def _try(self, account: Account) -> Iterator[Event]:
-        """One try on one account. A refused token is renewed if it can be, then tried in its
+    def _ask(self, account: Account) -> Iterator[Event]:
+        """The answer of one account. A refused token is renewed if it can be, then tried in its
         other form, each once."""
         dialect = self.dialect = self.flowith.dialect_for(self.model, account)
         self.attempts.append((account.name, dialect.name))
-        first = account.bearer.get(dialect.name, dialect.bearer)
-        ways = [(first, False), (first, True), (not first, False)]
-        for bearer, renew in ways if account.login else ways[::2]:
-            refused = account.token if renew else ""
-            self._held, self._html = [], False
-            self._reader = self._send(account, dialect, bearer, refused)
-            self._channel = self._reader.channel
+        usual = account.bearer.get(dialect.name, dialect.bearer)
+        ways = [self._order(account, dialect, usual)]
+        if account.login:
+            ways.append(self._order(account, dialect, usual, renew=True))
+        ways.append(self._order(account, dialect, not usual))
+        for way in ways:
             try:
-                yield from self._read(dialect.decoder(), self._channel)
+                yield from self._read(self._begin(way))
                 return
-            except errors.UpstreamAuth:
-                self._end_reader(finished=True)
-                if bearer is not first:
+            except errors.UpstreamAuth as refusal:
+                self._end_attempt()
+                if way is ways[-1] or refusal.upstream_status is None:
                     raise
 
-    def _send(
-        self, account: Account, dialect: Dialect | ImageDialect, bearer: bool, refused: str
-    ) -> Reader:
-        """Start the POST in a reader; `refused` is a token that has to be renewed first."""
-        flowith, url, upstream = self.flowith, self.flowith.url_for(dialect), self._upstream
+    def _order(
+        self, account: Account, dialect: AnyDialect, bearer: bool, renew: bool = False
+    ) -> Order:
+        return Order(
+            account=account,
+            dialect=dialect,
+            url=self.flowith.url_for(dialect),
+            prompt=self.prompt,
+            model=self.model,
+            upstream=self._upstream,
+            bearer=bearer,
+            renew=renew,
+            agent=self.flowith.agent,
+            label=self.label,
+        )
 
-        def send(exchange: Exchange) -> Any:
-            if account.login:
-                account.token = account.login.renew(exchange, refused)
-            headers = {
-                "Authorization": f"Bearer {account.token}" if bearer else account.token,
-                **dialect.headers,
-                "User-Agent": flowith.agent,
-                "X-Request-ID": self.label,
-            }
-            prompt, transport = self.prompt, flowith.transport
-            try:
-                messages = with_addresses(prompt.messages, url, headers, transport, exchange)
-            except errors.UpstreamAuth:
-                if dialect.name.startswith("web"):
-                    raise
-                raise errors.UpstreamRejected(NO_STORE, param="messages") from None
-            payload = dialect.payload(replace(prompt, messages=messages), self.model, upstream)
-            if isinstance(dialect, ImageDialect):
-                exchange.fresh = True  # on a kept connection that dies a POST is sent again
-            response = transport.post(url, headers, to_json(payload), exchange)
-            status, encoding = response.status_code, response.headers.get("Content-Encoding", "")
-            if not 200 <= status < 300:
-                said = response.raw.read(ERROR_BODY, decode_content=True)
-                raise dialect.to_refusal(status, said, response.headers)
-            if encoding.lower() not in ("", "identity", "gzip", "deflate"):
-                raise UpstreamError("Flowith encoded its answer in a way nobody asked for.")
-            account.bearer[dialect.name] = bearer
-            self._html = "text/html" in response.headers.get("Content-Type", "")
-            return response
+    def _begin(self, order: Order) -> Attempt:
+        flowith = self.flowith
+        attempt = Attempt(order, flowith.transport, flowith.clock, flowith.crew)
+        self._attempt, self._channel = attempt, attempt.channel
+        return attempt
 
-        return Reader(send, url, flowith.clock, flowith.crew)
-
-    def _read(self, decoder: Decoder | FileLines | FileReply, channel: Channel) -> Iterator[Event]:
+    def _read(self, attempt: Attempt) -> Iterator[Event]:
         """The events of one try, up to its `Done`."""
-        settings = self.settings
-        heard, received = time.monotonic(), 0
-        while self._reader:
+        settings, deadlines, channel = self.settings, self.deadlines, attempt.channel
+        heard = time.monotonic()
+        first = settings.image_timeout if self._draws else settings.first_token_timeout
+        while not attempt.finished:
             begun = self.first_event is not None
-            patience = settings.idle_timeout if begun else self._patience
-            items = channel.take(min(self._tick_at, heard + patience, self.total_by))
+            patience = settings.idle_timeout if begun else first
+            block = channel.take(min(deadlines.tick_at, heard + patience, deadlines.total_by))
             now = time.monotonic()
             self._look(now)
-            end: Any = items.pop() if items and type(items[-1]) is not bytes else _GOES_ON
-            if items:
-                block = items[0] if len(items) == 1 else b"".join(items)
-                received += len(block)
-                self._check(block, received)
-                if events := decoder.decode(block):
-                    heard = now
-                    yield from self._pass(events, now)
-                    next_tick = now + settings.heartbeat
-                    began = self.first_event is not None
-                    self._tick_at = next_tick if began else max(self._tick_at, next_tick)
-                    if now >= self._works_at:
-                        self._works_at = now + settings.heartbeat
-                        yield Working()
-            if end is None:
-                yield from self._pass(decoder.flush(), now)
-            elif end is not _GOES_ON:
-                raise end
+            if events := attempt.read(block):
+                heard = now
+                yield from self._heard(attempt, events, now)
+            if channel.finished and not attempt.finished:
+                yield from self._heard(attempt, attempt.end(), now)
             elif now >= heard + patience:
                 phase = "fell silent" if begun else "said nothing"
                 raise UpstreamTimeout(f"Flowith {phase} for {patience:g} seconds.")
-            elif now >= self._tick_at:
-                self._tick_at = now + settings.heartbeat
+            elif deadlines.silence_is_due(now):
                 yield Silence()
 
-    def _pass(self, events: list[Event], now: float) -> Iterator[Event]:
-        """Hold back what does not yet make an answer, so that an empty one can be tried again."""
-        for event in events:
-            if type(event) is Done:
-                if self.first_event is None and event.reason == "stop":
-                    raise EmptyAnswer("Flowith sent an empty answer.")
-                self._end_reader(finished=True)
-                yield from self._held
-            elif self.first_event is None and type(event) is not Silence:
-                self._held.append(event)
-                if _says_something(event):
-                    self.first_event = now
-                    yield from self._held
-                    self._held = []
-                continue
-            yield event
-
-    def _check(self, block: bytes, received: int) -> None:
-        if received > LONGEST_ANSWER:
-            raise UpstreamError("Flowith's answer does not end.")
-        if self._html and re.match(rb"\s*<(!doctype|html)", block, re.I):
-            raise UpstreamNotFound(
-                "A web page came in place of an answer: a captive portal, or Flowith's address has"
-                f" moved. {DOCTOR}"
-            )
-        self._html = False
+    def _heard(self, attempt: Attempt, events: list[Event], now: float) -> Iterator[Event]:
+        """Events that have just come, and a sign of life where they alone may be none."""
+        if attempt.begun and self.first_event is None:
+            self.first_event = now
+        if attempt.begun:
+            self.deadlines.words_came(now)
+        yield from events
+        if self.deadlines.working_is_due(now):
+            yield Working()
 
     def _look(self, now: float) -> None:
         """Whether going on makes sense at all."""
-        if self.caller_left():
+        if self._closed or self.caller_left():
             raise CallerLeft
-        if now >= self.total_by:
+        if now >= self.deadlines.total_by:
             raise UpstreamTimeout(
                 f"The answer was not complete after {self.settings.total_timeout:g} seconds."
             )
@@ -372,13 +296,14 @@ class Answer:
             raise Overloaded("The service is closing down; the answer is not complete.")
 
     def _wait(self, until: float) -> Iterator[Event]:
+        """Pause between two tries."""
+        deadlines = self.deadlines
         self._channel = channel = Channel()
         while (now := time.monotonic()) < until:
             self._look(now)
-            if now >= self._tick_at:
-                self._tick_at = now + self.settings.heartbeat
+            if deadlines.silence_is_due(now):
                 yield Silence()
-            channel.take(min(until, self._tick_at, self.total_by))
+            channel.take(min(until, deadlines.tick_at, deadlines.total_by))
 
     def _delay(self, refusal: UpstreamError, avoid: list[Account]) -> float | None:
         """Seconds until the next try, None when there is to be none."""
@@ -389,14 +314,15 @@ class Answer:
         if begun or not refusal.retryable or tries >= self.settings.retry_attempts:
             return None
         if isinstance(refusal, MOVE_ON):
-            return 0.0 if self.flowith.accounts.others(self._api(), avoid) else None
+            others = self.flowith.accounts.others(self._api(), self._upstream[0], avoid)
+            return 0.0 if others else None
         gone = isinstance(refusal, UpstreamNotFound)
         if gone and len(self._upstream) < 2:
             return None
         if (gone or tries >= TRIES_PER_MODEL) and len(self._upstream) > 1:
             self._upstream = self._upstream[1:]
         delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (tries - 1)) * random.uniform(0.5, 1)  # noqa: S311
-        return delay if time.monotonic() + delay < self._retry_by else None
+        return delay if time.monotonic() + delay < self.deadlines.retry_by else None
 
     def _note(self, account: Account, refusal: UpstreamError) -> None:
         self.failures.append((account.name, refusal.code or refusal.type))
@@ -406,19 +332,10 @@ class Answer:
         current = (a.token for a in self.flowith.accounts.all)  # a login's is not in the settings
         quote(refusal, (*self.settings.flowith_auth_token, *current), said)
 
-    def _end_reader(self, finished: bool = False) -> None:
-        reader, self._reader = self._reader, None
-        if reader:
-            reader.close(finished)
-
-
-_GOES_ON = object()
-
-
-def _says_something(event: Event) -> bool:
-    if isinstance(event, (Text, Reasoning)):
-        return not event.text.isspace()
-    return isinstance(event, (ToolCall, Picture))
+    def _end_attempt(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt:
+            attempt.close()
 
 
 def _texts(content: Any) -> Iterator[str]:
@@ -426,12 +343,3 @@ def _texts(content: Any) -> Iterator[str]:
         yield content
     else:
         yield from (part["text"] for part in content if part.get("type") == "text")
-
-
-def to_json(payload: dict[str, Any]) -> bytes:
-    """Compact UTF-8 JSON; half a surrogate pair becomes U+FFFD, since UTF-8 cannot hold it."""
-    try:
-        return orjson.dumps(payload)
-    except TypeError:  # what UTF-8 or 64 bits cannot hold, and a thousand levels
-        text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return LONE_SURROGATE.sub("\ufffd", text).encode()

@@ -17,7 +17,7 @@ import errors
 from chat_request import Prompt
 from errors import DOCTOR, EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
-from flowith.dialects import DIALECTS
+from flowith.dialects import DIALECTS, Dialect
 from flowith.file_address import Forbidden, origin_of, to_address
 from flowith.refusal import to_refusal
 from settings import Api, Model
@@ -37,7 +37,7 @@ CREDITS = re.compile("insufficient.?credits", re.IGNORECASE)
 RATE = re.compile("rate.?limit", re.IGNORECASE)
 BAD_INPUT = re.compile("invalid.?input", re.IGNORECASE)
 MEANING: dict[type[UpstreamError], str] = {
-    errors.AgainstPolicy: "Flowith refused to make this picture: it is against a content policy.",
+    errors.WordsRefused: "Flowith refused to make this picture: it is against a content policy.",
     errors.OutOfCredits: "The proxy's Flowith account is out of credits.",
     errors.RateLimited: "Flowith's rate limit is reached; try again later.",
     errors.UpstreamRejected: "Flowith rejected the request for a picture.",
@@ -56,7 +56,7 @@ GONE = {
 class FileLines:
     """Lines of JSON, of which most only tell what goes on. What is no JSON says nothing."""
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, content_type: str = "") -> None:
         self._origin = origin
         self._line = _Gathered()
         self._file = self._hint = ""
@@ -90,7 +90,7 @@ class FileLines:
 class FileReply:
     """One JSON object, once the picture is made."""
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, content_type: str = "") -> None:
         self._origin = origin
         self._body = _Gathered()
 
@@ -172,7 +172,7 @@ def _kind(words: str) -> type[UpstreamError] | None:
     if RATE.search(words):
         return errors.RateLimited
     if POLICY.search(words):
-        return errors.AgainstPolicy
+        return errors.WordsRefused
     return errors.UpstreamRejected if BAD_INPUT.search(words) else None
 
 
@@ -221,11 +221,12 @@ def to_resolution(size: tuple[int, int], known: tuple[str, ...]) -> str:
 @dataclass(frozen=True, slots=True)
 class ImageDialect:
     """One of the two APIs, with the names that a `Dialect` has. `decoder` makes what one answer's
-    bytes are read with; `bearer`: which form of the token is tried first."""
+    bytes are read with, whatever type they claim to be; `bearer`: which form of the token is tried
+    first."""
 
     name: str
     url: str
-    decoder: Callable[[], FileLines | FileReply]
+    decoder: Callable[[str], FileLines | FileReply]
     headers: Mapping[str, str]
     ratios: tuple[str, ...]
     bearer: bool = True
@@ -262,9 +263,12 @@ class ImageDialect:
         elif CREDITS.search(refusal.said + code):
             refusal = _with_meaning(errors.OutOfCredits, refusal.said)
         elif isinstance(refusal, errors.UpstreamRejected) and POLICY.search(refusal.said + code):
-            refusal = _with_meaning(errors.AgainstPolicy, refusal.said)
+            refusal = _with_meaning(errors.WordsRefused, refusal.said)
         refusal.upstream_status = status
         return refusal
+
+
+AnyDialect = Dialect | ImageDialect
 
 
 def _last_words(prompt: Prompt) -> tuple[str, list[str]]:

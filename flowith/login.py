@@ -1,32 +1,48 @@
 """Keep a web login alive: its token dies after about an hour, the refresh token makes a new one.
 
-A refresh token is good once, so one process at a time refreshes (a lock file) and the new one is
-on disk before anybody uses what came with it. Knows Flowith's login service and nothing else.
+A refresh token is good once. So its use belongs to the process and to no caller: it runs in a
+thread of its own that nobody cancels, one process at a time does it (a lock file), and the new one
+is on disk before anybody uses what came with it. Knows Flowith's login service and nothing else.
 """
 
+import atexit
 import base64
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import re
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from errors import DOCTOR, UpstreamAuth
+from errors import DOCTOR, UpstreamAuth, UpstreamError
 from flowith.connection import Exchange
-from flowith.transport import FOREIGN, Transport
+from flowith.transport import Transport, read_whole
 from settings import Settings
 
 EARLY = 90.0  # seconds before its end at which a token is renewed
 LOCK_TIME = 30.0  # seconds to wait for another process that refreshes
-AGAIN = (
-    "Flowith's login has ended and could not be renewed. The operator should sign in again and set"
-    f" FLOWITH_AUTH_TOKEN and FLOWITH_REFRESH_TOKEN. {DOCTOR}"
+PATIENCE = 60.0  # seconds that the login service may be silent
+PAUSE = 60.0  # seconds between two renewals, however old the token looks by this machine's clock
+PAUSE_AFTER_FAILURE = 10.0  # seconds
+LONGEST = 65_536  # bytes of the login service's answer
+WHY = ("error_code", "msg", "error", "error_description")  # where it says why not
+ENDED = "Flowith's login has ended and could not be renewed."
+ELSEWHERE = (
+    "Flowith's login could not be renewed: its refresh token was already used elsewhere, by another"
+    " copy of this service or in a browser. Each copy needs a login of its own, or a flo_... key."
 )
+AGAIN = (
+    "The operator should sign in again and set FLOWITH_AUTH_TOKEN and FLOWITH_REFRESH_TOKEN."
+    f" {DOCTOR}"
+)
+log = logging.getLogger("flowith")
 
 
 def expiry(token: str) -> float | None:
@@ -35,7 +51,7 @@ def expiry(token: str) -> float | None:
         part = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
         return float(claims["exp"])
-    except (IndexError, ValueError, KeyError, TypeError):
+    except (IndexError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -47,81 +63,164 @@ class Login:
         self._settings, self._transport = settings, transport
         self._file = Path(settings.state_file)
         self._first = settings.flowith_refresh_token
-        self._checked = 0.0
+        self._lock = threading.Lock()
+        self._renewal: threading.Event | None = None  # set when the one under way is over
+        self._failure = ""  # why the last one failed
+        self._unwritten: dict[str, Any] = {}  # a state that the disk did not take
+        self._not_before = 0.0  # monotonic seconds
 
-    def renew(self, exchange: Exchange, refused: str = "") -> str:
+    def renew(self, refused: str = "") -> str:
         """A token that lasts; refreshed when this one ends soon or was `refused`.
 
-        Raises UpstreamAuth when the login cannot be renewed.
+        Waits for the renewal, which goes on without the one who asked for it. Raises UpstreamAuth
+        when the login cannot be renewed.
         """
         if not self._is_stale(refused):
             return self.token
-        with self._locked():
-            state = self._read()
-            self.token = state.get("access_token") or self.token
-            if self._is_stale(refused):
-                self._refresh(state.get("refresh_token") or self._first, exchange)
+        with self._lock:
+            if self._renewal is None and time.monotonic() >= self._not_before:
+                self._renewal = threading.Event()
+                atexit.register(self._renewal.wait, PATIENCE)  # gevent's threads hold no exit up
+                threading.Thread(target=self._run, args=(refused,), name="renewal").start()
+            renewal = self._renewal
+        if renewal is not None:
+            renewal.wait()
+        if self._failure and (self.token == refused or self._has_ended()):
+            raise UpstreamAuth(self._failure)
         return self.token
 
     def stored(self) -> str:
         """The token that the last refresh left, else the one that was set; spends nothing."""
-        return str(self._read().get("access_token") or self.token)
+        return str((self._read() or {}).get("access_token") or self.token)
+
+    def used_elsewhere(self) -> bool:
+        """Whether the service has found out that another holder used the refresh token."""
+        return bool((self._read() or {}).get("used_elsewhere"))
 
     def _is_stale(self, refused: str) -> bool:
-        ends = expiry(self.token)
-        return (
-            not self.token
-            or self.token == refused
-            or (ends is not None and ends - time.time() < EARLY)
-        )
+        return self.token == refused or self._has_ended(EARLY)
 
-    def _refresh(self, refresh_token: str, exchange: Exchange) -> None:
-        settings = self._settings
+    def _has_ended(self, early: float = 0.0) -> bool:
+        """Whether there is no token that lasts so many seconds more."""
+        ends = expiry(self.token)
+        return not self.token or (ends is not None and ends - time.time() < early)
+
+    def _run(self, refused: str) -> None:
+        """The renewal, in a thread of its own."""
+        failure = f"{ENDED} {AGAIN}"
+        try:
+            with self._locked():
+                state = self._unwritten or self._state()
+                self.token = state.get("access_token") or self.token
+                if self._is_stale(refused):
+                    self._refresh(state)
+            failure = ""
+        except UpstreamError as wrong:
+            failure = wrong.message
+            log.warning("login not renewed: %s", failure)
+        finally:
+            with self._lock:
+                pause = PAUSE_AFTER_FAILURE if failure else PAUSE
+                self._failure, self._not_before = failure, time.monotonic() + pause
+                renewal, self._renewal = self._renewal, None
+            if renewal is not None:
+                renewal.set()
+                atexit.unregister(renewal.wait)
+
+    def _refresh(self, state: dict[str, Any]) -> None:
+        """Spend the refresh token. Raises UpstreamAuth."""
+        if state.get("used_elsewhere"):
+            raise UpstreamAuth(f"{ELSEWHERE} {AGAIN}")
+        # opened before the token is spent: a full or read-only disk shows while nothing is lost
+        with self._replacing() as write:
+            given = self._ask(state.get("refresh_token") or self._first)
+            known: dict[str, Any] = {**given} if given else {**state, "used_elsewhere": True}
+            kept = {"first": self._fingerprint(), **known}
+            self._unwritten = {} if write(json.dumps(kept)) else kept
+        if given is None:
+            raise UpstreamAuth(f"{ELSEWHERE} {AGAIN}")
+        self.token = given["access_token"]
+        log.info("login renewed")
+
+    def _ask(self, refresh_token: str) -> dict[str, str] | None:
+        """The new tokens; None where the old one was already used. Raises UpstreamAuth."""
+        settings, exchange = self._settings, Exchange()
         url = f"{settings.flowith_identity_url}/auth/v1/token?grant_type=refresh_token"
         headers = {"apikey": settings.flowith_identity_key, "Content-Type": "application/json"}
         body = json.dumps({"refresh_token": refresh_token}).encode()
-        # opened before the token is spent: a full or read-only disk shows while nothing is lost
-        with self._replacing() as file:
-            try:
-                response = self._transport.post(url, headers, body, exchange)
-                given = json.loads(response.raw.read(65_536, decode_content=True))
-                fresh = {name: given[name] for name in ("access_token", "refresh_token")}
-            except (*FOREIGN, ValueError, KeyError, TypeError) as wrong:
-                raise UpstreamAuth(AGAIN) from wrong
-            file.write(json.dumps({"first": self._fingerprint(), **fresh}))
-        self.token = str(fresh["access_token"])
-
-    def _read(self) -> dict[str, Any]:
-        """What an earlier refresh left, unless the operator has set another token since."""
         try:
-            state = json.loads(self._file.read_text())
-        except (OSError, ValueError):
+            response = self._transport.post(url, headers, body, exchange, PATIENCE)
+            said = json.loads(read_whole(response, exchange, url, LONGEST, PATIENCE))
+        except (UpstreamError, ValueError, RecursionError):
+            raise UpstreamAuth(f"{ENDED} {AGAIN}") from None
+        if not isinstance(said, dict):
+            said = {}
+        words = str(
+            [said.get(name) for name in ("error_code", "msg", "error", "error_description")]
+        )
+        if response.status_code == 400 and re.search("already.used", words, re.I):
+            return None
+        fresh = {name: said.get(name) for name in ("access_token", "refresh_token")}
+        if response.status_code != 200 or not all(isinstance(v, str) and v for v in fresh.values()):
+            raise UpstreamAuth(f"{ENDED} {AGAIN}")
+        return {name: str(value) for name, value in fresh.items()}
+
+    def _read(self) -> dict[str, Any] | None:
+        """What an earlier refresh left, unless the operator has set another token since; None for
+        a file that is damaged."""
+        try:
+            state = json.loads(self._file.read_bytes())
+        except OSError:
             return {}
-        ours = isinstance(state, dict) and state.get("first") == self._fingerprint()
-        return state if ours else {}
+        except (ValueError, RecursionError):
+            return None
+        names = ("access_token", "refresh_token")
+        if not isinstance(state, dict) or not all(isinstance(state.get(n, ""), str) for n in names):
+            return None
+        return state if state.get("first") == self._fingerprint() else {}
+
+    def _state(self) -> dict[str, Any]:
+        """As `_read`; a damaged file is kept aside for the operator to look at."""
+        state = self._read()
+        if state is not None:
+            return state
+        aside = self._file.with_name(f"{self._file.name}.damaged")
+        log.warning("%s is damaged (STATE_FILE): it is kept as %s", self._file, aside)
+        with suppress(OSError):
+            self._file.replace(aside)
+        return {}
 
     def _fingerprint(self) -> str:
         return hashlib.sha256(self._first.encode()).hexdigest()[:16]
 
     @contextmanager
-    def _replacing(self) -> Iterator[Any]:
-        """Write the state file anew, atomically, readable by its owner alone."""
+    def _replacing(self) -> Iterator[Callable[[str], bool]]:
+        """Gives a function that writes the state file anew, atomically and readable by its owner
+        alone, and tells whether it could. Raises UpstreamAuth where there is no place for it."""
         folder = self._file.resolve().parent
         try:
             number, name = tempfile.mkstemp(dir=folder, prefix=f"{self._file.name}.")
-        except OSError as wrong:
+        except OSError:
             raise UpstreamAuth(
                 f"The login was not renewed: {folder} cannot be written (STATE_FILE). {DOCTOR}"
-            ) from wrong
-        try:
-            with os.fdopen(number, "w") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self._file)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            ) from None
+        with os.fdopen(number, "w") as file:
+
+            def write(text: str) -> bool:
+                try:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    Path(name).replace(self._file)
+                except OSError as wrong:
+                    log.error("the new login is in memory alone (STATE_FILE): %s", wrong.strerror)
+                    return False
+                return True
+
+            try:
+                yield write
+            finally:
+                Path(name).unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

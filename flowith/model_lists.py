@@ -16,7 +16,6 @@ import requests
 from errors import UpstreamError, UpstreamTimeout
 from flowith.accounts import Account
 from flowith.client import Flowith
-from flowith.connection import Exchange
 from flowith.dialects import DIALECTS, Dialect
 from flowith.refusal import to_refusal
 from flowith.transport import FOREIGN, to_error
@@ -146,7 +145,7 @@ def _beside(flowith: Flowith, dialect: Dialect, path: str) -> str:
 def _get(flowith: Flowith, account: Account, dialect: Dialect, url: str) -> Any:
     """GET the JSON at a URL; a refused token is tried in its other form once."""
     patience = flowith.settings.connect_timeout
-    token = account.login.renew(Exchange()) if account.login else account.token
+    token = account.login.renew() if account.login else account.token
     with requests.Session() as session:
         session.auth = lambda request: request  # or an entry in ~/.netrc replaces the token
         for bearer in (dialect.bearer, not dialect.bearer):

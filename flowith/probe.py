@@ -199,7 +199,13 @@ def _read(dialect: Dialect, answer: requests.Response, until: float) -> Said:
         if dialect.name == "web" and re.match(rb"\s*(data:|\{)", block):
             return Said("other_api", WORDS["other_api"], status)
         received += block
-        if any(map(_says_something, decoder.decode(block))):
+        try:
+            spoken = any(map(_says_something, decoder.decode(block)))
+        except UpstreamError:
+            if FRAMES[dialect.name] in received or b'"error"' in received:
+                raise
+            return Said("other_api", WORDS["other_api"], status)
+        if spoken:
             return Said("worked", WORDS["worked"], status)
         if time.monotonic() > until or len(received) > LONGEST:
             return Said("timeout", WORDS["timeout"], status)

@@ -14,8 +14,9 @@ from contextlib import suppress
 from typing import Any
 
 from clock import Clock
+from errors import UpstreamCut, UpstreamError
 from flowith.connection import Exchange
-from flowith.transport import FOREIGN, to_error
+from flowith.transport import FOREIGN, forget_frames, to_error
 
 ROOM = 262_144  # bytes a slow caller may leave unread before the reader stops reading
 LINGER = 2.0  # seconds the reader may look for the end of the HTTP body after the answer's end
@@ -36,10 +37,16 @@ class Channel:
     conditions and a timer for each wait (docs/performance.md). Time-outs come from the `Clock`.
     """
 
-    __slots__ = ("_blocks", "_given", "_ready", "_room", "_taken", "closed", "wake_at")
+    __slots__ = (
+        "_blocks", "_given", "_over", "_ready", "_room", "_taken", "_wrong",
+        "closed", "finished", "wake_at",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self._blocks: deque[Any] = deque()
+        self._blocks: deque[bytes] = deque()
+        self._over = False  # whether the reader has told the end
+        self._wrong: Exception | None = None
+        self.finished = False  # whether the end has been taken, and with it all that came before
         self._ready, self._room = threading.Lock(), threading.Lock()
         self._ready.acquire()
         self._room.acquire()
@@ -52,12 +59,14 @@ class Channel:
         while self._given - self._taken > ROOM and not self.closed:
             self._room.acquire()
         self._given += len(block)
-        self.tell(block)
+        self._blocks.append(block)
+        self.wake()
         return not self.closed
 
-    def tell(self, item: Any) -> None:
-        """Hand over what is not a block of bytes: an error, or None for the end."""
-        self._blocks.append(item)
+    def end(self, wrong: Exception | None = None) -> None:
+        """Tell that no more comes, and what went wrong if anything did."""
+        self._wrong = None if self.closed else wrong
+        self._over = True
         self.wake()
 
     def wake(self) -> None:
@@ -66,25 +75,39 @@ class Channel:
             with suppress(RuntimeError):  # somebody else was quicker
                 self._ready.release()
 
-    def take(self, until: float) -> list[Any]:
-        """All that waits; [] when `until` (monotonic seconds) came first, or after a `wake`."""
-        if not self._blocks:
+    def take(self, until: float) -> bytes:
+        """All that waits, joined; b"" when `until` (monotonic seconds) came first, after a `wake`,
+        or at the end."""
+        if not self._blocks and not self._over:
             self.wake_at = until
             self._ready.acquire()
             self.wake_at = float("inf")
-        items = []
+        over = self._over  # looked at first: what was put before it is among the blocks below
+        blocks = []
         while self._blocks:
-            items.append(self._blocks.popleft())
-        self._taken += sum([len(item) for item in items if type(item) is bytes])
+            blocks.append(self._blocks.popleft())
+        block = blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        self._taken += len(block)
         if self._room.locked():
             with suppress(RuntimeError):
                 self._room.release()
-        return items
+        self.finished = over
+        return block
+
+    def failed(self) -> bool:
+        """Whether the end was an error; `take_error` gives it, once."""
+        return self._wrong is not None
+
+    def take_error(self) -> Exception:
+        """What to raise. The channel lets go of it: its traceback will lead back here."""
+        wrong, self._wrong = self._wrong, None
+        return wrong or UpstreamCut("Flowith's answer ended.")
 
     def close(self) -> None:
         """Nobody takes any more: frees the reader and what it left."""
         self.closed = True
         self._blocks.clear()
+        self._wrong = None
         if self._room.locked():
             with suppress(RuntimeError):
                 self._room.release()
@@ -128,12 +151,15 @@ class Crew:
 
 
 class Reader:
-    """Reads one answer into a channel: blocks of bytes, then None or an error."""
+    """Reads one answer into a channel: blocks of bytes, then the end or an error.
+
+    `send` makes the response, in the reader's own thread.
+    """
 
     def __init__(self, send: Callable[[Exchange], Any], url: str, clock: Clock, crew: Crew) -> None:
         self.channel = Channel()
         self.exchange = Exchange()
-        self._send, self._url, self._clock = send, url, clock
+        self._sends, self._url, self._clock = [send], url, clock
         self._lingers_until = 0.0
         self._running = True
         self._paused = threading.Lock()
@@ -157,33 +183,40 @@ class Reader:
             self.exchange.cancel()
 
     def _run(self) -> None:
-        """A token that travels alone costs two wake-ups. Among many calls, or many tokens without a
-        gap, that is what fills the core and makes everybody late (docs/performance.md): there they
-        are let gather. Elsewhere nothing waits."""
+        """Send, read, and tell the end once the connection has been given back."""
         channel, response = self.channel, None
+        failure: Exception | None = None
         try:
-            response = self._send(self.exchange)
-            read = self.exchange.reader(response)
-            asked, mean, pause = time.monotonic(), FIRST_MEAN, 0.0
-            while block := read():
-                mean += (time.monotonic() - asked - mean) * WEIGHT
-                if not channel.put(block) and not self._lingers_until:
-                    break
-                if (calls := len(self._clock)) > CROWD:
-                    self._clock.pause(PAUSE if calls < CRUSH else LONG_PAUSE, self._paused)
-                elif mean < BURST:
-                    pause = min(pause + STEP, LONGEST)
-                    time.sleep(pause)
-                else:
-                    pause = 0.0
-                asked = time.monotonic()
-            channel.tell(None)
+            response = self._sends.pop()(self.exchange)  # popped: it holds the whole prompt
+            self._read(self.exchange.reader(response))
         except FOREIGN as wrong:
-            channel.tell(to_error(wrong, self._url))
+            failure = to_error(wrong, self._url)
         except Exception as wrong:  # noqa: BLE001 - raised again by the consumer, whose it is
-            channel.tell(wrong)
+            if isinstance(wrong, UpstreamError):
+                forget_frames(wrong)
+            failure = wrong
         finally:
             self._running = False
             if response is not None:
                 response.raw.close()
             self.exchange.release()
+        channel.end(failure)
+
+    def _read(self, read: Callable[[], bytes]) -> None:
+        """A token that travels alone costs two wake-ups. Among many calls, or many tokens without a
+        gap, that is what fills the core and makes everybody late (docs/performance.md): there they
+        are let gather. Elsewhere nothing waits."""
+        channel = self.channel
+        asked, mean, pause = time.monotonic(), FIRST_MEAN, 0.0
+        while block := read():
+            mean += (time.monotonic() - asked - mean) * WEIGHT
+            if not channel.put(block) and not self._lingers_until:
+                break
+            if (calls := len(self._clock)) > CROWD:
+                self._clock.pause(PAUSE if calls < CRUSH else LONG_PAUSE, self._paused)
+            elif mean < BURST:
+                pause = min(pause + STEP, LONGEST)
+                time.sleep(pause)
+            else:
+                pause = 0.0
+            asked = time.monotonic()

@@ -4,9 +4,12 @@ The adapter is used without a Session: no cookies, netrc entries or redirects, a
 cost per call (docs/performance.md). Knows nothing of what the bytes mean.
 """
 
-import http.client
+import logging
 import ssl
+import time
+import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -20,13 +23,12 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from errors import DOCTOR, UpstreamCut, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from flowith.connection import POOLS, Exchange, current
+from flowith.encoding import UnknownEncoding
 
-FOREIGN = (
-    requests.RequestException,
-    urllib3.exceptions.HTTPError,
-    OSError,
-    http.client.HTTPException,
-)
+FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+ERROR_BODY = 65_536  # bytes read of an error's body
+ERROR_TIME = 1.0  # seconds for it: its status has said the most of it
+log = logging.getLogger("flowith")
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ class Transport(HTTPAdapter):
     def __init__(self, connect_timeout: float, pool_size: int) -> None:
         retries = urllib3.Retry(total=None, connect=1, read=0, redirect=0, status=0, other=0)
         super().__init__(pool_connections=64, pool_maxsize=pool_size, max_retries=retries)
-        self._timeout = (connect_timeout, None)
+        self._connect_timeout = connect_timeout
         self._ways: dict[str, _Way] = {}
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -72,12 +74,19 @@ class Transport(HTTPAdapter):
         return manager
 
     def post(
-        self, url: str, headers: Mapping[str, str], body: bytes, exchange: Exchange
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        exchange: Exchange,
+        patience: float | None = None,
     ) -> requests.Response:
         """POST and return the response, body unread.
 
-        A POST is sent again only if it went out on a kept connection that died without a byte of
-        an answer: the server had closed it before our request arrived. Raises UpstreamError.
+        `patience` is how many seconds a read may wait; without it, whoever owns the exchange
+        cancels it in time. A POST is sent again only if it went out on a kept connection that died
+        without a byte of an answer: most likely the server had closed it before our request
+        arrived. Raises UpstreamError.
         """
         way = self._way(url)
         request = requests.PreparedRequest()
@@ -86,18 +95,23 @@ class Transport(HTTPAdapter):
         plain["Content-Length"] = str(len(body))
         request.headers = cast("CaseInsensitiveDict[str]", plain)
         try:
-            return self._send(request, way, exchange)
+            return self._send(request, way, exchange, patience)
         except FOREIGN as wrong:
-            if exchange.cancelled or not (exchange.reused and _was_dropped(wrong)):
-                raise to_error(wrong, url) from wrong
+            if not (exchange.reused and not exchange.cancelled and _was_dropped(wrong, exchange)):
+                raise to_error(wrong, url) from None
+        log.warning("%s sent again: its kept connection was dead", plain.get("X-Request-ID", "-"))
         exchange.fresh = True
         try:
-            return self._send(request, way, exchange)
+            return self._send(request, way, exchange, patience)
         except FOREIGN as wrong:
-            raise to_error(wrong, url) from wrong
+            raise to_error(wrong, url) from None
 
     def _send(
-        self, request: requests.PreparedRequest, way: _Way, exchange: Exchange
+        self,
+        request: requests.PreparedRequest,
+        way: _Way,
+        exchange: Exchange,
+        patience: float | None,
     ) -> requests.Response:
         current.exchange = exchange
         try:
@@ -106,7 +120,7 @@ class Transport(HTTPAdapter):
             return self.send(
                 request,
                 stream=True,
-                timeout=self._timeout,
+                timeout=(self._connect_timeout, patience),  # type: ignore[arg-type]
                 verify=way.verify,
                 proxies=way.proxies,
             )
@@ -165,10 +179,11 @@ def _share_context(pool: Any) -> None:
     pool.conn_kw["ssl_context"] = context
 
 
-def _was_dropped(wrong: BaseException) -> bool:
-    """Whether the root cause is a connection that the other side had closed."""
-    dropped = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)  # RemoteDisconnected is one
-    return any(isinstance(one, dropped) for one in causes(wrong))
+def _was_dropped(wrong: BaseException, exchange: Exchange) -> bool:
+    """Whether the root cause is a connection that the other side closed without an answer."""
+    dropped = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)
+    heard = exchange.answer is not None and exchange.answer.heard
+    return not heard and any(isinstance(one, dropped) for one in causes(wrong))
 
 
 def causes(wrong: BaseException | None) -> Iterator[BaseException]:
@@ -181,9 +196,66 @@ def causes(wrong: BaseException | None) -> Iterator[BaseException]:
         wrong = wrong.__cause__ or wrong.__context__ or (inner[0] if inner else None)
 
 
+def read_whole(
+    response: requests.Response,
+    exchange: Exchange,
+    url: str,
+    limit: int,
+    seconds: float = float("inf"),
+) -> bytes:
+    """A whole body of at most `limit` bytes that comes within so many seconds. Raises
+    UpstreamError."""
+    try:
+        return b"".join(_blocks(response, exchange, limit, seconds))
+    except FOREIGN as wrong:
+        raise to_error(wrong, url) from None
+
+
+def read_refusal(response: requests.Response, exchange: Exchange) -> bytes:
+    """As much of an error's body as comes in a moment, decoded as far as that is known here."""
+    blocks = []
+    with suppress(*FOREIGN, UpstreamError):
+        for block in _blocks(response, exchange, ERROR_BODY, ERROR_TIME):
+            blocks.append(block)  # noqa: PERF402 - what came before an error counts
+    return b"".join(blocks)
+
+
+def _blocks(
+    response: requests.Response, exchange: Exchange, limit: int, seconds: float
+) -> Iterator[bytes]:
+    """A body, closed in any case. Raises TimeoutError, UpstreamError and what is FOREIGN."""
+    until, size = time.monotonic() + seconds, 0
+    try:
+        read = exchange.reader(response)
+        while size <= limit:
+            if seconds < float("inf"):
+                exchange.wait_at_most(max(0.001, until - time.monotonic()))
+            block = read()
+            if not block:
+                return
+            yield block
+            size += len(block)
+        raise UpstreamError("Flowith's answer does not end.")
+    finally:
+        response.raw.close()
+
+
+def forget_frames(wrong: BaseException) -> None:
+    """Let go of what the frames under an exception hold, the prompt above all: urllib3's refer to
+    the exception in turn, so that all of it would stay until a collection of garbage."""
+    for one in list(causes(wrong)):
+        traceback.clear_frames(one.__traceback__)
+        one.__traceback__ = None
+
+
 def to_error(wrong: Exception, url: str) -> UpstreamError:
-    """Map what requests, urllib3 and the socket raise, in one place, sending and reading alike."""
+    """Map what requests, urllib3 and the socket raise, in one place, sending and reading alike.
+
+    Forgets the frames of `wrong`."""
+    forget_frames(wrong)
     host = urllib3.util.parse_url(url).host
+    if isinstance(wrong, UnknownEncoding):
+        return UpstreamError("Flowith encoded its answer in a way nobody asked for.")
     if isinstance(wrong, requests.exceptions.SSLError):
         return UpstreamUnreachable(
             f"No secure connection to Flowith ({host}): TLS failed. {DOCTOR}"

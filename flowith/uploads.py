@@ -18,8 +18,9 @@ from urllib3.filepost import encode_multipart_formdata
 from errors import UpstreamError
 from flowith.connection import Exchange
 from flowith.refusal import to_refusal
-from flowith.transport import FOREIGN, Transport, to_error
+from flowith.transport import Transport, read_refusal, read_whole
 
+LONGEST = 65_536  # bytes of the store's answer
 KEPT = 2048  # addresses remembered
 BOUNDARY = "flowith-openai-proxy-9d1c5be02b7a4c6f"
 _known: "OrderedDict[str, str]" = OrderedDict()
@@ -69,20 +70,18 @@ def _address(
     file = (f"{name[:32]}.{kind.removeprefix('image/')}", content, kind)
     body, content_type = encode_multipart_formdata({"file": file}, boundary=BOUNDARY)
     response = transport.post(store, {**headers, "Content-Type": content_type}, body, exchange)
-    try:
-        said = response.raw.read(65_536, decode_content=True)
-    except FOREIGN as wrong:
-        raise to_error(wrong, store) from wrong
     if response.status_code not in (200, 201):
+        said = read_refusal(response, exchange)
         raise to_refusal(response.status_code, said, response.headers)
+    said = read_whole(response, exchange, store, LONGEST)
     try:
         address = json.loads(said)["url"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         address = ""
-    if not str(address).startswith("https://"):
+    if not isinstance(address, str) or not address.startswith("https://"):
         raise UpstreamError("Flowith's file store did not say where it put the image.")
     with _lock:
         _known[key] = address
         while len(_known) > KEPT:
             _known.popitem(last=False)
-    return str(address)
+    return address

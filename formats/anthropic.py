@@ -16,6 +16,7 @@ from formats.fields import (
     Check,
     an_object,
     boolean,
+    check_stops,
     expect,
     integer,
     missing,
@@ -26,6 +27,7 @@ from formats.fields import (
     string,
 )
 from formats.response_format import parse_json_schema
+from jsontools.budget import Budget
 from settings import Settings
 
 __all__ = ["ID_HEADERS", "NAME", "error", "parse", "stream", "to_envelope", "whole"]
@@ -40,6 +42,7 @@ QUERY_CHARS = 400
 def _stop_sequences(param: str, value: Any) -> None:
     for i, one in enumerate(expect(param, value, list, "an array of strings")):
         expect(f"{param}.{i}", one, str)
+    check_stops(param, value)
 
 
 def _thinking(param: str, value: Any) -> None:
@@ -82,10 +85,11 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     for name, check in CHECKS.items():
         if name in body:
             check(name, body[name])
-    model = parse_model(body)
+    model = parse_model(body, settings.default_model)
     messages = to_messages(body.get("messages"))
     system = to_system(body.get("system", ""))
-    offer = parse_tools(body)
+    budget = Budget()
+    offer = parse_tools(body, budget)
     thinking = body.get("thinking", {"type": "disabled"})
     thinks = thinking["type"] != "disabled"
     streams = body.get("stream", False)
@@ -105,7 +109,8 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
         thoughts_apart=True,
         online=offer.online or model.endswith(":online"),
         tools=offer.use,
-        format=_parse_format(body),
+        format=_parse_format(body, budget),
+        budget=budget,
         options={k: body[k] for k in ("temperature", "top_p") if k in body},
         ignored=(*ignored, *offer.ignored),
         echo={
@@ -115,7 +120,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     )
 
 
-def _parse_format(body: dict[str, Any]) -> AnswerFormat | None:
+def _parse_format(body: dict[str, Any], budget: Budget) -> AnswerFormat | None:
     """The JSON that is wanted; `output_format` is the older name of `output_config.format`."""
     wanted, param = body.get("output_format"), "output_format"
     if (newer := body.get("output_config", {}).get("format")) is not None:
@@ -126,7 +131,7 @@ def _parse_format(body: dict[str, Any]) -> AnswerFormat | None:
     if wanted.get("schema") is None:
         raise missing(f"{param}.schema")
     schema = {"name": "answer", "schema": wanted["schema"], "strict": True}
-    return parse_json_schema(param, schema)
+    return parse_json_schema(param, schema, budget)
 
 
 def _query(messages: list[Message]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from chat_request import Message
 from errors import InvalidRequest
 from events import ToolCall
-from formats.content import to_image
+from formats.attachments import image_from_source
 from formats.fields import bad_value, expect, missing, one_of, require
 
 ROLES = ("user", "assistant", "system")
@@ -180,17 +180,11 @@ def _as_text(text: str) -> list[Part]:
 
 
 def _to_image(block: dict[str, Any], where: str) -> Part:
-    where = f"{where}.source"
-    source = require(where, block.get("source"), dict)
-    one_of(f"{where}.type", source.get("type"), ("base64", "url"))
-    if source["type"] == "url":
-        url = require(f"{where}.url", source.get("url"), str)
-        if not url.lower().startswith("https:"):
-            raise bad_value(f"{where}.url", "expected an https: URL", "invalid_image_url")
-        return to_image(f"{where}.url", url)
-    media_type = require(f"{where}.media_type", source.get("media_type"), str)
-    data = require(f"{where}.data", source.get("data"), str)
-    return to_image(f"{where}.data", f"data:{media_type};base64,{data}")
+    source = require(f"{where}.source", block.get("source"), dict)
+    url = source.get("url")
+    if isinstance(url, str) and not url.lower().startswith("https:"):
+        raise bad_value(f"{where}.source.url", "expected an https: URL", "invalid_image_url")
+    return image_from_source(f"{where}.source", source)
 
 
 def _to_document(block: dict[str, Any], where: str, *, images_too: bool) -> list[Part]:

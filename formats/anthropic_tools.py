@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from chat_request import Choice, Tool, ToolUse
 from formats.fields import bad_value, check_schema, expect, missing, parse_name, require
+from formats.tools import check_count
+from jsontools.budget import Budget
 
 NAME_CHARS = 128
 WEB_TOOLS = ("web_search_", "web_fetch_")
@@ -31,15 +33,17 @@ class Offer(NamedTuple):
     ignored: tuple[str, ...]
 
 
-def parse_tools(body: dict[str, Any]) -> Offer:
-    """Read `tools` and `tool_choice`. Raises InvalidRequest."""
+def parse_tools(body: dict[str, Any], budget: Budget) -> Offer:
+    """Read `tools` and `tool_choice`; `budget` is the request's, for the schemas. Raises
+    InvalidRequest."""
     given = body.get("tools")
     given = expect("tools", [] if given is None else given, list, "an array of objects")
+    check_count("tools", len(given))
     tools: list[Tool] = []
     served: list[str] = []
     kinds: list[str] = []
     for i, item in enumerate(given):
-        tool = _parse_tool(item, f"tools.{i}")
+        tool = _parse_tool(item, f"tools.{i}", budget)
         if tool is None:
             served.append(str(item.get("name")))
             kinds.append(str(item["type"]))
@@ -54,7 +58,7 @@ def parse_tools(body: dict[str, Any]) -> Offer:
     )
 
 
-def _parse_tool(item: Any, param: str) -> Tool | None:
+def _parse_tool(item: Any, param: str, budget: Budget) -> Tool | None:
     """One tool; None for one that runs on Anthropic's servers."""
     kind = expect(param, item, dict).get("type") or "custom"
     expect(f"{param}.type", kind, str)
@@ -63,18 +67,18 @@ def _parse_tool(item: Any, param: str) -> Tool | None:
             wanted = f"toolsets are not available here, use {older!r}"
             raise bad_value(f"{param}.type", wanted, "unsupported_value")
     if kind == "custom" or "input_schema" in item:
-        return _parse_custom(item, param)
+        return _parse_custom(item, param, budget)
     family = next((family for family in KNOWN if kind.startswith(family)), None)
     return _known(family, kind, item, param) if family else None
 
 
-def _parse_custom(item: dict[str, Any], param: str) -> Tool:
+def _parse_custom(item: dict[str, Any], param: str, budget: Budget) -> Tool:
     name = parse_name(f"{param}.name", item.get("name"), longest=NAME_CHARS)
     description, strict = item.get("description") or "", bool(item.get("strict"))
     expect(f"{param}.description", description, str)
     schema = require(f"{param}.input_schema", item.get("input_schema"), dict)
     if strict:
-        check_schema(schema, f"{param}.input_schema", f"the tool '{name}'")
+        check_schema(schema, f"{param}.input_schema", f"the tool '{name}'", budget)
     return Tool(name, description, schema, strict)
 
 

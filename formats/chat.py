@@ -12,13 +12,14 @@ from typing import Any
 from chat_request import ChatRequest, Message
 from errors import InvalidRequest
 from formats.chat_answer import Envelope, error, stream, whole
-from formats.content import to_message
+from formats.content import to_messages, told_apart
 from formats.fields import (
     EFFORTS,
     Check,
     an_object,
     bad_value,
     boolean,
+    check_stops,
     expect,
     integer,
     missing,
@@ -30,6 +31,7 @@ from formats.fields import (
 )
 from formats.response_format import parse_format
 from formats.tools import parse_tools
+from jsontools.budget import Budget
 from settings import Settings
 
 __all__ = [
@@ -38,15 +40,26 @@ __all__ = [
 
 NAME = "chat"
 ID_HEADERS = ("X-Request-ID",)
+# Where clients say whether a model shall think, beside OpenAI's `reasoning_effort`: the field, the
+# field in it, and what means no. Qwen's, Anthropic's and Z.ai's, vLLM's twice, OpenRouter's twice.
+UNTHINKING: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
+    ("enable_thinking", "", (False,)),
+    ("thinking", "", (False,)),
+    ("thinking", "type", ("disabled",)),
+    ("chat_template_kwargs", "enable_thinking", (False,)),
+    ("chat_template_kwargs", "thinking", (False,)),
+    ("reasoning", "effort", ("none", "minimal")),
+    ("reasoning", "enabled", (False,)),
+)
 TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 
 
 def _stop(param: str, value: Any) -> None:
     if not isinstance(value, list):
-        expect(param, value, str, "a string or an array of strings")
-        return
+        value = [expect(param, value, str, "a string or an array of strings")]
     for i, one in enumerate(value):
         expect(f"{param}[{i}]", one, str)
+    check_stops(param, value)
 
 
 def _logit_bias(param: str, value: Any) -> None:
@@ -94,7 +107,7 @@ EFFECTIVE = {
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
     "stop", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call",
     "response_format", "reasoning_effort", "web_search_options", "modalities", "temperature",
-    "top_p",
+    "top_p", *(field for field, _, _ in UNTHINKING),
 }  # fmt: skip
 
 
@@ -110,25 +123,32 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     if not expect("messages", messages, list, "an array of objects"):
         wanted = "Invalid 'messages': empty array. Expected at least one message."
         raise InvalidRequest(wanted, param="messages", code="empty_array")
-    conversation = [to_message(f"messages[{i}]", m) for i, m in enumerate(messages)]
-    return to_request(body, [conversation], settings.max_choices)
+    conversation = [
+        message
+        for i, given in enumerate(messages)
+        for message in to_messages(f"messages[{i}]", given)
+    ]
+    if not conversation:
+        raise bad_value("messages", "there is no content in them", "empty_array")
+    return to_request(body, [told_apart(conversation)], settings)
 
 
 def to_request(
-    body: dict[str, Any], conversations: list[list[Message]], max_choices: int
+    body: dict[str, Any], conversations: list[list[Message]], settings: Settings
 ) -> ChatRequest:
     """The checked request for `n` answers to each conversation. Raises InvalidRequest."""
     for name, check in CHECKS.items():
         if name in body:
             check(name, body[name])
-    model = parse_model(body)
+    model = parse_model(body, settings.default_model)
     n = int(body.get("n", 1))
-    if n > max_choices:
-        wanted = f"this service answers at most {max_choices} choices per request"
+    if n > settings.max_choices:
+        wanted = f"this service answers at most {settings.max_choices} choices per request"
         raise bad_value("n", wanted, "integer_above_max_value")
     stop = body.get("stop", ())
     limit = body.get("max_completion_tokens", body.get("max_tokens", 0))
-    named = any(message.name for message in conversations[0])
+    named = any(message.name for message in conversations[0] if message.role != "tool")
+    budget = Budget()
     ignored = [name for name in body if name not in EFFECTIVE]
     return ChatRequest(
         model=model.removesuffix(":online"),
@@ -138,14 +158,28 @@ def to_request(
         include_usage=body.get("stream_options", {}).get("include_usage") is True,
         max_tokens=int(limit) or None,
         stop=tuple(one for one in ([stop] if isinstance(stop, str) else stop) if one),
-        thinks=body.get("reasoning_effort") not in ("none", "minimal"),
+        thinks=_thinks(body),
         online="web_search_options" in body or model.endswith(":online"),
-        tools=parse_tools(body),
-        format=parse_format(body),
+        tools=parse_tools(body, budget),
+        format=parse_format(body, budget),
+        budget=budget,
         options={k: body[k] for k in ("temperature", "top_p") if k in body},
         echo={"modalities": body.get("modalities", [])},
         ignored=(*ignored, "messages[].name") if named else tuple(ignored),
     )
+
+
+def _thinks(body: dict[str, Any]) -> bool:
+    """Whether the model shall think, by whichever switch its client knows."""
+    if body.get("reasoning_effort") in ("none", "minimal"):
+        return False
+    for field, inner, no in UNTHINKING:
+        given = body.get(field)
+        if inner:
+            given = given.get(inner) if isinstance(given, dict) else None
+        if isinstance(given, bool | str) and given in no:
+            return False
+    return True
 
 
 def to_envelope(chat: ChatRequest, settings: Settings, request_id: str) -> Envelope:

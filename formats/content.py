@@ -3,22 +3,38 @@
 Knows nothing of HTTP or of Flowith.
 """
 
-import base64
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from chat_request import Message
 from events import ToolCall
+from formats.attachments import image_from_source, to_file, to_image
 from formats.fields import bad_value, expect, missing, one_of, require
 
-IMAGE_BYTES = 20_971_520  # OpenAI's limit for one image
-TEXT_FILE = re.compile(r"text/|application/(json|xml|x-yaml|yaml|toml|javascript|x-sh|sql)")
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
-DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.=+-]+)*?)(;base64)?,", re.ASCII)
-THINK = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL | re.IGNORECASE)
+# How an earlier answer begins that holds its thoughts: they are not sent back.
+THINK = re.compile(r"\s*<(think|thinking|thought)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)
 TEXTS = ("text", "input_text", "output_text", "summary_text", "refusal")
+THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
+ELSEWHERE = ("tool_use", "tool_result")  # Anthropic's: a call or a result, and no content here
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+WORDLESS = ("assistant", "function")  # roles whose content may be missing or null
+
+
+def to_messages(where: str, given: Any) -> list[Message]:
+    """Check the message at `where`, which may hold the results of tools as well, each a message of
+    its own and before what else it says. Raises InvalidRequest.
+
+    An answer in which nothing was said makes none: strict models refuse it.
+    """
+    message = to_message(where, given)
+    results = _to_results(where, given.get("content")) if message.role in ("user", "tool") else []
+    idle = message.role == "assistant" and not message.calls
+    if not message.content and (results or idle):
+        return results
+    return [*results, message]
 
 
 def to_message(where: str, given: Any) -> Message:
@@ -26,9 +42,12 @@ def to_message(where: str, given: Any) -> Message:
     role = require(f"{where}.role", expect(where, given, dict).get("role"), str)
     one_of(f"{where}.role", role, ROLES)
     content = given.get("content")
+    if content is None and role not in WORDLESS:
+        raise missing(f"{where}.content")
     if not isinstance(content, str):
         content = to_content(f"{where}.content", role, content)
     name = given.get("name")
+    name = name if isinstance(name, str) else ""
     match role:
         case "assistant":
             if isinstance(content, str) and THINK.match(content):
@@ -36,17 +55,18 @@ def to_message(where: str, given: Any) -> Message:
             calls = _to_calls(where, given)
             refusal = given.get("refusal")
             said = content or (refusal if isinstance(refusal, str) else "")
-            return Message(role, said, calls, where=where)
+            return Message(role, said, calls, name=name, where=where)
         case "tool" | "function":
             call_id = given.get("tool_call_id") or name or ""
-            return Message("tool", content, (), str(call_id), str(name or ""), where)
+            return Message("tool", content, (), str(call_id), name, where)
         case "developer":
             role = "system"
-    return Message(role, content, name=name if isinstance(name, str) else "", where=where)
+    return Message(role, content, name=name, where=where)
 
 
 def _to_calls(where: str, given: dict[str, Any]) -> tuple[ToolCall, ...]:
-    """The calls an assistant message made, in today's and in the deprecated form."""
+    """The calls an assistant message made, in today's and in the deprecated form, and those that
+    stand among its content as Anthropic has them."""
     listed, old = given.get("tool_calls"), given.get("function_call")
     if listed is None:
         listed = [{"id": old.get("name"), "function": old}] if isinstance(old, dict) else []
@@ -63,7 +83,29 @@ def _to_calls(where: str, given: dict[str, Any]) -> tuple[ToolCall, ...]:
         if not isinstance(arguments, str):
             arguments = json.dumps(arguments, ensure_ascii=False)
         calls.append(ToolCall(str(call.get("id") or ""), name, arguments, custom))
+    for at, part in _of_kind("tool_use", f"{where}.content", given.get("content")):
+        name = require(f"{at}.name", part.get("name"), str)
+        made = json.dumps(part.get("input") or {}, ensure_ascii=False)
+        calls.append(ToolCall(str(part.get("id") or ""), name, made))
     return tuple(calls)
+
+
+def _to_results(where: str, content: Any) -> list[Message]:
+    """The results of tools that stand among the content of a message, as Anthropic has them."""
+    results = []
+    for at, part in _of_kind("tool_result", f"{where}.content", content):
+        said = part.get("content")
+        if not isinstance(said, str):
+            said = to_content(f"{at}.content", "tool", said)
+        results.append(Message("tool", said, (), str(part.get("tool_use_id") or ""), where=at))
+    return results
+
+
+def _of_kind(kind: str, where: str, content: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The parts of a content that are of one type, each with its place."""
+    for j, part in enumerate(content if isinstance(content, list) else ()):
+        if isinstance(part, dict) and part.get("type") == kind:
+            yield f"{where}[{j}]", part
 
 
 def to_content(where: str, role: str, content: Any) -> str | list[dict[str, Any]]:
@@ -72,12 +114,14 @@ def to_content(where: str, role: str, content: Any) -> str | list[dict[str, Any]
     wanted = "a string or an array of content parts"
     given = expect(where, [] if content is None else content, list, wanted)
     parts = [_to_part(f"{where}[{j}]", role, part) for j, part in enumerate(given)]
-    if any(part["type"] == "image_url" for part in parts):
-        return parts
-    return "\n".join(part["text"] for part in parts)
+    kept = [part for part in parts if part]
+    if any(part["type"] == "image_url" for part in kept):
+        return kept
+    return "\n".join(part["text"] for part in kept)
 
 
-def _to_part(where: str, role: str, part: Any) -> dict[str, Any]:
+def _to_part(where: str, role: str, part: Any) -> dict[str, Any] | None:
+    """A part of a content; None where it is nothing for the model, or no content."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
     kind = expect(where, part, dict).get("type")
@@ -86,18 +130,29 @@ def _to_part(where: str, role: str, part: Any) -> dict[str, Any]:
     if kind in TEXTS:
         field = "refusal" if kind == "refusal" else "text"
         return {"type": "text", "text": require(f"{where}.{field}", part.get(field), str)}
-    if role in ("user", "tool") and kind in ("image_url", "input_image"):
-        return _to_image(f"{where}.image_url", part.get("image_url"), part.get("detail"))
-    if role == "user" and kind == "file":
-        return _to_file(f"{where}.file", part.get("file"))
-    if role in ("user", "tool") and kind == "input_file":
-        return _to_file(where, part)
+    if kind in THOUGHTS or kind in ELSEWHERE:
+        return None
+    if role in ("user", "tool") and (attached := _to_attachment(where, kind, part)):
+        return attached
     if kind == "input_audio":
         raise bad_value(where, "audio input is not supported", "unsupported_value")
     wanted = "a supported type is 'text'"
     if role == "user":
         wanted = "supported types are 'text', 'image_url' and 'file'"
     raise bad_value(f"{where}.type", f"{str(kind)[:40]!r} cannot be used here; {wanted}")
+
+
+def _to_attachment(where: str, kind: str, part: dict[str, Any]) -> dict[str, Any] | None:
+    match kind:
+        case "image_url" | "input_image":
+            return _to_image(f"{where}.image_url", part.get("image_url"), part.get("detail"))
+        case "image":
+            return image_from_source(f"{where}.source", part.get("source"))
+        case "file":
+            return to_file(f"{where}.file", part.get("file"))
+        case "input_file":
+            return to_file(where, part)
+    return None
 
 
 def _to_image(where: str, image: Any, detail: Any = None) -> dict[str, Any]:
@@ -109,48 +164,23 @@ def _to_image(where: str, image: Any, detail: Any = None) -> dict[str, Any]:
     return part
 
 
-def to_image(where: str, url: str) -> dict[str, Any]:
-    """An image part for an https: URL or a base64 data: URL. Raises InvalidRequest."""
-    url = url.strip()
-    if url[:5].lower() == "data:":
-        _from_data_url(where, url, IMAGE_TYPES)
-    elif not re.match(r"https://[^\s/]", url, re.IGNORECASE):
-        raise bad_value(where, "expected an https: URL or a base64 data: URL", "invalid_image_url")
-    return {"type": "image_url", "image_url": {"url": url}}
+def told_apart(messages: list[Message]) -> list[Message]:
+    """The messages with each speaker's name before the text, where a role has several speakers;
+    a lone name says nothing."""
+    speakers: dict[str, set[str]] = {}
+    for message in messages:
+        if message.role != "tool":
+            speakers.setdefault(message.role, set()).add(message.name)
+    crowded = {role for role, names in speakers.items() if len(names - {""}) > 1}
+    return [
+        replace(message, content=_after_name(message.name, message.content), name="")
+        if message.name and message.role in crowded
+        else message
+        for message in messages
+    ]
 
 
-def _from_data_url(where: str, url: str, types: tuple[str, ...]) -> bytes:
-    """The bytes of a data: URL of one of `types`. Raises InvalidRequest."""
-    head = DATA_URL.match(url)
-    if head is None or not head[3]:
-        raise bad_value(where, "expected data:<type>;base64,<data>", "invalid_base64")
-    if (head[1] or "").lower() not in types:
-        raise bad_value(where, f"supported types are {', '.join(types)}", "unsupported_value")
-    try:
-        content = base64.b64decode(url[head.end() :], validate=True)
-    except ValueError:
-        raise bad_value(where, "the data is not valid base64", "invalid_base64") from None
-    if not 0 < len(content) <= IMAGE_BYTES:
-        limit = IMAGE_BYTES // 1_048_576
-        raise bad_value(where, f"expected 1 byte to {limit} MB", "invalid_size")
-    return content
-
-
-def _to_file(where: str, file: Any) -> dict[str, Any]:
-    """A text file becomes text; an image that came as a file becomes an image."""
-    if file is None:
-        raise missing(where)
-    url = expect(where, file, dict).get("file_data")
-    if file.get("file_id") or not isinstance(url, str):
-        wanted = "send the file itself as 'file_data': nothing is stored here"
-        raise bad_value(where, wanted, "unsupported_value")
-    where = f"{where}.file_data"
-    head = DATA_URL.match(url)
-    kind = (head[1] or "").lower() if head else ""
-    if kind in IMAGE_TYPES:
-        return _to_image(where, url)
-    if not TEXT_FILE.match(kind):
-        wanted = "only text files and images can be sent; paste the text of other files"
-        raise bad_value(where, wanted, "unsupported_value")
-    text = _from_data_url(where, url, (kind,)).decode("utf-8", "replace")
-    return {"type": "text", "text": f"[File {str(file.get('filename') or 'file')[:200]}]\n{text}"}
+def _after_name(name: str, content: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    if isinstance(content, str):
+        return f"{name}: {content}" if content else content
+    return [{"type": "text", "text": f"{name}:"}, *content]

@@ -17,6 +17,8 @@ from jsontools.text import finite
 
 T = TypeVar("T")
 Check = Callable[[str, Any], object]
+MOST_STOPS = 64  # OpenAI takes 4; front ends for role play send dozens
+STOP_CHARS = 65_536
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 JSON_TYPES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
 JSON_TYPES |= {list: "an array", dict: "an object", type(None): "null"}
@@ -38,6 +40,15 @@ def missing(param: str) -> InvalidRequest:
 def bad_value(param: str, wanted: str, code: str = "invalid_value") -> InvalidRequest:
     """The error for a value that is none of those allowed."""
     return InvalidRequest(f"Invalid value for '{param}': {wanted}.", param=param, code=code)
+
+
+def too_many(param: str, got: int, most: int) -> InvalidRequest:
+    """The error for an array with more items than are taken."""
+    message = (
+        f"Invalid '{param}': array too long. Expected an array with maximum length {most},"
+        f" but got an array with length {got} instead."
+    )
+    return InvalidRequest(message, param=param, code="array_above_max_length")
 
 
 def expect(param: str, value: object, kind: type[T], wanted: str = "") -> T:
@@ -90,6 +101,16 @@ def parse_name(param: str, value: Any, longest: int = 64) -> str:
     return name
 
 
+def check_stops(param: str, stops: Sequence[str]) -> None:
+    """Refuse more stop strings, or longer ones, than any client needs: every character of an
+    answer is held against each of them. Raises InvalidRequest."""
+    if len(stops) > MOST_STOPS:
+        raise too_many(param, len(stops), MOST_STOPS)
+    if sum(map(len, stops)) > STOP_CHARS:
+        wanted = f"expected at most {STOP_CHARS} characters in all"
+        raise bad_value(param, wanted, "string_above_max_length")
+
+
 def check_schema(schema: Any, param: str, owner: str, budget: Budget | None = None) -> None:
     """Refuse what is no JSON Schema, one that points outside itself, and one that needs more work
     than is left of the request's `budget`. Raises InvalidRequest."""
@@ -117,9 +138,10 @@ def parse_json(raw: bytes) -> dict[str, Any]:
 _decoder = json.JSONDecoder(parse_constant=finite, parse_float=finite)
 
 
-def parse_model(body: dict[str, Any]) -> str:
-    """The model that is asked for; half a surrogate pair in it would come back in every chunk."""
-    model = body.get("model", "").strip().encode("utf-8", "replace").decode()
+def parse_model(body: dict[str, Any], default: str = "") -> str:
+    """The model that is asked for, else `default`, which an address may name; half a surrogate
+    pair in it would come back in every chunk."""
+    model = body.get("model", default).strip().encode("utf-8", "replace").decode()
     if not model:
         raise missing("model")
     return str(model)

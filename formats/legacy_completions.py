@@ -6,6 +6,7 @@ The request is checked as chat's is. Pure, like every format.
 import random
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chat_request import ChatRequest, Message
@@ -13,7 +14,7 @@ from errors import ProxyError
 from events import Answering, Done, Event, Silence, Tally, Text, Usage, Working
 from formats import chat
 from formats.chat_answer import Envelope, error, to_usage
-from formats.fields import bad_value, missing, parse_json, wrong_type
+from formats.fields import bad_value, expect, missing, parse_json, wrong_type
 from formats.sse import DONE, PING, dumps, pieces
 from settings import Settings
 
@@ -36,33 +37,50 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
         raise wrong_type("prompt", "a string or an array of strings", prompts)
     if not prompts:
         raise bad_value("prompt", "expected at least one prompt", "empty_array")
+    echo = expect("echo", body.pop("echo", False), bool)
     for name in WITHOUT:
         body.pop(name, None)
     conversations = [[Message("user", one)] for one in prompts]
-    request = chat.to_request(body, conversations, settings.max_choices)
+    request = chat.to_request(body, conversations, settings)
+    request = replace(request, echo={"before": _before(request) if echo else []})
     if len(request.conversations) > settings.max_choices:
         wanted = f"at most {settings.max_choices} answers"
         raise bad_value("prompt", wanted, "array_above_max_length")
     return request
 
 
-def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> Envelope:
+def _before(request: ChatRequest) -> list[str]:
+    """The prompt of each answer, to be said again before it."""
+    return [str(one[0].content) for one in request.conversations]
+
+
+@dataclass(frozen=True, slots=True)
+class Completions(Envelope):
+    """What all chunks of one answer share; `before` is what stands before each choice's text."""
+
+    before: tuple[str, ...] = ()
+
+
+def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> Completions:
     """The envelope of an answer that begins now."""
-    return Envelope(
+    return Completions(
         request_id=request_id,
         id=f"cmpl-{random.getrandbits(112):028x}",
         created=int(time.time()),
         model=request.asked,
         choices=len(request.conversations),
         usage=request.include_usage,
+        before=tuple(request.echo["before"]),
     )
 
 
-def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
+def stream(events: Iterator[Event], envelope: Completions, tally: Tally) -> Iterator[bytes]:
     """Events as bytes of whole chunks; thoughts have no place in them."""
     heads = [_head(envelope, index) for index in range(envelope.choices)]
     tail, head, left = _tail(envelope), heads[0], len(heads)
     quiet, begun = True, False
+    echoed = [pieces(*one, tail) for one in zip(heads, envelope.before, strict=False)]
+    pending = b"".join(echoed)
     try:
         for event in events:
             match event:
@@ -84,23 +102,24 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                     block = f'{head}""{_tail(envelope, dumps(reason))}'.encode()
                     left -= 1
                     if not left:
-                        yield block + _end(envelope, tally)
+                        yield pending + block + _end(envelope, tally)
                         return
                 case _:
                     quiet = quiet or isinstance(event, Working)
                     continue
             quiet = quiet and block == PING
             begun = True
-            yield block
+            yield pending + block
+            pending = b""
     except ProxyError as wrong:
         if begun:
             yield b"data: " + error(wrong, envelope.request_id).body + b"\n\n" + DONE
         raise
 
 
-def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
+def whole(events: Iterable[Event], envelope: Completions, tally: Tally) -> bytes:
     """Events as one completion."""
-    texts = [list[str]() for _ in range(envelope.choices)]
+    texts = [list[str](envelope.before[i : i + 1]) for i in range(envelope.choices)]
     reasons = ["stop"] * envelope.choices
     now = 0
     for event in events:

@@ -29,6 +29,7 @@ from formats.response_format import parse_json_schema, to_format
 from formats.responses_answer import Envelope, error, stream, whole
 from formats.responses_items import asks_for_summary, parse_input, to_messages, tools_of
 from formats.responses_tools import parse_offer, parse_use
+from jsontools.budget import Budget
 from settings import Settings
 
 __all__ = [
@@ -121,7 +122,7 @@ def to_request(body: dict[str, Any], *, compact: bool) -> ChatRequest:
     items = parse_input(body["input"])
     offer = parse_offer([("tools", body.get("tools", [])), *tools_of(items)])
     use = parse_use(offer, body.get("tool_choice"), body.get("parallel_tool_calls", True))
-    wanted = _to_format(body.get("text", {}).get("format"))
+    wanted = _to_format(body.get("text", {}).get("format"), offer.budget)
     messages, dropped = to_messages(body.get("instructions", ""), items, offer)
     compact = compact or asks_for_summary(items)
     if compact:
@@ -139,6 +140,7 @@ def to_request(body: dict[str, Any], *, compact: bool) -> ChatRequest:
         online=offer.online or model.endswith(":online"),
         tools=use,
         format=wanted,
+        budget=offer.budget,
         options={k: body[k] for k in ("temperature", "top_p") if k in body},
         ignored=(*_ignored(body), *offer.ignored, *dropped),
         echo={
@@ -150,11 +152,11 @@ def to_request(body: dict[str, Any], *, compact: bool) -> ChatRequest:
     )
 
 
-def _to_format(wanted: Any) -> AnswerFormat | None:
+def _to_format(wanted: Any, budget: Budget) -> AnswerFormat | None:
     """The format of `text.format`; a schema stands right in it, not one level down as in chat."""
     if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
-        return parse_json_schema("text.format", wanted)
-    return to_format("text.format", wanted)
+        return parse_json_schema("text.format", wanted, budget)
+    return to_format("text.format", wanted, budget)
 
 
 def _ignored(body: dict[str, Any]) -> list[str]:

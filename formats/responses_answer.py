@@ -37,7 +37,7 @@ CODES = ("rate_limit_exceeded", "context_length_exceeded", "insufficient_quota")
 def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
     """Events as bytes of whole server-sent events, from `response.created` to the last.
 
-    The sign of life is `response.in_progress`: Codex counts events, not comments.
+    A sign of life is an event, `response.in_progress` at first: Codex does not count comments.
     """
     writer = _Writer(envelope)
     pending = writer.created() + writer.alive()
@@ -58,7 +58,6 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                     continue
                 case Silence() | Working():
                     tally.heartbeats += 1
-                    quiet = True
                     yield pending + writer.alive()
                     pending = b""
                     continue
@@ -100,8 +99,20 @@ class _Writer:
         return self.event("response.created", response=self.envelope.to_response("in_progress"))
 
     def alive(self) -> bytes:
-        """An event that says nothing new, without the echo of the request."""
-        return self.event("response.in_progress", response=self.envelope.to_slim_response())
+        """An event that says nothing new: an empty piece of the item that is open, else the
+        response under way. That holds the items so far, or openai-node 6 forgets them."""
+        if self.output.open is None:
+            response = self.envelope.to_slim_response(self.output.items)
+            return self.event("response.in_progress", response=response)
+        return self._pieces([""])
+
+    def _pieces(self, texts: Iterable[str]) -> bytes:
+        """Pieces of the item that is open."""
+        events = []
+        for text in texts:
+            events.append(f"{self._delta}{self.number}{self._place}{quoted(text)}{self._tail}")
+            self.number += 1
+        return "".join(events).encode("utf-8", "replace")
 
     def say(self, kind: Kind, text: str) -> bytes:
         """A piece of a message or of a thought."""
@@ -112,11 +123,7 @@ class _Writer:
         if self.output.switches_to(kind):
             block = self.close() + self._open(kind)
         self.output.add(kind, text)
-        pieces = []
-        for piece in slices(text):
-            pieces.append(f"{self._delta}{self.number}{self._place}{quoted(piece)}{self._tail}")
-            self.number += 1
-        return block + "".join(pieces).encode("utf-8", "replace")
+        return block + self._pieces(slices(text))
 
     def _open(self, kind: Kind) -> bytes:
         item = self.output.begin(kind)
@@ -153,6 +160,8 @@ class _Writer:
         )
 
     def call(self, call: ToolCall) -> bytes:
+        if self.output.hidden:
+            return b""
         block = self.close()
         index = len(self.output.items)
         item = self.output.add_call(call)

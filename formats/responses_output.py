@@ -98,10 +98,10 @@ class Envelope:
         empty: dict[str, Any] = {"model": self.model, "output": [], "usage": None}
         return {**head, **answer, **empty, **self.echo}
 
-    def to_slim_response(self) -> dict[str, Any]:
+    def to_slim_response(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """A response under way with the required fields alone: the request may be long."""
         head = {"id": self.id, "object": "response", "created_at": self.created}
-        empty: dict[str, Any] = {"status": "in_progress", "model": self.model, "output": []}
+        empty: dict[str, Any] = {"status": "in_progress", "model": self.model, "output": items}
         return {**head, **empty, "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
 
 
@@ -135,9 +135,11 @@ class Output:
 
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
-        self.hidden = envelope.compact  # no piece is shown while it comes
+        self.hidden = (
+            envelope.compact
+        )  # a summary: it is shown when it is whole, and nothing else is
         self.items: list[dict[str, Any]] = []
-        self._open: Item | None = None
+        self.open: Item | None = None
         self._notes: list[dict[str, Any]] = []  # sources that came before the text
         self._summary: list[str] = []
         self._reason = "stop"
@@ -151,8 +153,9 @@ class Output:
                 case Reasoning(text=text):
                     self.add(THOUGHT, text)
                 case ToolCall():
-                    self.close("completed")
-                    self.add_call(event)
+                    if not self.hidden:
+                        self.close("completed")
+                        self.add_call(event)
                 case Citation():
                     self.cite(event)
                 case Usage():
@@ -167,14 +170,14 @@ class Output:
 
     def switches_to(self, kind: Kind) -> bool:
         """Whether a piece of this kind begins a new item."""
-        return self._open is None or self._open.kind is not kind
+        return self.open is None or self.open.kind is not kind
 
     def begin(self, kind: Kind) -> Item:
         """Open an item; the one before has been closed."""
         item = Item(kind, len(self.items), self.envelope.encrypted, to_id(kind.prefix))
         if kind is MESSAGE:
             item.notes, self._notes = self._notes, []
-        self._open = item
+        self.open = item
         return item
 
     def add(self, kind: Kind, text: str) -> None:
@@ -183,15 +186,15 @@ class Output:
             if kind is MESSAGE:
                 self._summary.append(text)
         elif text:
-            if self._open is None or self._open.kind is not kind:
+            if self.open is None or self.open.kind is not kind:
                 self.close("completed")
                 self.begin(kind).said.append(text)
             else:
-                self._open.said.append(text)
+                self.open.said.append(text)
 
     def close(self, status: str) -> Item | None:
         """End the item that is open, and return it."""
-        item, self._open = self._open, None
+        item, self.open = self.open, None
         if item is not None:
             self.items.append(item.to_json(status))
         return item
@@ -215,11 +218,11 @@ class Output:
             return None
         note: dict[str, Any] = {"type": "url_citation", "url": source.url, "title": source.title}
         note |= {"start_index": 0, "end_index": 0}
-        if self._open is None or self._open.kind is not MESSAGE:
+        if self.open is None or self.open.kind is not MESSAGE:
             self._notes.append(note)
             return None
-        self._open.notes.append(note)
-        return self._open
+        self.open.notes.append(note)
+        return self.open
 
     def last_status(self, reason: str) -> str:
         """The status of the item that is open when an answer ends."""

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, get_args
 
 from chat_request import Choice, Tool, ToolUse
 from formats.fields import bad_value, expect, missing, require
-from formats.tools import parse_definition, parse_tool
+from formats.tools import check_count, parse_definition, parse_tool
+from jsontools.budget import Budget
 
 # Of OpenAI's built-in tools: those that a client offers beside its own and can do without, and
 # those whose result the caller has asked for.
@@ -32,13 +33,15 @@ class Called(NamedTuple):
 @dataclass(slots=True)
 class Offer:
     """All tools of a request. `names` leads from what the model is told to what the caller said,
-    `told` back again; `ignored` holds the types that were left out."""
+    `told` back again; `ignored` holds the types that were left out, `budget` is the request's, for
+    the schemas."""
 
     tools: list[Tool] = field(default_factory=list)
     names: dict[str, Called] = field(default_factory=dict)
     told: dict[Called, str] = field(default_factory=dict)
     online: bool = False
     ignored: list[str] = field(default_factory=list)
+    budget: Budget = field(default_factory=Budget)
 
     def to_told(self, name: str, namespace: Any) -> str:
         """What the model was told of a tool that an earlier call names."""
@@ -52,15 +55,23 @@ def parse_offer(lists: Iterable[tuple[str, Any]]) -> Offer:
     offer = Offer()
     found: dict[Called, Tool] = {}
     for where, given in lists:
-        for i, item in enumerate(expect(where, given, list, "an array of objects")):
+        check_count(where, _size(expect(where, given, list, "an array of objects")))
+        for i, item in enumerate(given):
             for tool in _parse_item(f"{where}[{i}]", item, offer):
                 found[Called(tool.name, tool.namespace)] = tool
+    check_count("tools", len(found))
     bare = Counter(tool.name for tool in found.values())
     for called, tool in found.items():
         told = _to_told(called, bare)
         offer.told[called], offer.names[told] = told, called
         offer.tools.append(replace(tool, name=told))
     return offer
+
+
+def _size(given: list[Any]) -> int:
+    """How many tools a list has, those in namespaces too, before any of them is looked at."""
+    inner = [item["tools"] for item in given if isinstance(item, dict) and "tools" in item]
+    return len(given) + sum(len(tools) for tools in inner if isinstance(tools, list))
 
 
 def _to_told(called: Called, bare: Counter[str]) -> str:
@@ -79,10 +90,10 @@ def _to_told(called: Called, bare: Counter[str]) -> str:
 def _parse_item(where: str, item: Any, offer: Offer) -> list[Tool]:
     kind = expect(where, item, dict).get("type") or "function"
     if kind in ("function", "custom"):
-        return [_parse_own(where, item, kind)]
+        return [_parse_own(where, item, kind, offer.budget)]
     expect(f"{where}.type", kind, str)
     if kind == "namespace":
-        return _parse_namespace(where, item)
+        return _parse_namespace(where, item, offer.budget)
     if kind.startswith("web_search"):
         offer.online = offer.online or item.get("external_web_access") is not False
         return []
@@ -96,14 +107,14 @@ def _parse_item(where: str, item: Any, offer: Offer) -> list[Tool]:
     raise bad_value(f"{where}.type", wanted)
 
 
-def _parse_own(where: str, item: dict[str, Any], kind: str) -> Tool:
+def _parse_own(where: str, item: dict[str, Any], kind: str, budget: Budget) -> Tool:
     """A tool that the caller runs, in this API's flat form or in chat's nested one."""
     if isinstance(item.get(kind), dict):
-        return parse_tool(item, where)
-    return parse_definition(item, where, custom=kind == "custom")
+        return parse_tool(item, where, budget)
+    return parse_definition(item, where, budget, custom=kind == "custom")
 
 
-def _parse_namespace(where: str, item: dict[str, Any]) -> list[Tool]:
+def _parse_namespace(where: str, item: dict[str, Any], budget: Budget) -> list[Tool]:
     """The tools of a namespace; what is said of all stands before what is said of the first."""
     name = require(f"{where}.name", item.get("name"), str)
     about = item.get("description")
@@ -114,7 +125,7 @@ def _parse_namespace(where: str, item: dict[str, Any]) -> list[Tool]:
         kind = expect(place, inner, dict).get("type") or "function"
         if kind not in ("function", "custom"):
             raise bad_value(f"{place}.type", "supported values are 'function' and 'custom'")
-        tools.append(replace(_parse_own(place, inner, kind), namespace=name))
+        tools.append(replace(_parse_own(place, inner, kind, budget), namespace=name))
     if tools and isinstance(about, str) and about:
         said = f"{name}: {about}\n\n{tools[0].description}".rstrip()
         tools[0] = replace(tools[0], description=said)

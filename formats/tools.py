@@ -3,7 +3,7 @@
 What is said to the model about them belongs to the bridge.
 """
 
-from typing import Any, get_args
+from typing import Any
 
 from chat_request import Choice, Tool, ToolUse
 from formats.fields import (
@@ -13,66 +13,96 @@ from formats.fields import (
     missing,
     parse_name,
     require,
+    too_many,
     wrong_type,
 )
+from jsontools.budget import Budget
 
-_FIELDS = {"description": str, "parameters": dict, "strict": bool, "format": dict}
+MOST_TOOLS = 2048  # all of them are told to the model
+_FIELDS = {
+    "description": str, "parameters": dict, "input_schema": dict, "strict": bool, "format": dict,
+}  # fmt: skip
+_MODES: dict[str, Choice] = {
+    "auto": "auto", "none": "none", "required": "required", "any": "required",
+}  # fmt: skip
 
 
-def parse_tools(body: dict[str, Any]) -> ToolUse | None:
-    """Read `tools` or the deprecated `functions`; null and `[]` are as good as absent."""
+def parse_tools(body: dict[str, Any], budget: Budget | None = None) -> ToolUse | None:
+    """Read `tools` or the deprecated `functions`; null and `[]` are as good as absent. `budget` is
+    the request's, for the schemas. Raises InvalidRequest."""
     legacy = body.get("tools") in (None, []) and body.get("functions") not in (None, [])
     field, chooser = ("functions", "function_call") if legacy else ("tools", "tool_choice")
     parse = parse_definition if legacy else parse_tool
     offered, parallel = body.get(field), body.get("parallel_tool_calls", True)
     offered = expect(field, [] if offered is None else offered, list, "an array of objects")
     expect("parallel_tool_calls", parallel, bool)
-    tools = tuple(parse(item, f"{field}[{i}]") for i, item in enumerate(offered))
+    check_count(field, len(offered))
+    budget = budget or Budget()
+    tools = tuple(parse(item, f"{field}[{i}]", budget) for i, item in enumerate(offered))
     choice, chosen = _parse_choice(body.get(chooser), tools, chooser)
     return ToolUse(chosen, choice, parallel and not legacy, legacy) if tools else None
 
 
-def parse_tool(item: Any, param: str) -> Tool:
-    """One of chat's tools, nested or flat. Raises InvalidRequest that begins with `param`."""
+def check_count(param: str, count: int) -> None:
+    """Refuse more tools than a model can be told of. Raises InvalidRequest."""
+    if count > MOST_TOOLS:
+        raise too_many(param, count, MOST_TOOLS)
+
+
+def parse_tool(item: Any, param: str, budget: Budget | None = None) -> Tool:
+    """One of chat's tools, nested or flat, or in Anthropic's form with its `input_schema`. Raises
+    InvalidRequest that begins with `param`."""
     kind = expect(param, item, dict).get("type") or "function"
+    if kind == "custom" and item.get("input_schema") is not None:
+        kind = "function"  # Anthropic's word for a tool of the caller's own
     if kind not in ("function", "custom"):
         wanted = f"'{str(kind)[:64]}' is not built in here, only 'function' and 'custom' work"
         raise bad_value(f"{param}.type", wanted)
     if item.get(kind) is not None or "name" not in item:
         param = f"{param}.{kind}"
         item = require(param, item.get(kind), dict)
-    return parse_definition(item, param, custom=kind == "custom")
+    return parse_definition(item, param, budget, custom=kind == "custom")
 
 
-def parse_definition(spec: Any, param: str, *, custom: bool = False) -> Tool:
+def parse_definition(
+    spec: Any, param: str, budget: Budget | None = None, *, custom: bool = False
+) -> Tool:
     """What is said of a tool: its name, description and what it takes. Raises InvalidRequest."""
     name = parse_name(f"{param}.name", expect(param, spec, dict).get("name"))
     for key, kind in _FIELDS.items():
         if spec.get(key) is not None:
             expect(f"{param}.{key}", spec[key], kind)
-    description, parameters = spec.get("description") or "", spec.get("parameters")
+    description = spec.get("description") or ""
     if custom:
         return Tool(name, description, custom=True, format=spec.get("format"))
+    field = "parameters" if spec.get("parameters") is not None else "input_schema"
+    parameters = spec.get(field)
     if spec.get("strict") and parameters is not None:
-        check_schema(parameters, f"{param}.parameters", f"the function '{name}'")
+        check_schema(parameters, f"{param}.{field}", f"the function '{name}'", budget)
     return Tool(name, description, parameters, bool(spec.get("strict")))
 
 
 def _parse_choice(
     wanted: Any, tools: tuple[Tool, ...], param: str
 ) -> tuple[Choice, tuple[Tool, ...]]:
-    names = chosen = [tool.name for tool in tools]
+    offered = {tool.name for tool in tools}
+    chosen = list(offered)
     if isinstance(wanted, dict):
-        wanted, chosen = _parse_named(wanted, param)
-    choice: Choice = "auto" if wanted is None else wanted
-    if choice not in get_args(Choice):
-        expect(param, choice, str, "a string or an object")
+        mode = wanted.get("type")
+        if isinstance(mode, str) and mode in _MODES and "name" not in _spec_of(wanted):
+            wanted = mode  # an object only because it is one in other APIs
+        else:
+            wanted, chosen = _parse_named(wanted, param)
+    wanted = "auto" if wanted is None else expect(param, wanted, str, "a string or an object")
+    if wanted not in _MODES:
         raise bad_value(param, "supported values are 'none', 'auto', 'required' or an object")
-    if unknown := [name for name in chosen if name not in names]:
+    choice = _MODES[wanted]
+    if unknown := [name for name in chosen if name not in offered]:
         raise bad_value(param, f"the tool '{unknown[0][:64]}' is not among those offered")
     if choice == "required" and not tools:
         raise bad_value(param, "it demands a tool, but the request offers none")
-    return choice, tuple(tool for tool in tools if tool.name in chosen)
+    left = set(chosen)
+    return choice, tuple(tool for tool in tools if tool.name in left)
 
 
 def _parse_named(wanted: dict[str, Any], param: str) -> tuple[Any, list[str]]:
@@ -87,8 +117,13 @@ def _parse_named(wanted: dict[str, Any], param: str) -> tuple[Any, list[str]]:
 
 
 def _name_in(item: Any, param: str) -> str:
-    spec = item.get("function") or item.get("custom") or item if isinstance(item, dict) else None
-    name = spec.get("name") if isinstance(spec, dict) else None
+    name = _spec_of(item).get("name")
     if not isinstance(name, str):
         raise missing(f"{param}.function.name" if param == "tool_choice" else f"{param}.name")
     return name
+
+
+def _spec_of(item: Any) -> dict[str, Any]:
+    """What is said of a tool: nested under its type, or flat."""
+    spec = item.get("function") or item.get("custom") or item if isinstance(item, dict) else None
+    return spec if isinstance(spec, dict) else {}

@@ -5,8 +5,6 @@ The answer is a quick 404 whose message says what to use instead.
 
 CHAT = "use POST /v1/chat/completions"
 NEIGHBOURS: dict[str, str] = {
-    "responses": f"The Responses API is not available: {CHAT}"
-    " (in the AI SDK: provider.chat(model); in Open WebUI: the Chat Completions API type)",
     "embeddings": "Embeddings are not available: choose another provider or a local model for them",
     "images": "Pictures are made by POST /v1/images/generations and changed by POST"
     " /v1/images/edits with a prompt; variations without one are not available",

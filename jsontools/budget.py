@@ -12,7 +12,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 CPU_SECONDS = 0.5  # for one request, however many schemas it has: meanwhile all others wait
-_STEPS = 64  # between two looks at the clock
+_STEPS = 8  # between two looks at the clock
 
 
 class Spent(ValueError):

@@ -42,9 +42,11 @@ def types_of(rule: Any) -> list[str]:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two values are the same JSON: 1 is 1.0, but not true."""
+    if one != other:
+        return False
     if isinstance(one, dict | list):
-        return type(one) is type(other) and _written(one) == _written(other)
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+        return _written(one) == _written(other)
+    return isinstance(one, bool) == isinstance(other, bool)
 
 
 def _written(value: Any) -> str:
@@ -56,7 +58,10 @@ def _distinct(items: list[Any]) -> bool:
 
 
 def _is_multiple(value: Any, of: Any) -> bool:
-    return bool((value / of) % 1 == 0 if isinstance(of, float) else value % of == 0)
+    try:
+        return bool((value / of) % 1 == 0 if isinstance(of, float) else value % of == 0)
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def _for(kind: Callable[[Any], bool], good: Callable[[Any, Any], bool]) -> Any:

@@ -24,12 +24,12 @@ class JsonScan:
         self.quoted = False
         self.escaped = False
 
-    def end(self, text: str) -> int:
-        """Where in `text` the value ends, -1 when it goes on.
+    def end(self, text: str, start: int = 0) -> int:
+        """Where in `text`, read from `start` on, the value ends; -1 when it goes on.
 
         A `<` outside strings is no JSON: there a tag closes a value that lacks its brackets.
         """
-        at = 1 if self.escaped and text else 0
+        at = start + 1 if self.escaped and text else start
         self.escaped = self.escaped and not text
         while mark := (_MARKS_IN_STRING if self.quoted else _MARKS).search(text, at):
             at, found = mark.end(), mark[0]

@@ -107,7 +107,7 @@ class Call:
             raise CallerLeft
         answer = self.flowith.open(prompt, model, self.record.id)
         answer.caller_left = self.caller.left
-        answer.total_by = self._total_by
+        answer.deadlines.total_by = self._total_by
         self._answers.append(answer)
         return answer
 
@@ -160,7 +160,10 @@ def merged(answers: Sequence[Iterator[Event]], forgive: bool = False) -> Iterato
                 failures.append(item)
                 item = None
             if isinstance(item, BaseException):
-                raise item
+                try:
+                    raise item
+                finally:
+                    del item  # its traceback has this frame: a circle that would keep the prompt
             if item is None:
                 left -= 1
                 continue
@@ -172,3 +175,6 @@ def merged(answers: Sequence[Iterator[Event]], forgive: bool = False) -> Iterato
             raise failures[0]
     finally:
         over.set()
+        with suppress(queue.Empty):  # an error that nobody takes would keep its frames, and they it
+            while True:
+                items.get_nowait()

@@ -7,6 +7,7 @@ knows of no departure. Measured: without a watch a silent answer runs on to its 
 import socket
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -16,13 +17,18 @@ from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from werkzeug.exceptions import ClientDisconnected
 
 from clock import Clock
-from errors import InvalidRequest, TooLarge
+from errors import Encoded, InvalidRequest, TooLarge
 
 # TCP states CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING. In CLOSE_WAIT is also a caller who has
 # closed for sending alone and still reads: nothing tells the two apart before something is sent,
 # and a silent answer would run on to its end for nobody. So a half-closed caller counts as gone.
 GONE = (7, 8, 9, 10, 11)
 LOOK = 0.5  # seconds between two looks at the socket where no event loop tells
+# Content codings and zlib's numbers for them: 16 means gzip, a negative one no header at all
+GZIP, ZLIB, BARE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+CODINGS: dict[str, tuple[int, ...]] = {
+    "identity": (), "gzip": (GZIP,), "x-gzip": (GZIP,), "deflate": (ZLIB, BARE),
+}  # fmt: skip
 PAUSES = 8  # times the pause a sender is allowed, which the whole body may take
 
 
@@ -85,13 +91,17 @@ class Caller:
                 self._socket.shutdown(socket.SHUT_RD)
 
     def read_body(self, request: Request, limit: int, pause: float, clock: Clock) -> bytes:
-        """The whole body, at most `limit` bytes. Raises TooLarge or InvalidRequest.
+        """The whole body, at most `limit` bytes before and after it is unpacked. Raises TooLarge,
+        Encoded or InvalidRequest.
 
         The sender may pause for `pause` seconds, and take eight times as long in all.
 
         The length is compared by hand: werkzeug cuts a chunked body at its limit and takes a
         short one for whole, both without a word (measured).
         """
+        coding = request.headers.get("Content-Encoding", "").lower().strip() or "identity"
+        if coding not in CODINGS:
+            raise _unknown_coding(coding)
         declared = request.content_length
         if declared is not None and declared > limit:
             raise _too_large(limit)
@@ -114,7 +124,36 @@ class Caller:
             raise InvalidRequest(
                 f"The request body has {len(body)} bytes, but Content-Length says {declared}."
             )
-        return body
+        return _unpacked(body, CODINGS[coding], limit) if CODINGS[coding] else body
+
+
+def _unknown_coding(coding: str) -> Encoded:
+    text = "The request body is compressed in a way that is not known here"
+    known = "send it uncompressed, or as gzip or deflate"
+    wrong = Encoded(f"{text} (Content-Encoding: {coding[:40]!r}): {known}.")
+    if coding == "zstd":
+        wrong.message += " In Codex set features.enable_request_compression=false."
+    wrong.headers["Accept-Encoding"] = "gzip, deflate"
+    return wrong
+
+
+def _unpacked(body: bytes, codings: tuple[int, ...], limit: int) -> bytes:
+    """What was compressed; no more of it is made than `limit` bytes, whatever it would become.
+
+    "deflate" is zlib's form by RFC 9110, and bare in what many send. Raises TooLarge or
+    InvalidRequest.
+    """
+    for coding in codings:
+        unpacker = zlib.decompressobj(coding)
+        try:
+            unpacked = unpacker.decompress(body, limit + 1)
+        except zlib.error:
+            continue
+        if len(unpacked) > limit:
+            raise _too_large(limit)
+        if unpacker.eof and not unpacker.unused_data:
+            return unpacked
+    raise InvalidRequest("The request body is not what its Content-Encoding says, or broke off.")
 
 
 def _too_large(limit: int) -> TooLarge:

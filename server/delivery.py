@@ -7,6 +7,7 @@ Knows nothing of what the bytes say; `render_error` is what becomes of an error 
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from flask import Response, current_app, g, request
@@ -49,14 +50,15 @@ def flowith() -> Flowith:
     return current_app.extensions["flowith"]  # type: ignore[no-any-return]
 
 
-def deliver(format: Format) -> Response:
-    """Answer the request in hand, whose body is of this format.
+def deliver(format: Format, default_model: str = "") -> Response:
+    """Answer the request in hand, whose body is of this format; one that names no model is for
+    `default_model`.
 
     The status waits for the answer's first event or for its error. Raises ProxyError, CallerLeft.
     """
     record: Record = g.record
     caller = Caller(request.environ)
-    chat, model = _checked(format, format.parse, caller)
+    chat, model = _checked(format, format.parse, caller, default_model)
     call = Call(flowith(), record, caller)
     try:
         events = _watched(call.events(chat, model), record)
@@ -80,13 +82,18 @@ def count(format: Format, parse: Parse) -> int:
     return sum(count_prompt(to_prompt(chat, one, model)) for one in chat.conversations)
 
 
-def _checked(format: Format, parse: Parse, caller: Caller) -> tuple[ChatRequest, Model]:
+def _checked(
+    format: Format, parse: Parse, caller: Caller, default_model: str = ""
+) -> tuple[ChatRequest, Model]:
     """The request in hand and the model that it asks for. Raises InvalidRequest, ModelNotFound."""
     record: Record = g.record
     record.format = format.NAME
-    chat = parse(read_body(caller), settings())
+    given = replace(settings(), default_model=default_model) if default_model else settings()
+    chat = parse(read_body(caller), given)
     record.model = chat.model
-    return chat, find_model(chat.model)
+    model = find_model(chat.model)
+    record.model = model.id
+    return chat, model
 
 
 def read_body(caller: Caller) -> bytes:

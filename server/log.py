@@ -6,6 +6,7 @@ is quoted, so that it cannot forge a line.
 
 import json
 import logging
+import re
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -15,6 +16,10 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from settings import Settings, load
 
+# a key that was put into the path: of OpenAI's or Flowith's form, a web login, or a long mixture
+KEY = re.compile(
+    r"(sk-|flo_|eyJ)[^/]{6,}|(?<=/)(?=[^/]*\d)(?=[^/]*[a-zA-Z])[A-Za-z0-9_]{24,}(?=/|$)"
+)
 access = logging.getLogger("access")
 log = logging.getLogger("proxy")
 
@@ -51,7 +56,8 @@ class Record:
         ms = {"ms": round((time.monotonic() - self.started) * 1000)}
         if self.first is not None:
             ms = {"first_ms": round((self.first - self.started) * 1000), **ms}
-        fields: dict[str, Any] = {"id": self.id, "method": self.method, "path": self.path[:100]}
+        path = KEY.sub("***", self.path)[:100]
+        fields: dict[str, Any] = {"id": self.id, "method": self.method, "path": path}
         fields |= {"status": self.status, "format": self.format, "model": self.model[:80]}
         fields |= {"api": self.dialect, **ms}
         fields |= {"in": self.prompt_tokens, "out": self.completion_tokens}

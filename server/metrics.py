@@ -130,8 +130,7 @@ class Metrics:
         return generate_latest(self._registry)
 
     def _label(self, asked: str) -> str:
-        name = asked if asked in self._models else asked.removeprefix("flowith/")
-        return name if name in self._models else OTHER
+        return asked if asked in self._models else OTHER
 
     def _look_at_accounts(self) -> None:
         healthy = self._accounts.healthy()

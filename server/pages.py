@@ -75,7 +75,7 @@ def _facts() -> dict[str, Any]:
         "version": VERSION,
         "demo": settings.demo,
         "accounts": accounts,
-        "models": len(settings.models) - ("*" in settings.models),
+        "models": len(settings.listed),
         "running": flowith.running,
         "warnings": settings.warnings(),
     }
@@ -84,14 +84,14 @@ def _facts() -> dict[str, Any]:
 def _connection() -> dict[str, Any]:
     """What a visitor needs to connect. `key` is told only where it is the one everybody knows."""
     settings: Settings = current_app.extensions["settings"]
-    names = [name for name in settings.models if name != "*"]
+    names = [model.id for model in settings.listed]
     origin, prefix = _seen_from_outside()
     return {
         "base": f"{origin}{prefix}/v1",
         "bare": f"{origin}{prefix}",  # for clients that add /v1 themselves
         "root": f"{prefix}/" if prefix else "",  # else relative: a proxy may hide its prefix
         "key": DEFAULT_KEY if DEFAULT_KEY in settings.api_key else "YOUR_KEY",
-        "models": [settings.models[name] for name in names],
+        "models": settings.listed,
         "example": "gpt-4.1" if "gpt-4.1" in names or not names else names[0],
         "any_model": "*" in settings.models,
     }

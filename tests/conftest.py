@@ -125,13 +125,13 @@ class Server:
         connection = self.send(body, **headers)
         return connection, connection.getresponse()
 
-    def send(self, body: Any, **headers: str) -> HTTPConnection:
+    def send(self, body: Any, path: str = "/v1/chat/completions", **headers: str) -> HTTPConnection:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
         body = {"model": "gpt-4.1", "messages": HELLO, **body} if isinstance(body, dict) else body
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         connection.request(
             "POST",
-            "/v1/chat/completions",
+            path,
             raw,
             {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", **headers},
         )

@@ -10,7 +10,8 @@ Knows nothing of the project; standard library only. In a test:
 
 web, llm and knowledge build streamed answers from pieces: a str (answer text), think("..."), a
 dict (a raw frame), bytes (as they are), a number (seconds of waiting), Part (one HTTP chunk in two
-writes), CUT (FIN in mid-answer), DROP (RST), HANG (silence until the caller leaves). llm_json,
+writes), CUT (FIN in mid-answer), ABORT (FIN, over TLS without close_notify), DROP (RST), HANG
+(silence until the caller leaves). llm_json,
 knowledge_json and error are whole bodies; Reply sets all by hand; Raw writes bytes even where they
 are not HTTP. A reply may be a function of the request too: `lambda seen: web(seen.json["model"])`.
 A caller's FIN counts as leaving, also when it means to go on reading.
@@ -21,6 +22,8 @@ serves that by hand, and these words in the last user message make trouble:
     #slow       one word every half second        #cut         the answer breaks off in the middle
     #silent 30  says nothing for 30 seconds       #empty       an answer without a word
     #long 5000  5,000 words at full speed         #error 429   that status instead of an answer
+
+`--sample FILE` plays what Flowith said instead (sample_player.py); only this needs the project.
 """
 
 import argparse
@@ -35,6 +38,7 @@ import signal
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 from collections import deque
@@ -43,7 +47,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from http.client import responses as REASONS
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack
 
 from fake_images import awkward, drawn, key_reply, lines, wanted
@@ -52,10 +56,11 @@ from fake_images import awkward, drawn, key_reply, lines, wanted
 class Marker(Enum):
     DROP = "the connection is reset; unsent bytes are lost"
     CUT = "the connection is closed in good order, the answer is not whole"
+    ABORT = "TCP is closed in good order, TLS is not"
     HANG = "silence until the caller leaves"
 
 
-DROP, CUT, HANG = Marker
+DROP, CUT, ABORT, HANG = Marker
 
 
 class Part(NamedTuple):
@@ -581,6 +586,9 @@ class _Connection(asyncio.Protocol):
             match step:
                 case Marker.CUT:
                     return False
+                case Marker.ABORT:
+                    self.transport.abort()
+                    return False
                 case Marker.DROP:
                     raw_socket = self.transport.get_extra_info("socket")
                     raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
@@ -766,15 +774,29 @@ class FakeFlowith(Demo):
         return self.demo
 
 
+def _to_script(file: str) -> Script:
+    """The script that plays a sample; a file that is refused ends the program."""
+    sys.modules.setdefault("fake_flowith", sys.modules[__name__])  # as a program it is __main__
+    from sample_player import Player, SampleError, read_sample
+
+    try:
+        return Player(read_sample(Path(file)))
+    except SampleError as wrong:
+        sys.exit(f"This sample is refused: {wrong}.")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="A stand-in for Flowith, for trying things out.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--quiet", action="store_true", help="print the URL only, no requests")
     parser.add_argument("--with-parent", action="store_true", help="end when the parent does")
+    parser.add_argument("--sample", metavar="FILE", help="play what a sample of Flowith holds")
     options = parser.parse_args()
     parent = os.getppid()
     fake = FakeFlowith(options.port, host=options.host, keep=100)
+    if options.sample:
+        fake.reply(_to_script(options.sample))
     if not options.quiet:
         fake.log = lambda seen: print(seen.method, seen.path, flush=True)
     fake.start()

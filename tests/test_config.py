@@ -114,6 +114,26 @@ def test_a_mistake_in_a_secret_does_not_show_it() -> None:
     assert "hëim" not in str(failure.value)
 
 
+SECRET_URLS = (
+    "https://user:hidden@host/completion",
+    "https://hidden@host/completion",
+    "https://host/hidden-0123456789abcdef/completion",
+    "https://host/v1?key=hidden",
+    "ftp://user:hidden@host/",  # a mistake, which is told
+)
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_what_is_secret_in_an_address_is_not_shown(url: str) -> None:
+    given = {"FLOWITH_API_URL": url, "MODELS_FILE": str(ROOT / "models.json")}
+    try:
+        shown = dict(Settings.from_env(given).shown())["FLOWITH_API_URL"]
+    except SettingsError as wrong:
+        shown = str(wrong)
+    assert "host" in shown
+    assert "hidden" not in shown
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

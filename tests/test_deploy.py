@@ -238,3 +238,30 @@ def test_the_procfile_s_command_listens_where_the_host_says(serve: Serve) -> Non
     server = serve([f"{sys.prefix}/bin/{program}", *arguments])  # at a PORT of its own
     with urlopen(f"{server.url}/health") as response:
         assert response.status == 200
+
+
+# memory
+
+
+PROCESS, STREAM, PROMPT, LARGE, COPIES = 64, 0.064, 0.1, 5, 4  # MB, MB, MB, at once, times the size
+UNITS = {"Mi": 1, "Gi": 1024, "m": 1, "g": 1024}
+
+
+def needed(environ: dict[str, str]) -> float:
+    """MB, by the sum of docs/deployment.md."""
+    settings = Settings.from_env({**environ, "MODELS_FILE": str(ROOT / "models.json")})
+    each = PROCESS + settings.max_streams * (STREAM + PROMPT)
+    return settings.web_concurrency * (each + COPIES * settings.max_body_mb * LARGE)
+
+
+def megabytes(limit: str) -> float:
+    number, unit = re.fullmatch(r"(\d+)([A-Za-z]+)", limit).groups()  # type: ignore[union-attr]
+    return int(number) * UNITS[unit]
+
+
+def test_the_limits_of_memory_fit_the_settings() -> None:
+    given = {one["name"]: str(one["value"]) for one in CONTAINER["env"] if "value" in one}
+    assert needed(given) <= megabytes(CONTAINER["resources"]["limits"]["memory"])
+    proxy = load("docker-compose.yml")["services"]["proxy"]
+    assert needed(proxy["environment"]) <= megabytes(proxy["mem_limit"])
+    assert f"that is {needed({}):.0f} MB" in (ROOT / "docs" / "deployment.md").read_text("utf-8")

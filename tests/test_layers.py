@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "gunicorn.conf": {"server", "settings"},
 }
 # Within `formats`: what several of them share; besides it a format knows itself and its pair.
-SHARED = {"content", "fields", "multipart", "response_format", "sse", "tools"}
+SHARED = {"attachments", "content", "fields", "multipart", "response_format", "sse", "tools"}
 PAIRS = {
     "chat": {"chat_answer"},
     "legacy_completions": {"chat", "chat_answer"},

@@ -87,6 +87,31 @@ def test_text_without_tags_is_passed_on_unchanged(pieces: list[str]) -> None:
         assert said(split_think(iter(told(pieces)))) == text
 
 
+CALLED = '<tool_call>\n{"name": "f"}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("text", "calls", "reason", "called"),
+    [
+        (f"<think>So:\n{CALLED}\n", True, "stop", True),
+        (f"<think>So:\n{CALLED}", False, "stop", False),
+        (f"<think>So:\n{CALLED}", True, "length", False),
+        (f"<think>Perhaps {CALLED}? No.", True, "stop", False),
+        (f"<think>So:\n{CALLED}</think>", True, "stop", False),
+        (f"<think>{CALLED[:-1]}", True, "stop", False),
+        ("<think></tool_call>", True, "stop", False),
+    ],
+)
+def test_a_call_that_ends_unclosed_thoughts_is_text(
+    text: str, calls: bool, reason: str, called: bool
+) -> None:
+    for pieces in splits(text):
+        events: list[Event] = [*map(Text, pieces), Done(reason)]
+        shaped = list(split_think(iter(events), calls=calls))
+        assert said(shaped) == (CALLED if called else ""), pieces
+        assert shaped[-1] == Done(reason)
+
+
 def test_the_rest_flows_while_a_tag_is_awaited() -> None:
     events: list[Event] = [Text("<thi"), Silence(), Working(), Citation("t"), Text("x"), Done()]
     shaped = list(split_think(iter(events)))

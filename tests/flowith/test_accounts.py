@@ -1,168 +1,103 @@
-"""Accounts at work: choice, rest, renewal of a web login, and the images an account stores."""
+"""Accounts at work: choice, rest, and the images an account stores."""
 
 import base64
-import json
-import stat
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakeApi, Serve
+from conftest import MakeApi
 from fake_flowith import FakeFlowith, error, llm, web
 
 import errors
 from errors import Overloaded, RateLimited
-from flowith.accounts import PROBE, Accounts
-from flowith.login import expiry
+from flowith.accounts import Accounts
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 50
 DATA_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
 
 
-def jwt(exp: float) -> str:
-    claims = base64.urlsafe_b64encode(json.dumps({"exp": exp}).encode()).decode().rstrip("=")
-    return f"eyJhbGciOiJub25lIn0.{claims}.sig"
+def refused(kind: type[errors.UpstreamError], status: int | None = None) -> errors.UpstreamError:
+    refusal = kind("no")
+    refusal.upstream_status = status
+    return refusal
 
 
 def test_the_account_with_the_fewest_calls_is_chosen() -> None:
     accounts = Accounts(["flo_a", "flo_b", "web"])
-    first, second = accounts.take("llm"), accounts.take("llm")
+    first, second = accounts.take("llm", "m"), accounts.take("llm", "m")
     assert {first.token, second.token} == {"flo_a", "flo_b"}
-    assert accounts.take("web").token == "web"
+    assert accounts.take("web", "m").token == "web"
     accounts.give_back(second)
-    assert accounts.take("llm") is second
-    assert accounts.take(None, [second]).token != second.token
+    assert accounts.take("llm", "m") is second
+    assert accounts.take(None, "m", [second]).token != second.token
 
 
 def test_accounts_of_the_other_kind_do_where_there_is_no_right_one() -> None:
-    assert Accounts(["web"]).take("llm").token == "web"
+    assert Accounts(["web"]).take("llm", "m").token == "web"
     with pytest.raises(Overloaded):
-        Accounts([]).take(None)
+        Accounts([]).take(None, "m")
 
 
-def test_a_refused_account_rests_and_is_tried_again_by_itself(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+Refusal = tuple[type[errors.UpstreamError], int | None, str]
+RESTS: dict[str, tuple[list[Refusal], str]] = {
+    "a wrong token rests for all models": ([(errors.UpstreamAuth, 401, "m")], "mno"),
+    "a login that cannot be renewed, too": ([(errors.UpstreamAuth, None, "m")], "mno"),
+    "a model that is forbidden rests alone": ([(errors.UpstreamAuth, 403, "m")], "m"),
+    "so does one without credits": ([(errors.OutOfCredits, 402, "m")], "m"),
+    "and one asked too often": ([(errors.RateLimited, 429, "m")], "m"),
+    "a second model makes it the account's": (
+        [(errors.OutOfCredits, 402, "m"), (errors.UpstreamAuth, 403, "n")], "mno"),
+    "two models asked too often do not": (
+        [(errors.RateLimited, 429, "m"), (errors.RateLimited, 429, "n")], "mn"),
+    "nor one asked too often and one without credits": (
+        [(errors.RateLimited, 429, "m"), (errors.OutOfCredits, 402, "n")], "mn"),
+    "words that a firewall refused rest nobody": ([(errors.WordsRefused, 403, "m")], ""),
+    "a failure of Flowith's rests nobody": ([(errors.UpstreamError, 500, "m")], ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RESTS)
+def test_what_rests_is_what_was_refused(name: str) -> None:
+    refusals, resting = RESTS[name]
+    accounts = Accounts(["a", "b"])
+    first, second = accounts.all
+    for kind, status, model in refusals:
+        accounts.settle(first, model, refused(kind, status))
+    for model in "mno":
+        taken = accounts.take(None, model)
+        assert taken is (second if model in resting else first), model
+        accounts.give_back(taken)
+    assert accounts.healthy() == (1 if resting else 2)
+
+
+def test_the_last_account_is_asked_though_it_rests() -> None:
+    accounts = Accounts(["a"])
+    for kind, status in ((errors.OutOfCredits, 402), (errors.RateLimited, 429)):
+        accounts.settle(accounts.all[0], "m", refused(kind, status))
+        assert accounts.take(None, "m") is accounts.all[0]
+        assert not accounts.others(None, "m", [])
+
+
+def test_a_rest_ends_by_time_and_by_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0  # a clock of its own: the sums below are exact only for round numbers
     monkeypatch.setattr(time, "monotonic", lambda: now)
     accounts = Accounts(["a", "b"])
-    refused = accounts.take(None)
-    accounts.settle(refused, errors.UpstreamAuth("no"))
-    assert accounts.healthy() == 1
-    assert accounts.take(None) is not refused
+    first, second = accounts.all
     limited = RateLimited("slow down")
     limited.retry_after = 5
-    accounts.settle(accounts.all[1], limited)
+    for account in accounts.all:
+        accounts.settle(account, "m", limited)
     with pytest.raises(RateLimited) as wrong:
-        accounts.take(None)
+        accounts.take(None, "m")
     assert wrong.value.retry_after == 5
-    now += PROBE
-    assert accounts.take(None) is accounts.all[1]
-    accounts.settle(refused, None)
+    assert accounts.take(None, "other") is first
+    now += 5
     assert accounts.healthy() == 2
-
-
-def test_the_end_of_a_web_token_is_read_from_it() -> None:
-    assert expiry(jwt(123)) == 123
-    for other in ("flo_x", "", "a.b.c", "a.e30.c", "a.W10.c"):
-        assert expiry(other) is None
-
-
-def renewing(fake: FakeFlowith, folder: Path, token: str, **more: str) -> dict[str, str]:
-    fake.require_auth = {"nothing"}
-    return {
-        "FLOWITH_AUTH_TOKEN": token,
-        "FLOWITH_REFRESH_TOKEN": "refresh-0",
-        "FLOWITH_IDENTITY_URL": fake.url,
-        "FLOWITH_IDENTITY_KEY": "sb_publishable_x",
-        "STATE_FILE": str(folder / "state.json"),
-        **more,
-    }
-
-
-def refreshes(fake: FakeFlowith) -> list[Any]:
-    return [s for s in fake.requests if s.path.startswith("/auth/")]
-
-
-@pytest.mark.parametrize(
-    "token", ["", jwt(time.time() - 5), jwt(time.time() + 30)], ids=["none", "ended", "ending"]
-)
-def test_a_login_that_ends_is_renewed_before_the_call(
-    api: MakeApi, fake: FakeFlowith, tmp_path: Path, token: str
-) -> None:
-    ours = api(**renewing(fake, tmp_path, token))
-    for _ in range(2):
-        assert ours.post().status_code == 200
-    (refresh,) = refreshes(fake)
-    assert refresh.headers["apikey"] == "sb_publishable_x"
-    assert refresh.json == {"refresh_token": "refresh-0"}
-    state = tmp_path / "state.json"
-    assert stat.S_IMODE(state.stat().st_mode) == 0o600
-    assert json.loads(state.read_text())["refresh_token"] != "refresh-0"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["state.json", "state.json.lock"]
-
-
-def test_a_refused_login_is_renewed_once_and_the_call_repeated(
-    api: MakeApi, fake: FakeFlowith, tmp_path: Path
-) -> None:
-    ours = api(**renewing(fake, tmp_path, jwt(time.time() + 3000)))
-    assert ours.post().status_code == 200
-    assert len(refreshes(fake)) == 1
-    assert [s.path for s in fake.requests if "completion" in s.path] == ["/completion"] * 2
-
-
-def test_a_new_process_goes_on_with_the_stored_login(
-    api: MakeApi, fake: FakeFlowith, tmp_path: Path
-) -> None:
-    settings = renewing(fake, tmp_path, "")
-    assert api(**settings).post().status_code == 200
-    assert api(**settings).post().status_code == 200
-    assert len(refreshes(fake)) == 1
-
-
-def test_many_calls_and_processes_renew_a_login_once(
-    serve: Serve, fake: FakeFlowith, tmp_path: Path
-) -> None:
-    server = serve(**renewing(fake, tmp_path, "", WEB_CONCURRENCY="2"))
-    statuses: list[int] = []
-
-    def call() -> None:
-        connection, response = server.post({})
-        statuses.append(response.status)
-        response.read()
-        connection.close()
-
-    threads = [threading.Thread(target=call) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert statuses == [200] * 12
-    assert len(refreshes(fake)) == 1
-
-
-def test_a_refresh_that_is_refused_is_an_honest_error(
-    api: MakeApi, fake: FakeFlowith, tmp_path: Path
-) -> None:
-    settings = renewing(fake, tmp_path, "")
-    fake.reply(error(400, "Already Used"), path="/auth/v1/token")
-    wrong = api(**settings).post()
-    assert wrong.status_code == 503
-    assert wrong.json["error"]["code"] == "upstream_auth_error"
-    assert "FLOWITH_REFRESH_TOKEN" in wrong.json["error"]["message"]
-    assert not (tmp_path / "state.json").exists()
-
-
-def test_no_refresh_token_is_spent_where_the_new_one_cannot_be_kept(
-    api: MakeApi, fake: FakeFlowith, tmp_path: Path
-) -> None:
-    settings = {**renewing(fake, tmp_path, ""), "STATE_FILE": str(tmp_path / "no" / "state.json")}
-    wrong = api(**settings).post()
-    assert wrong.status_code == 503
-    assert "STATE_FILE" in wrong.json["error"]["message"]
-    assert not refreshes(fake)
+    accounts.settle(second, "m", refused(errors.UpstreamAuth, 401))
+    assert accounts.healthy() == 1
+    accounts.settle(second, "other", None)
+    assert accounts.healthy() == 2
 
 
 def picture(url: str = DATA_URL) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""Flowith's three APIs: what goes up, what comes down, and which no means what.
+"""Calls to Flowith's three APIs: what goes up, and which no means what.
 
-Decoders are pure; calls are faked at `HTTPAdapter.send` by `responses`, so what only a socket can
+Calls are faked at `HTTPAdapter.send` by `responses`, so what only a socket can
 show (timing, breaks, hang-ups) is in test_streaming.py and test_faults.py.
 """
 
@@ -8,22 +8,19 @@ import base64
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
 import responses
-from hypothesis import given
-from hypothesis import strategies as st
 from responses import matchers
 
 import errors
 from chat_request import Prompt
-from errors import UpstreamCut, UpstreamError
-from events import Citation, Done, Event, Reasoning, Silence, Text, ToolCall, Usage, Working
-from flowith.client import Flowith, to_json
-from flowith.dialects import Decoder, KnowledgeDecoder, LlmDecoder, WebDecoder
-from flowith.refusal import quote, to_refusal
+from errors import UpstreamError
+from events import Done, Event, Silence, Text, Working
+from flowith.attempt import to_json
+from flowith.client import Flowith
+from flowith.refusal import COMPARED, quote, to_refusal
 from settings import Model, Settings
 
 KEY = "flo_" + "0123456789abcdef" * 2
@@ -143,14 +140,17 @@ def test_system_words_are_folded_for_a_model_that_takes_none(
 
 STATUSES = [
     (400, errors.UpstreamRejected, 400),
-    (401, errors.UpstreamAuth, 503),
-    (402, errors.OutOfCredits, 429),
-    (403, errors.UpstreamAuth, 503),
-    (404, errors.UpstreamNotFound, 502),
+    (401, errors.UpstreamAuth, 424),
+    (402, errors.OutOfCredits, 402),
+    (403, errors.UpstreamAuth, 424),
+    (404, errors.UpstreamNotFound, 424),
     (413, errors.ContextTooLong, 400),
     (422, errors.UpstreamRejected, 400),
     (429, errors.RateLimited, 429),
-    (302, errors.UpstreamNotFound, 502),
+    (302, errors.UpstreamNotFound, 424),
+    (204, errors.UpstreamError, 502),
+    (206, errors.UpstreamError, 502),
+    (418, errors.UpstreamError, 502),
     (500, errors.UpstreamError, 502),
     (503, errors.UpstreamError, 502),
     (504, errors.UpstreamTimeout, 504),
@@ -214,194 +214,29 @@ def test_retry_after_is_taken_within_reason(value: str, seconds: float | None) -
     assert dated.retry_after == 1.0
 
 
+def test_words_about_a_long_prompt_are_left_out_where_it_takes_long_to_compare_them() -> None:
+    """What Flowith says of a prompt of 12 MB took ten seconds to compare with it."""
+    compared: list[int] = []
+
+    class Long(str):
+        def split(self, *_: Any) -> list[str]:
+            compared.append(len(self))
+            return super().split()
+
+    refusal = to_refusal(400, b'{"error": "Something else is wrong."}')
+    quote(refusal, [], [Long("x" * (COMPARED // 2))] * 3)
+    assert "Flowith said" not in refusal.message
+    assert not compared
+    short = to_refusal(400, b'{"error": "Something else is wrong."}')
+    quote(short, [], [Long("x" * 100)])
+    assert short.message.endswith("Flowith said: Something else is wrong.")
+    assert compared == [100]
+
+
 def test_a_context_that_is_too_long_is_known_by_its_words() -> None:
     refusal = to_refusal(400, b'{"error": "This model\'s maximum context length is 9 tokens"}')
     assert isinstance(refusal, errors.ContextTooLong)
     assert "maximum context length is" in refusal.message
-
-
-def llm_wire(*frames: Any, done: bool = True) -> bytes:
-    lines = [f if isinstance(f, bytes) else b"data: " + json.dumps(f).encode() for f in frames]
-    return b"\n\n".join([*lines, *([b"data: [DONE]"] if done else [])]) + b"\n\n"
-
-
-def delta(finish: str | None = None, **fields: Any) -> dict[str, Any]:
-    return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
-
-
-def call_part(index: int | None, arguments: Any, **fields: Any) -> dict[str, Any]:
-    function = {"arguments": arguments} | ({"name": fields.pop("name")} if "name" in fields else {})
-    return {**({} if index is None else {"index": index}), **fields, "function": function}
-
-
-THOUGHTS: list[dict[str, Any]] = [
-    {"reasoning_content": "Hm"},
-    {"reasoning": "Hm"},
-    {"thinking": "Hm"},
-    {"thought": "Hm"},
-    {"thoughts": ["H", {"text": "m"}]},
-    {"reasoning_text": "Hm"},
-    {"cot": {"content": "Hm"}},
-    {"reasoning": "", "thinking": "Hm"},
-    {"content": [{"type": "thinking", "thinking": "Hm"}]},
-]
-WIRES: dict[str, tuple[type[Decoder], bytes, list[Event]]] = {
-    "web": (WebDecoder, "Héllo 你好 🙂".encode(), [Text("Héllo 你好 🙂"), Done()]),
-    "web, broken utf-8": (WebDecoder, b"a\xf0\x9f!", [Text("a\ufffd!"), Done()]),
-    "llm": (
-        LlmDecoder,
-        llm_wire(delta(role="assistant", content=""), delta(content="Hé"), delta(content="llo"),
-                 {**delta("stop"), "usage": {"prompt_tokens": 3, "completion_tokens": 5}}),
-        [Text("Héllo"), Usage(3, 5), Done()],
-    ),
-    "llm, crlf, comments and empty deltas": (
-        LlmDecoder,
-        llm_wire(b": ping", delta(), delta(content="x"), delta("length")).replace(b"\n", b"\r\n"),
-        [Text("x"), Done("length")],
-    ),
-    "llm, no [DONE]": (LlmDecoder, llm_wire(delta("stop", content="x"), done=False),
-                       [Text("x"), Done()]),
-    "llm, whole JSON": (
-        LlmDecoder,
-        b'{"choices":[{"message":{"content":"x","reasoning_content":"y"},"finish_reason":"stop"}]}',
-        [Reasoning("y"), Text("x"), Done()],
-    ),
-    "llm, a surrogate pair in two frames": (
-        LlmDecoder,
-        b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n'
-        b'data: {"choices":[{"delta":{"content":"\\ude42b\\ud83d!"}}]}\n\ndata: [DONE]\n\n',
-        [Text("a🙂b\ufffd!"), Done()],
-    ),
-    "llm, u+2028 and u+0085 are text": (
-        LlmDecoder, 'data: {"choices":[{"delta":{"content":"a\u2028b\x85c"}}]}\n\n'
-        "data: [DONE]\n\n".encode(), [Text("a\u2028b\x85c"), Done()],
-    ),
-    "llm, native calls": (
-        LlmDecoder,
-        llm_wire(
-            delta(tool_calls=[call_part(0, "", id="a", name="f")]),
-            delta(tool_calls=[call_part(0, '{"x":')]),
-            delta(tool_calls=[call_part(0, "1}")]),
-            delta(tool_calls=[call_part(1, {"y": 2}, id="b", name="g")]),
-            delta("tool_calls"),
-        ),
-        [ToolCall("a", "f", '{"x":1}'), ToolCall("b", "g", '{"y": 2}'), Done("tool_calls")],
-    ),
-    "llm, native calls without index": (
-        LlmDecoder,
-        llm_wire(delta(tool_calls=[call_part(None, "", id="a", name="f")]),
-                 delta(tool_calls=[call_part(None, "{}")]), delta("stop")),
-        [ToolCall("a", "f", "{}"), Done("tool_calls")],
-    ),
-    "knowledge": (
-        KnowledgeDecoder,
-        b'data: {"tag":"searching","content":"..."}\n\n'
-        b'data: {"tag":"seeds","content":[{"id":"1","content":"c","source_id":"s",'
-        b'"source_title":"T"},{"source_title":"https://x.y/z"},7]}\n\n'
-        b'data: {"tag":"final","content":"Hel"}\n\ndata: {"tag":"final","content":"lo"}\n\n'
-        b'data: {"tag":"final","content":"[DONE]"}\n\n',
-        [Silence(), Citation("T", "", "c", "s"), Citation("https://x.y/z", "https://x.y/z"),
-         Text("Hello"), Done()],
-    ),
-    "knowledge, plain end": (KnowledgeDecoder, b'data: {"tag":"final","content":"x"}\n\n'
-                             b"data: [DONE]\n\n", [Text("x"), Done()]),
-    "knowledge, one JSON": (KnowledgeDecoder, b'{"tag":"final","content":"x"}',
-                            [Text("x"), Done()]),
-}  # fmt: skip
-for number, thought in enumerate(THOUGHTS):
-    answer: list[Event] = [Reasoning("Hm"), Text("x"), Done()]
-    WIRES[f"thought {number}"] = (
-        LlmDecoder,
-        llm_wire({"choices": [{"delta": thought}]}, delta("stop", content="x"), done=False),
-        answer,
-    )
-
-
-def decoded(kind: type[Decoder], blocks: list[bytes]) -> list[Event]:
-    decoder = kind()
-    events = [event for block in blocks for event in decoder.decode(block)]
-    events += decoder.flush() if Done not in map(type, events) else []
-    return events
-
-
-def joined(events: list[Event]) -> list[Event]:
-    whole: list[Event] = []
-    for event in events:
-        last = whole[-1] if whole else None
-        if isinstance(event, Text) and isinstance(last, Text):
-            whole[-1] = Text(last.text + event.text)
-        elif isinstance(event, Reasoning) and isinstance(last, Reasoning):
-            whole[-1] = Reasoning(last.text + event.text)
-        else:
-            whole.append(event)
-    return whole
-
-
-@pytest.mark.parametrize("name", WIRES)
-def test_a_wire_means_the_same_at_every_two_way_split(name: str) -> None:
-    kind, wire, events = WIRES[name]
-    assert decoded(kind, [wire]) == events
-    for i in range(1, len(wire)):
-        assert joined(decoded(kind, [wire[:i], wire[i:]])) == events, i
-    assert joined(decoded(kind, [wire[i : i + 1] for i in range(len(wire))])) == events
-
-
-@given(st.sampled_from(sorted(WIRES)), st.data())
-def test_a_wire_means_the_same_however_it_is_cut(name: str, data: st.DataObject) -> None:
-    kind, wire, events = WIRES[name]
-    cuts = sorted(data.draw(st.sets(st.integers(1, len(wire) - 1), max_size=12)))
-    pieces = [wire[a:b] for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
-    assert joined(decoded(kind, pieces)) == events
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_make_a_decoder_fail_in_an_unknown_way(wire: bytes) -> None:
-    for kind in (WebDecoder, LlmDecoder, KnowledgeDecoder):
-        with suppress(UpstreamError):
-            decoded(kind, [wire])
-
-
-HOSTILE = [
-    {"choices": "x"}, {"choices": [1]}, {"choices": [{"delta": 1}]}, {"choices": None},
-    delta(content=7), delta(content={"a": 1}), delta(tool_calls="x"), delta(tool_calls=[1]),
-    delta(tool_calls=[{"function": "x"}]), {"usage": {"prompt_tokens": "x"}}, {"usage": 1},
-    {"choices": [{"delta": {"content": "x"}, "finish_reason": 7}]}, {"choices": {}},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("frame", HOSTILE, ids=str)
-def test_frames_of_odd_types_are_survived(frame: Any) -> None:
-    events = decoded(LlmDecoder, [llm_wire(frame, delta(content="ok"), delta("stop"))])
-    assert events[-1] == Done()
-    assert "ok" in "".join(e.text for e in events if isinstance(e, Text))
-
-
-def test_an_answer_without_its_end_is_cut() -> None:
-    with pytest.raises(UpstreamCut):
-        decoded(LlmDecoder, [llm_wire(delta(content="x"), done=False)])
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        ({"message": "no", "code": 429}, errors.RateLimited),
-        ({"message": "no", "code": "402"}, errors.OutOfCredits),
-        ("context length exceeded", errors.ContextTooLong),
-        ("no", UpstreamError),
-        ({"x": 1}, UpstreamError),
-    ],
-)
-def test_an_error_inside_a_good_status_is_an_error(error: Any, kind: type[UpstreamError]) -> None:
-    with pytest.raises(UpstreamError) as wrong:
-        decoded(LlmDecoder, [llm_wire({"error": error})])
-    assert type(wrong.value) is kind
-
-
-def test_a_frame_that_is_no_json_and_an_endless_line_are_errors() -> None:
-    with pytest.raises(UpstreamError):
-        decoded(LlmDecoder, [b"data: {oops}\n"])
-    with pytest.raises(UpstreamError):
-        decoded(LlmDecoder, [b"x" * 1_000_000] * 6)
 
 
 def test_json_that_utf8_cannot_hold_is_mended() -> None:
@@ -409,9 +244,14 @@ def test_json_that_utf8_cannot_hold_is_mended() -> None:
 
 
 def test_a_web_page_in_place_of_an_answer_is_an_error(upstream: responses.RequestsMock) -> None:
-    upstream.post(WEB_URL, body=b"\n<!DOCTYPE html><p>Sign in", content_type="text/html")
-    with pytest.raises(errors.UpstreamNotFound):
-        ask(flowith())
+    for page in (b"\n<!DOCTYPE html><p>Sign in", b"<!-- -->", b"<?xml ?>", b"\xef\xbb\xbf<html>"):
+        upstream.post(WEB_URL, body=page, content_type="text/html; charset=utf-8")
+        with pytest.raises(UpstreamError, match="web page"):
+            ask(flowith(RETRY_ATTEMPTS="1"))
+        upstream.reset()
+    upstream.post(WEB_URL, body=b"<svg/>", content_type="image/svg+xml")
+    with pytest.raises(UpstreamError, match="not known"):
+        ask(flowith(RETRY_ATTEMPTS="1"))
     upstream.reset()
     upstream.post(WEB_URL, body=b"<!DOCTYPE html><p>Hi", content_type="text/plain")
     assert ask(flowith()) == [Text("<!DOCTYPE html><p>Hi"), Done()]
@@ -446,9 +286,7 @@ def test_another_account_takes_over_and_the_refused_one_rests(
     assert ours.accounts.healthy() == 1
 
 
-def test_when_all_accounts_rest_the_reason_and_the_time_are_told(
-    upstream: responses.RequestsMock,
-) -> None:
+def test_a_time_that_flowith_names_is_kept_and_told(upstream: responses.RequestsMock) -> None:
     upstream.post(WEB_URL, status=429, headers={"Retry-After": "30"})
     ours = flowith()
     for _ in range(2):
@@ -456,6 +294,37 @@ def test_when_all_accounts_rest_the_reason_and_the_time_are_told(
             ask(ours)
         assert 25 < int(wrong.value.reply_headers()["Retry-After"]) <= 30
     assert len(upstream.calls) == 1
+    upstream.replace("POST", WEB_URL, body=b"Hi")
+    assert ask(ours, Model("n", ("n",))) == [Text("Hi"), Done()]
+
+
+def test_a_lone_account_is_asked_again_after_a_refusal(upstream: responses.RequestsMock) -> None:
+    upstream.post(WEB_URL, status=402, json={"error": "no credits"})
+    ours = flowith()
+    for _ in range(2):
+        with pytest.raises(errors.OutOfCredits, match="credits"):
+            ask(ours)
+    upstream.replace("POST", WEB_URL, body=b"Hi")
+    assert ask(ours) == [Text("Hi"), Done()]
+    assert ours.accounts.healthy() == 1
+
+
+def test_words_that_a_firewall_refuses_are_the_callers(upstream: responses.RequestsMock) -> None:
+    page = "<html><h1>Attention required</h1></html>"
+    upstream.post(WEB_URL, status=403, body=page, content_type="text/html")
+    ours = flowith(FLOWITH_AUTH_TOKEN="login-one,login-two")
+    with pytest.raises(errors.WordsRefused) as wrong:
+        ask(ours)
+    assert (wrong.value.status, wrong.value.param) == (400, "messages")
+    assert len(upstream.calls) == 1
+    assert ours.accounts.healthy() == 2
+
+
+def test_thoughts_alone_are_an_empty_answer(upstream: responses.RequestsMock) -> None:
+    thought = b'data: {"choices":[{"delta":{"reasoning":"Hm"},"finish_reason":"stop"}]}\n\n'
+    upstream.post(LLM_URL, body=thought + b"data: [DONE]\n\n")
+    upstream.post(LLM_URL, body=LLM_BODY)
+    assert ask(flowith(FLOWITH_AUTH_TOKEN=KEY)) == [Text("Hi"), Done()]
 
 
 def test_the_row_s_fallbacks_follow_after_two_failures(upstream: responses.RequestsMock) -> None:

@@ -78,9 +78,9 @@ def test_an_end_without_a_file_is_an_empty_answer(said: bytes) -> None:
 @pytest.mark.parametrize(
     ("frame", "kind"),
     [
-        ({"error": "Your prompt was flagged"}, errors.AgainstPolicy),
-        ({"type": "error", "error_type": "content_policy"}, errors.AgainstPolicy),
-        ({"error": {"message": "rejected by moderation", "code": 400}}, errors.AgainstPolicy),
+        ({"error": "Your prompt was flagged"}, errors.WordsRefused),
+        ({"type": "error", "error_type": "content_policy"}, errors.WordsRefused),
+        ({"error": {"message": "rejected by moderation", "code": 400}}, errors.WordsRefused),
         ({"status": "failed", "message": "Insufficient credits"}, errors.OutOfCredits),
         ({"success": False, "code": "INSUFFICIENT_CREDITS"}, errors.OutOfCredits),
         ({"success": False, "error": "slow down", "code": "RATE_LIMIT"}, errors.RateLimited),
@@ -228,7 +228,7 @@ def test_both_lie_on_the_host_that_the_operator_set(given: str, place: str) -> N
 @pytest.mark.parametrize(
     ("status", "body", "kind", "repeated"),
     [
-        (400, {"error": "against our content policy"}, errors.AgainstPolicy, False),
+        (400, {"error": "against our content policy"}, errors.WordsRefused, False),
         (400, {"error": "bad size", "code": "INVALID_INPUT"}, errors.UpstreamRejected, False),
         (402, {}, errors.OutOfCredits, True),
         (500, {"error": "Insufficient credits"}, errors.OutOfCredits, True),

@@ -308,7 +308,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     f"{FIRST}.source.url": image(type="url", url="http://x.example/a.png"),
     f"{FIRST}.source.url: Invalid": image(type="url", url="file:///etc/passwd"),
     f"{FIRST}.source.data": image(type="base64", media_type="image/png", data="no base64!"),
-    f"{FIRST}.source.data: Invalid": image(type="base64", media_type="image/tiff", data=PNG),
+    f"{FIRST}.source.data: Invalid": image(type="base64", media_type="image/tiff", data="QQ=="),
     f"{FIRST}.source.type: Invalid value: only documents": block(
         "document", source={"type": "base64", "media_type": "application/pdf", "data": PNG}
     ),
@@ -317,6 +317,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "max_tokens": {"max_tokens": -1},
     "temperature": {"temperature": 1.5},
     "stop_sequences.1": {"stop_sequences": ["a", 5]},
+    "stop_sequences: Invalid 'stop_sequences': array": {"stop_sequences": ["a"] * 65},
+    "tools: Invalid 'tools': array": {"tools": [WEATHER] * 2049},
     "system.0.type": {"system": [IMAGE]},
     "thinking.type": {"thinking": {"type": "deep"}},
     "thinking.budget_tokens": {"thinking": {"type": "enabled", "budget_tokens": 5}},

@@ -27,6 +27,12 @@ def message(given: Any) -> Message:
     return parsed
 
 
+def parts_of(given: Any) -> list[dict[str, Any]]:
+    content = message(given).content
+    assert isinstance(content, list)
+    return content
+
+
 def refused(**body: Any) -> tuple[str | None, str | None]:
     with pytest.raises(InvalidRequest) as wrong:
         parse(**body)
@@ -138,8 +144,23 @@ BAD_MESSAGES = [
      "missing_required_parameter"),
     ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/x"}}]},
      "messages[0].content[0].image_url.url", "invalid_image_url"),
-    ({"role": "user", "content": [{"type": "image_url", "image_url": "http://10.0.0.1/x"}]},
+    ({"role": "user", "content": [{"type": "image_url", "image_url": "ftp://a.b/x"}]},
      "messages[0].content[0].image_url", "invalid_image_url"),
+    ({"role": "user", "content": [{"type": "image", "source": {"type": "file"}}]},
+     "messages[0].content[0].source.type", VALUE),
+    ({"role": "user", "content": [{"type": "tool_result", "content": [{"type": "video"}]}]},
+     "messages[0].content[0].content[0].type", VALUE),
+    ({"role": "assistant", "content": [{"type": "tool_use", "id": "a"}]},
+     "messages[0].content[0].name", "missing_required_parameter"),
+    ({"role": "user", "content": [{"type": "file", "file": {
+        "file_data": "data:application/octet-stream;base64,JVBERi0="}}]},
+     "messages[0].content[0].file.file_data", "unsupported_value"),
+    ({"role": "user", "content": [{"type": "file", "file": {
+        "file_data": "data:application/octet-stream;base64,AAEC"}}]},
+     "messages[0].content[0].file.file_data", "unsupported_value"),
+    *(({"role": role, **content}, "messages[0].content", "missing_required_parameter")
+      for role in ("user", "system", "developer", "tool")
+      for content in ({}, {"content": None})),
     ({"role": "user", "content": [{"type": "image_url", "image_url": "data:image/png;base64,%"}]},
      "messages[0].content[0].image_url", "invalid_base64"),
     ({"role": "user",
@@ -167,9 +188,7 @@ GOOD_MESSAGES = [
     ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
      Message("user", "a\nb")),
     ({"role": "user", "content": []}, Message("user", "")),
-    ({"role": "user", "content": None}, Message("user", "")),
     ({"role": "user", "content": "", "name": "Ann"}, Message("user", "", name="Ann")),
-    ({"role": "assistant"}, Message("assistant", "")),
     ({"role": "assistant", "content": None, "refusal": "No."}, Message("assistant", "No.")),
     ({"role": "assistant", "content": "<think>x\ny</think>\n\nHi", "reasoning_content": "z"},
      Message("assistant", "Hi")),
@@ -181,6 +200,7 @@ GOOD_MESSAGES = [
     ({"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "42"}]},
      Message("tool", "42", (), "c1")),
     ({"role": "function", "name": "f", "content": None}, Message("tool", "", (), "f", "f")),
+    ({"role": "function", "name": "f"}, Message("tool", "", (), "f", "f")),
     ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.y/z"}}]},
      Message("user", [{"type": "image_url", "image_url": {"url": "https://x.y/z"}}])),
     ({"role": "user", "content": [{"type": "input_image", "image_url": PIXEL}]},
@@ -188,12 +208,134 @@ GOOD_MESSAGES = [
     ({"role": "user", "content": [{"type": "file", "file": {
         "filename": "a.txt", "file_data": "data:text/plain;base64,w6Q="}}]},
      Message("user", "[File a.txt]\nä")),
+    ({"role": "user", "content": [{"type": "file", "file": {
+        "filename": "a.rs", "file_data": "data:application/octet-stream;base64,Zm4="}}]},
+     Message("user", "[File a.rs]\nfn")),
+    ({"role": "assistant", "content": [
+        {"type": "thinking", "thinking": "x"}, {"type": "text", "text": "a"},
+        {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}]},
+     Message("assistant", "a", (ToolCall("t", "f", '{"a": 1}'),))),
+    ({"role": "assistant", "content": "<thought>\nx</thought>\nHi"}, Message("assistant", "Hi")),
+    ({"role": "user", "content": [{"type": "image", "source": {
+        "type": "base64", "media_type": "image/png", "data": PIXEL.partition(",")[2]}}]},
+     Message("user", [{"type": "image_url", "image_url": {"url": PIXEL}}])),
+    ({"role": "user", "content": [{"type": "image", "source": {
+        "type": "url", "url": "https://x.y/z"}}]},
+     Message("user", [{"type": "image_url", "image_url": {"url": "https://x.y/z"}}])),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("given", "meant"), GOOD_MESSAGES, ids=lambda v: str(v)[:40])
 def test_a_message_is_taken_as_it_is_meant(given: Any, meant: Message) -> None:
     assert message(given) == meant
+
+
+BYTES = b"\x89PNG\r\n\x1a\n" + bytes(range(200, 256)) * 2
+BASE64 = base64.b64encode(BYTES).decode()
+PLAIN = f"data:image/png;base64,{BASE64}"
+ODD_IMAGES = {
+    "plain": PLAIN,
+    "http": "http://x.y/z",
+    "no type": f"data:;base64,{BASE64}",
+    "a browser's word for anything": f"data:application/octet-stream;base64,{BASE64}",
+    "another type": f"data:image/webp;base64,{BASE64}",
+    "no image's type": f"data:image/svg+xml;base64,{BASE64}",
+    "capitals": f"DATA:image/PNG;BASE64,{BASE64}",
+    "in lines": f"data:image/png;base64,{BASE64[:76]}\r\n{BASE64[76:]}\n",
+    "without padding": f"data:image/png;base64,{BASE64.rstrip('=')}",
+    "url-safe": f"data:image/png;base64,{base64.urlsafe_b64encode(BYTES).decode()}",
+    "with a charset": f"data:image/png;charset=utf-8;base64,{BASE64}",
+}
+
+
+@pytest.mark.parametrize("case", ODD_IMAGES)
+def test_an_image_is_taken_however_it_is_written(case: str) -> None:
+    url = ODD_IMAGES[case]
+    part = {"type": "image_url", "image_url": {"url": url}}
+    (told,) = parts_of({"role": "user", "content": [part]})
+    assert told["image_url"]["url"] == (url if url.startswith("http:") else PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind"),
+    [(b"\xff\xd8\xff\xe0", "jpeg"), (b"GIF89a", "gif"), (b"RIFF\0\0\0\0WEBPVP8", "webp")],
+)
+def test_the_first_bytes_tell_the_type_of_an_image(begin: bytes, kind: str) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(begin).decode()}"
+    part = {"type": "input_image", "image_url": url}
+    (told,) = parts_of({"role": "user", "content": [part]})
+    assert told["image_url"]["url"].startswith(f"data:image/{kind};base64,")
+
+
+RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "42"}]}
+
+
+def test_results_among_the_content_are_messages_of_their_own() -> None:
+    said = {"role": "user", "content": [{"type": "text", "text": "so?"}, RESULT]}
+    alone = {"role": "user", "content": [{**RESULT, "content": "43"}]}
+    assert parse(messages=[said, alone]).conversations[0] == [
+        Message("tool", "42", (), "t"), Message("user", "so?"), Message("tool", "43", (), "t"),
+    ]  # fmt: skip
+
+
+def test_an_answer_in_which_nothing_was_said_is_left_out() -> None:
+    thought = [{"type": "thinking", "thinking": "x"}]
+    empties: list[dict[str, Any]] = [{}, {"content": ""}, {"content": thought}, {"tool_calls": []}]
+    for empty in empties:
+        assert parse(messages=[USER, {"role": "assistant", **empty}]).conversations == (
+            [Message("user", "Hi")],
+        )
+    assert refused(messages=[{"role": "assistant"}]) == ("messages", "empty_array")
+
+
+def speakers(*names: str | None) -> tuple[list[str], tuple[str, ...]]:
+    """What becomes of user messages with these names, and what is told to have no effect."""
+    given = [{"role": "user", "content": "Hi", "name": name} for name in names]
+    request = parse(messages=[*given, {"role": "assistant", "content": "Oh", "name": "Bot"}])
+    return [m.content for m in request.conversations[0]], request.ignored
+
+
+def test_names_are_told_where_several_speak_in_a_role() -> None:
+    assert speakers("Ann", "Bob", None) == (
+        ["Ann: Hi", "Bob: Hi", "Hi", "Oh"],
+        ("messages[].name",),
+    )
+    assert speakers("Ann", "Ann") == (["Hi", "Hi", "Oh"], ("messages[].name",))
+    image = {"type": "image_url", "image_url": {"url": PIXEL}}
+    crowd = [{"role": "user", "content": [image], "name": name} for name in ("Ann", "Bob")]
+    (first, _) = parse(messages=crowd).conversations[0]
+    assert first.content == [{"type": "text", "text": "Ann:"}, image]
+
+
+OFF: list[dict[str, Any]] = [
+    {"reasoning_effort": "none"}, {"enable_thinking": False}, {"thinking": {"type": "disabled"}},
+    {"thinking": False}, {"chat_template_kwargs": {"enable_thinking": False}},
+    {"chat_template_kwargs": {"thinking": False}}, {"reasoning": {"effort": "none"}},
+    {"reasoning": {"enabled": False}},
+]  # fmt: skip
+ON: list[dict[str, Any]] = [
+    {}, {"reasoning_effort": "low"}, {"enable_thinking": True}, {"thinking": {"type": "enabled"}},
+    {"chat_template_kwargs": {}}, {"reasoning": {"effort": "high"}}, {"reasoning": 0},
+    {"enable_thinking": 0}, {"thinking": {"type": ["disabled"]}}, {"reasoning": {"enabled": None}},
+]  # fmt: skip
+
+
+def test_thoughts_are_switched_off_in_any_clients_way() -> None:
+    assert [parse(**switch).thinks for switch in OFF] == [False] * len(OFF)
+    assert [parse(**switch).thinks for switch in ON] == [True] * len(ON)
+    assert parse(enable_thinking=False, reasoning={}).ignored == ()
+
+
+def test_deprecated_functions_are_limited_as_tools_are() -> None:
+    functions = [{"name": "f"}] * 2049
+    assert refused(functions=functions) == ("functions", "array_above_max_length")
+
+
+def test_what_is_just_not_too_much_is_taken() -> None:
+    many = [{"type": "function", "function": {"name": f"f{i}"}} for i in range(2048)]
+    chosen = {"type": "function", "function": {"name": "f2047"}}
+    asked = parse(tools=many, tool_choice=chosen, stop=["a" * 1024] * 64)
+    assert [tool.name for tool in asked.tools.tools] == ["f2047"]
 
 
 def test_fifty_thousand_messages_are_no_trouble() -> None:

@@ -118,6 +118,25 @@ def test_what_clients_send_is_taken(case: str) -> None:
     assert schema_fault(ODD[case]) == ""
 
 
+ALIKE: list[tuple[Any, Any, bool]] = [
+    (1, 1.0, True), (True, 1, False), (0, False, False), ("1", 1, False), (None, False, False),
+    ([1], [1], True), ([1], [True], False), ({"a": [0]}, {"a": [False]}, False), ({}, [], False),
+    ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other", "same"), ALIKE)
+def test_values_are_compared_as_json(one: Any, other: Any, same: bool) -> None:
+    for value, wanted in ((one, other), (other, one)):
+        assert (fault(value, {"const": wanted}) is None) == same
+        assert (fault(value, {"enum": ["x", wanted]}) is None) == same
+
+
+def test_a_number_too_large_for_a_float_is_no_multiple_of_one() -> None:
+    assert fault(10**400, {"multipleOf": 0.5}) == "multipleOf is 0.5"
+    assert fault(10**400, {"multipleOf": 5}) is None
+
+
 def test_null_fits_what_openapi_calls_nullable() -> None:
     schema = {"properties": {"a": {"type": "string", "enum": ["x"], "nullable": True}}}
     assert fault({"a": None}, schema) is None

@@ -97,6 +97,16 @@ def test_in_text_gunicorn_s_lines_look_like_ours(serve: Serve, fake: FakeFlowith
     assert SECRET not in log
 
 
+def test_a_key_in_an_address_is_not_logged(serve: Serve) -> None:
+    server = serve(FLOWITH_API_URL="http://me:hidden-word@127.0.0.1:9/completion")
+    keys = ("sk-hidden-word", "flo_hidden-word", "eyJhidden-word.x.y", "hidden0word0" * 3)
+    for key in keys:
+        send_raw(server, f"GET /v1/{key}/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    log = server.wait_for_log("path=/v1/***/models")
+    assert log.count("/v1/***/models") == len(keys)
+    assert "hidden" not in log
+
+
 def test_gunicorn_is_as_quiet_as_the_level_says(serve: Serve) -> None:
     server = serve(LOG_LEVEL="error")
     send_raw(server, BAD_REQUESTS[0])

@@ -21,6 +21,7 @@ from gevent import socket
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
+from server import gevent_worker
 from server.gevent_worker import Door, QuietSocket, QuietWorker
 from server.gunicorn_fixes import http_date
 
@@ -104,6 +105,36 @@ def test_what_a_write_met_is_raised_by_the_next(pair: Pair) -> None:
     gevent.sleep(0)
     with pytest.raises(OSError, match=r"Broken pipe|reset"):
         ours.sendall(b"nor this")
+
+
+def test_who_takes_nothing_is_not_waited_for_for_ever(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gevent_worker, "PATIENCE", 0.1)
+    ours, _ = pair
+
+    def write() -> None:
+        while True:
+            ours.sendall(b"x" * 100_000)
+
+    with pytest.raises(ConnectionResetError, match="takes nothing"), gevent.Timeout(20):
+        write()
+
+
+def test_who_takes_a_little_now_and_then_is_waited_for(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gevent_worker, "PATIENCE", 2)
+    ours, there = pair
+    sent = bytes(2_000_000)
+    ours.sendall(sent)
+    closing = gevent.spawn(ours.close)
+    taken = 0
+    while block := there.recv(100_000):
+        taken += len(block)
+        gevent.sleep(0.15)
+    assert taken == len(sent)
+    closing.get()
 
 
 def test_a_worker_that_ends_serves_those_who_wait_to_be_let_in() -> None:

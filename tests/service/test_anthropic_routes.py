@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import HELLO, KEY, Api, MakeApi
-from fake_flowith import CUT, FakeFlowith, error, knowledge, think, web
+from fake_flowith import CUT, FakeFlowith, error, knowledge, llm, think, web
 
 VERSION = {"anthropic-version": "2023-06-01"}
 PNG = base64.b64encode(b"\x89PNG a pixel").decode()
@@ -59,9 +59,9 @@ def test_errors_before_routing_have_anthropics_form(api: MakeApi, fake: FakeFlow
     assert error_of(ours.get("/v1/messages/batches"), 404)["type"] == "not_found_error"
     assert error_of(ours.send(b"x" * 2000, "/v1/messages"), 413)["type"] == "request_too_large"
     assert error_of(ours.send(b"{", "/v1/messages"), 400)["type"] == "invalid_request_error"
-    unknown = error_of(ask(ours, model="claude-2"), 404)
+    unknown = error_of(ask(ours, model="no-such-model"), 404)
     assert unknown["type"] == "not_found_error"
-    assert "claude-2" in unknown["message"]
+    assert "no-such-model" in unknown["message"]
     assert not fake.requests
 
 
@@ -196,9 +196,20 @@ def test_what_has_no_effect_is_named_in_a_header(api: MakeApi, fake: FakeFlowith
     assert named == ["metadata", "context_management", "code_execution_20250825"]
 
 
-def test_a_limit_above_the_models_own_is_no_error(api: MakeApi, fake: FakeFlowith) -> None:
-    fake.reply(web("Hi"))
-    assert ask(api(), max_tokens=10_000_000).json["stop_reason"] == "end_turn"
+def test_a_limit_above_the_models_own_is_no_error_and_not_sent_on(
+    api: MakeApi, fake: FakeFlowith, tmp_path: Path
+) -> None:
+    models = tmp_path / "models.json"
+    rows = {
+        "small": {"model": "m", "api": "llm", "output": 50},
+        "open": {"model": "m", "api": "llm"},
+    }
+    models.write_text(json.dumps(rows), "utf-8")
+    ours = api(MODELS_FILE=str(models), FLOWITH_AUTH_TOKEN="flo_a")
+    fake.reply(llm("Hi"))
+    for model in ("small", "open"):
+        assert ask(ours, model=model, max_tokens=64_000).json["stop_reason"] == "end_turn"
+    assert [seen.json["max_tokens"] for seen in fake.requests] == [50, 64_000]
 
 
 def test_metrics_tell_the_format(api: MakeApi, fake: FakeFlowith) -> None:
@@ -208,3 +219,24 @@ def test_metrics_tell_the_format(api: MakeApi, fake: FakeFlowith) -> None:
     told = ours.get("/metrics").text
     assert 'format="anthropic"' in told
     assert KEY not in told
+
+
+@pytest.mark.parametrize(
+    ("asked", "upstream"),
+    [
+        ("claude-opus-4-8", "claude-opus-4.8"),
+        ("claude-sonnet-5[1m]", "claude-5-sonnet"),
+        ("claude-haiku-4-5-20251001", "claude-haiku-4-5"),
+        ("claude-opus-5", "claude-opus-4.8"),
+        ("claude-something-9", "claude-5-sonnet"),
+    ],
+)
+def test_claude_code_works_with_the_names_it_asks_for_by_itself(
+    api: MakeApi, fake: FakeFlowith, asked: str, upstream: str
+) -> None:
+    fake.reply(web("Hi"))
+    ours = api()
+    assert ask(ours, model=asked).json["model"] == asked
+    assert fake.requests[0].json["model"] == upstream
+    listed = [model["id"] for model in ours.get("/v1/models", **VERSION).json["data"]]
+    assert not any("*" in name for name in listed)

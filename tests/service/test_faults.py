@@ -81,15 +81,37 @@ FAULTS = {
     "server error": Fault(same(error(500)), 502, "upstream_error"),
     "unavailable, as html": Fault(same(error(503, html=True)), 502, "upstream_error"),
     "rejected": Fault(same(error(400)), 400, "", calls=1),
-    "not found": Fault(same(error(404)), 502, "upstream_not_found", calls=1),
+    "not found": Fault(same(error(404)), 424, "upstream_not_found", calls=1),
     "redirected": Fault(
-        same(Reply(302, {"Location": "http://127.0.0.1:9/"})), 502, "upstream_not_found", calls=1
+        same(Reply(302, {"Location": "http://127.0.0.1:9/"})), 424, "upstream_not_found", calls=1
     ),
     "empty": Fault(spoken(), 502, "empty_response"),
     "nothing but white space": Fault(spoken(" \n", "\n"), 502, "empty_response"),
     "a web page": Fault(
         same(Reply(200, {"Content-Type": "text/html"}, [b"<!DOCTYPE html><p>Log in"])),
-        502, "upstream_not_found", calls=1, only=("web",),
+        502, "upstream_error",
+    ),
+    "a page about the words": Fault(
+        same(error(403, html=True)), 400, "content_policy_violation", calls=1
+    ),
+    "no credits": Fault(same(error(402)), 402, "insufficient_quota", calls=1),
+    "a model that is not allowed": Fault(same(error(403)), 424, "upstream_auth_error"),
+    "a part of an answer": Fault(spoken("half", status=206), 502, "upstream_error"),
+    "no content": Fault(same(Raw([b"HTTP/1.1 204 No Content\r\n\r\n"])), 502, "upstream_error"),
+    "length and chunks": Fault(
+        same(Raw([OK_HEAD + b"Content-Length: 3\r\n\r\n0\r\n\r\n"])), 502, "upstream_cut"
+    ),
+    "an encoding nobody asked for": Fault(
+        spoken("half", headers={"Content-Encoding": "br"}), 502, "upstream_error"
+    ),
+    "a refusal whose body does not end": Fault(
+        same(Reply(402, steps=[b'{"error": "no', HANG])), 402, "insufficient_quota", calls=1
+    ),
+    "a refusal whose body drips": Fault(
+        same(Reply(402, steps=[b"x", 0.2] * 100)), 402, "insufficient_quota", calls=1
+    ),
+    "a flood of hints": Fault(
+        same(Raw([b"HTTP/1.1 103 Hint\r\nLink: x\r\n\r\n" * 20_000, HANG])), 502, "upstream_cut"
     ),
     "silent before headers": Fault(spoken("x", delay=HANG), 504, "timeout"),
     "silent after headers": Fault(spoken(HANG), 504, "timeout"),

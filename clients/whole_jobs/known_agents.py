@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 OLD, NEW = "Hello wrold, this is <b>it</b>.", "Hello world, this is <b>it</b>."
+ANSWER = "The greeting is right now."
 COUNT = "wc -l < greeting.md > lines.txt"
 
 
 @dataclass(frozen=True)
 class Agent:
     """`command` runs in bash, in the folder to work in; `steps` are what the model says, given
-    that folder; `tools` names tools whose offer marks a request as part of the job."""
+    that folder; `tools` names tools whose offer marks a request as part of the job, `result` what
+    each result of a tool begins with in the prompt, as a regular expression."""
 
     command: str
     steps: Callable[[Path], list[str]]
@@ -21,6 +23,7 @@ class Agent:
     runs_commands: bool = True
     prints: bool = True
     without: Collection[str] = ()
+    result: str = r'<tool_result id=\\?"(?!\.\.\.)'
 
 
 def call(name: str, **arguments: Any) -> str:
@@ -110,7 +113,7 @@ exec $BIN/cn --config $HOME/config.yaml --auto -p "$TASK"
 
 def aider(_work: Path) -> list[str]:
     edit = f"greeting.md\n```\n<<<<<<< SEARCH\n{OLD}\n=======\n{NEW}\n>>>>>>> REPLACE\n```\n"
-    return [f"One word is wrong.\n\n{edit}\nThe greeting is right now."]
+    return [f"One word is wrong.\n\n{edit}\n{ANSWER}"]
 
 
 AIDER_COMMAND = """
@@ -144,6 +147,10 @@ def scripted(_work: Path) -> list[str]:
     ]
 
 
+def smolagents(work: Path) -> list[str]:
+    return [*scripted(work), call("final_answer", answer=ANSWER)]
+
+
 AGENTS = {
     "opencode": Agent(OPENCODE, opencode, ("filePath",)),
     "qwen-code": Agent(QWEN, qwen_code, ("run_shell_command",)),
@@ -154,6 +161,8 @@ AGENTS = {
     "OpenAI Agents SDK": Agent(
         "exec $PYTHON $HERE/use_openai_agents.py", scripted, ("run_command",)
     ),
-    "smolagents": Agent("exec $PYTHON $HERE/use_smolagents.py", scripted, ("run_command",)),
+    "smolagents": Agent(
+        "exec $PYTHON $HERE/use_smolagents.py", smolagents, ("run_command",), result="Observation:"
+    ),
     "LangGraph": Agent("exec $PYTHON $HERE/use_langgraph.py", scripted, ("run_command",)),
 }

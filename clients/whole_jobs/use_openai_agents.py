@@ -2,7 +2,7 @@
 
 import os
 
-from agents import (  # type: ignore[attr-defined]
+from agents import (  # type: ignore[import-not-found]
     Agent,
     OpenAIChatCompletionsModel,
     Runner,

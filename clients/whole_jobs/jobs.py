@@ -1,4 +1,4 @@
-"""Real agents do whole jobs through the service: `python clients/agents/jobs.py [NAME ...]`.
+"""Real agents do whole jobs through the service: `python clients/whole_jobs/jobs.py [NAME ...]`.
 
 Installs them from npm and PyPI beside this file (once). Each agent gets a service, a home and a
 folder of its own, and Flowith's stand-in plays the model: it reads a file, edits it, runs a
@@ -22,15 +22,14 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(HERE.parent)]
 
-from agents_known import AGENTS, Agent  # noqa: E402
 from conftest import KEY, WEB_TOKEN, Server  # noqa: E402
 from drive import report  # noqa: E402
 from fake_flowith import CUT, HANG, FakeFlowith, Reply, Seen, error, web  # noqa: E402
+from known_agents import AGENTS, ANSWER, Agent  # noqa: E402
 
 BEFORE = "# Greeting\n\nHello wrold, this is <b>it</b>.\n\n"
 AFTER = BEFORE.replace("wrold", "world")
 TASK = "Fix the spelling in greeting.md, then count its lines into lines.txt."
-ANSWER = "The greeting is right now."
 SECONDS = 120  # for one run of one agent
 SOON = 20  # seconds within which an agent has to say what no second try can mend
 
@@ -88,10 +87,9 @@ class Site:
                 return web("A title")  # a request beside the job, without tools
             if last:
                 return last
-            # a result begins with its id; the rules of the prompt name the tag without one
-            results = len(re.findall(r'<tool_result id=\\?"(?!\.\.\.)', prompt))
+            results = len(re.findall(self.agent.result, prompt))
             steps = self.agent.steps(self.work)
-            said = steps[results] if results < len(steps) else f"{ANSWER}"
+            said = steps[results] if results < len(steps) else ANSWER
             return web(*[said[i : i + 7] for i in range(0, len(said), 7)])
 
         return answer

@@ -1,0 +1,298 @@
+"""The three kinds of bodies a tool call may have, each found in text that comes in pieces.
+
+A scanner is given all text from the body's first character on; `take` says where the body ends.
+Knows nothing of tools, and does not read what the body holds.
+"""
+
+import re
+from collections.abc import Callable, Collection
+from typing import NamedTuple, Protocol
+
+from bridge.call_tags import TAG, Role, given_in, is_closing, name_in, plain, role_of
+from jsontools.text import JsonScan
+
+_LOOK_AHEAD = 400  # a tag and the white space before it are never longer
+_CDATA = "<![CDATA["
+_TAG_OVER = re.compile("[<>]")
+
+
+class Body(Protocol):
+    def take(self, piece: str) -> int:
+        """Where the body ends, counted from its first character; -1 when it goes on."""
+
+    def finish(self, text: str) -> int:
+        """The same for the whole `text` of a body when nothing more comes; -1: it broke off."""
+
+
+class NoBody:
+    """For heads that are a whole call."""
+
+    def take(self, piece: str) -> int:
+        return 0
+
+    def finish(self, text: str) -> int:
+        return 0
+
+
+class ThoughtBody:
+    """A thought that stands before a call; it ends at a token of its own."""
+
+    def __init__(self, end: str) -> None:
+        self._end, self._last, self._size = end, "", 0
+
+    def take(self, piece: str) -> int:
+        window = self._last + piece
+        found = window.find(self._end)
+        start = self._size - len(self._last)
+        self._size += len(piece)
+        self._last = window[-len(self._end) + 1 :]
+        return -1 if found < 0 else start + found + len(self._end)
+
+    def finish(self, text: str) -> int:
+        return -1
+
+
+class JsonBody:
+    """JSON, to its last bracket, or to the tag that closes a value which lacks brackets."""
+
+    def __init__(self) -> None:
+        self._scan = JsonScan()
+        self._size = 0
+        self._kept = ""  # from a `<` outside of strings on, until it is seen what it begins
+
+    def take(self, piece: str) -> int:
+        window = self._kept + piece
+        start = self._size - len(self._kept)
+        at = 0 if self._kept else self._scan.end(window)
+        self._size += len(piece)
+        self._kept = ""
+        while at >= 0 and self._scan.depth:
+            tag = TAG.match(window, at)
+            if tag and role_of(tag):
+                break
+            if not tag and len(window) - at < _LOOK_AHEAD and ">" not in window[at:]:
+                self._kept = window[at:]
+                return -1
+            at = self._scan.end(window, at + 1)
+        return start + at if at >= 0 else -1
+
+    def finish(self, text: str) -> int:
+        """A value that lacks its last bracket alone is as good as whole; what ended inside a
+        value, or with values missing, is not."""
+        whole = not self._scan.quoted and self._scan.depth == 1 and text.rstrip()[-1:] in "]}"
+        return len(text) if whole else -1
+
+
+class PythonBody:
+    """The arguments of a call in Python, from the opening bracket to its closing one."""
+
+    _MARKS = re.compile(r"[()\[\]{}]|\"\"\"|'''|[\"']")
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._quote = ""
+        self._kept = ""  # quotes or a backslash at the end of a piece, of which more may come
+        self._size = 0
+
+    def take(self, piece: str, *, final: bool = False) -> int:
+        window = self._kept + piece
+        start = self._size - len(self._kept)
+        self._size += len(piece)
+        self._kept = ""
+        at = 0
+        while mark := (_IN_QUOTES[self._quote] if self._quote else self._MARKS).search(window, at):
+            found, at = mark[0], mark.end()
+            if len(window) - mark.start() < 3 and found[0] in "\"'\\" and not final:
+                self._kept = window[mark.start() :]
+                return -1
+            if found[0] == "\\":
+                continue
+            if self._quote or found[0] in "\"'":
+                self._quote = "" if self._quote else found
+                continue
+            self._depth += 1 if found in "([{" else -1
+            if self._depth == 0:
+                return start + at
+        if len(self._quote) == 3:  # its end may be cut into pieces
+            rest = window[at:]
+            self._kept = rest[len(rest.rstrip(self._quote[0])) :][-2:]
+        return -1
+
+    def finish(self, text: str) -> int:
+        return self.take("", final=True)
+
+
+_IN_QUOTES = {quote: re.compile(rf"\\.?|{quote}", re.DOTALL) for quote in ("'", '"', "'''", '"""')}
+
+
+class Value(NamedTuple):
+    """An argument in tags: its tag's word and attributes, where in the body its text is, and
+    whether its own closing tag ended it."""
+
+    word: str
+    given: dict[str, str]
+    start: int
+    end: int
+    closed: bool = True
+
+
+class XmlBody:
+    """Arguments in tags, up to the tag that closes the call.
+
+    A value may name any tag: it ends at its own closing tag only where a next argument, the end of
+    the call or nothing follows, and when as many of its tags were closed as were opened in it.
+    Where that leads to no end (`loose`), it also ends where the tool's next argument begins a line
+    or the call is closed. `closers` are the words that close the call, `is_argument` says
+    which tags bear an argument, `required` which arguments the call needs.
+    """
+
+    def __init__(
+        self,
+        closers: set[str],
+        is_argument: Callable[[str], bool],
+        required: Collection[str] = (),
+        *,
+        loose: bool = False,
+    ) -> None:
+        self._closers, self._is_argument = closers, is_argument
+        self._required, self._loose = required, loose
+        self._size = 0
+        self._window = ""  # what has come and has not been looked at
+        self._final = self._cdata = False
+        self._open: Value | None = None
+        self._nesting = 0
+        self.inner = 0  # where what the body holds ends: at the tag that closes it
+        self.values: list[Value] = []
+
+    def take(self, piece: str) -> int:
+        self._window += piece
+        self._size += len(piece)
+        return self._look()
+
+    def finish(self, text: str) -> int:
+        self._final = True
+        end = self._look()
+        if self._open is None:
+            return end if end >= 0 else self._unclosed(text)
+        other = XmlBody(self._closers, self._is_argument, loose=True)
+        other._final = True
+        end = other.take(text)
+        self.values, self.inner = other.values, other.inner
+        return end
+
+    def _unclosed(self, text: str) -> int:
+        """Where a call without its closing tag is whole all the same: behind its last argument,
+        if that makes all it needs."""
+        given = {value.given["name"] or value.word for value in self.values}
+        given |= {text[value.start : value.end].strip() for value in self.values}  # <arg_key>
+        last = max((text.find(">", value.end) + 1 for value in self.values), default=0)
+        whole = self.values and not text[last:].strip() and given.issuperset(self._required)
+        self.inner = len(text)
+        return len(text) if whole else -1
+
+    def _look(self) -> int:
+        """Look at all tags whose meaning is settled by what has come."""
+        base = self._size - len(self._window)
+        at = 0
+        while (spot := self._next(at)) >= 0:
+            tag = TAG.match(self._window, spot)
+            at = tag.end() if tag else spot + 1
+            if tag is None and not self._may_grow(spot):
+                continue
+            end = self._tag(tag, base) if tag else None
+            if end is None:
+                break
+            if end >= 0 and tag:
+                self.inner = base + tag.start()
+                return base + end
+        self._window = self._window[spot:] if spot >= 0 else self._window[-2:]
+        return -1
+
+    def _next(self, at: int) -> int:
+        """The next `<` that may matter; one inside of CDATA does not."""
+        if not self._cdata:
+            at = self._window.find("<", at)
+            first = self._open and self._open.start == self._size - len(self._window) + at
+            if not first or not self._window.startswith(_CDATA, at):
+                return at
+            self._cdata = True
+        end = self._window.find("]]>", at)
+        if end < 0:
+            return -1
+        self._cdata = False
+        return self._window.find("<", end)
+
+    def _may_grow(self, spot: int) -> bool:
+        """Whether what begins at `spot` may still become a tag."""
+        rest = self._window[spot : spot + _LOOK_AHEAD]
+        return not self._final and len(rest) < _LOOK_AHEAD and not _TAG_OVER.search(rest, 1)
+
+    def _tag(self, tag: re.Match[str], base: int) -> int | None:
+        """Where in the window the call ends by this tag; -1: it does not; None: what follows
+        has to come before that can be told."""
+        word, closing = plain(tag["word"]), is_closing(tag)
+        if self._open:
+            return self._tag_in_value(self._open, tag, base)
+        if closing:
+            return tag.end() if word in self._closers else -1
+        if self._bears_value(tag):
+            value = Value(tag["word"], _named(tag), base + tag.end(), base + tag.end())
+            self._nesting = 1
+            if tag["alone"]:
+                self.values.append(value)
+            else:
+                self._open = value
+            return -1
+        another = role_of(tag) in (Role.OPEN, Role.END, Role.RESULT)
+        return tag.start() if another else -1
+
+    def _bears_value(self, tag: re.Match[str]) -> bool:
+        return self._is_argument(tag["word"]) or role_of(tag) is Role.PARAMETER
+
+    def _tag_in_value(self, value: Value, tag: re.Match[str], base: int) -> int | None:
+        word, same = plain(tag["word"]), plain(tag["word"]) == plain(value.word)
+        if not is_closing(tag):
+            self._nesting += same and not tag["alone"]
+            if self._loose and self._is_next(tag):
+                self._close(value, base + tag.start(), closed=False)
+                return self._tag(tag, base)
+            return -1
+        if not same and not (self._loose and word in self._closers):
+            return -1
+        follows = self._follows(tag.end())
+        if follows is None:
+            return None
+        self._nesting -= same
+        if follows and (self._nesting <= 0 or self._loose):
+            self._close(value, base + tag.start(), closed=same)
+            return -1 if same else tag.end()
+        return -1
+
+    def _is_next(self, tag: re.Match[str]) -> bool:
+        """Whether a tag begins a line and bears an argument that the tool has."""
+        before = self._window[: tag.start()].rstrip(" \t")
+        return before.endswith("\n") and self._is_argument(name_in(tag) or tag["word"])
+
+    def _follows(self, at: int) -> bool | None:
+        """Whether what comes at `at` may come behind an argument; None: it has not come yet."""
+        rest = self._window[at : at + _LOOK_AHEAD].lstrip()
+        waiting = not self._final and len(self._window) - at < _LOOK_AHEAD
+        if not rest:
+            return None if waiting else self._final
+        tag = TAG.match(rest)
+        if tag is None:
+            return None if waiting and rest[0] == "<" and not _TAG_OVER.search(rest, 1) else False
+        word = plain(tag["word"])
+        role = role_of(tag)
+        if is_closing(tag):
+            return word in self._closers or role in (Role.OPEN, Role.WRAP, Role.ARGUMENTS)
+        return self._bears_value(tag) or role in (Role.OPEN, Role.END, Role.RESULT)
+
+    def _close(self, value: Value, end: int, *, closed: bool) -> None:
+        self.values.append(value._replace(end=end, closed=closed))
+        self._open = None
+
+
+def _named(tag: re.Match[str]) -> dict[str, str]:
+    """The attributes of an argument's tag, its name among them."""
+    return {"name": name_in(tag)} | given_in(tag)

@@ -1,0 +1,330 @@
+"""What may be a tool call, from its first character on, while it comes in.
+
+A `Candidate` is one head and its body; a `Fenced` one is a code block that holds nothing but
+calls. Both end with `calls`, or without any: then the text is the caller's. Knows nothing of
+events, and does not judge names or arguments.
+"""
+
+import re
+from dataclasses import dataclass
+
+from bridge.call_bodies import Body, JsonBody, NoBody, PythonBody, ThoughtBody, XmlBody
+from bridge.call_heads import THOUGHT_END, Head, Kind, Verdict, properties, read_head
+from bridge.call_names import Names
+from bridge.call_tags import TAG, Role, is_closing, may_be_tag, role_of
+
+_LOOSE_ENDS = re.compile(r"(?:[\s\]}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
+_LOOSE_PART = re.compile(r"\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?\Z")
+_MARKS = re.compile(r"`+|~+")
+_STRONG_FENCES = ("tool_code", "tool_call", "function_call", "tool_use")
+_CODE_FENCES = ("", "json", "xml", "text", "txt", "plaintext", "jsonc", "json5", *_STRONG_FENCES)
+_FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*([\w-]{0,30})s?[ \t]*(?=[\n{\[<]|\Z)\n?")
+# In a block of a programming language only such names are calls of tools.
+_PREFIXED = re.compile(r"(?:print\(\s*)?(?:default_api|functions)\.")
+_PREFIX_CHARS = 40
+_SHOWN = re.compile(
+    r"(?i)\b(?:example|e\.g\.|for instance|looks? like|would|syntax|placeholder|template|usage|"
+    r"sample|snippet|illustrat\w+|demonstrat\w+|how to|forms?|format(?:ted|s)?|schema|such as|"
+    r"like (?:this|so)|Beispiel|z\. ?B\.|ejemplo|exemple|esempio|exemplo)\b|"
+    r"пример|例えば|例如|示例|比如"
+)
+_DOCUMENT = re.compile(r"(?m)^#{1,6} ")
+_ANNOUNCED = re.compile(
+    r"(?i)\b(?:I(?:'|’)?(?:ll|m| will| am| need)|let me|let(?:'|’)s|we(?:'|’)ll)\b"
+    r"(?! (?:show|give|demonstrate|illustrate|explain|document|describe|write (?:you|an example)))"
+)
+_WORD = re.compile(r"[\w.:-]{1,100}")
+
+
+@dataclass(slots=True)
+class Written:
+    """A call as it stands in the text: its head and its body, which is known to be whole."""
+
+    head: Head
+    text: str
+    body: Body
+
+
+@dataclass(slots=True)
+class Context:
+    """Where a candidate stands. `line`: a form without a mark may stand there; `before` is what
+    was said since the last call."""
+
+    names: Names
+    line: bool
+    before: str = ""
+
+    def quotes(self, behind: str) -> bool:
+        """Whether words around a form that nobody was taught show it, rather than use it."""
+        said = self.before.strip()
+        if not said:
+            return False
+        last = said[said.rfind("\n\n") + 1 :]
+        if _ANNOUNCED.search(last):
+            return False
+        return bool(behind or _SHOWN.search(last) or _DOCUMENT.search(said))
+
+
+class Candidate:
+    """One call: a head, a body, and where no mark vouches for it what comes behind it."""
+
+    def __init__(self, context: Context, *, fenced: bool = False) -> None:
+        self.context, self.fenced = context, fenced
+        self.parts: list[str] = []
+        self.size = 0
+        self.calls: list[Written] = []
+        self.head: Head | None = None
+        self.rest = ""  # what came behind it
+        self.skip = 1  # so much of its text is surely no call when there are none
+        self.broken = False
+        self._began = 0  # where the head begins that is being read; thoughts may stand before it
+        self._body: Body | None = None
+        self._body_parts: list[str] = []
+        self._behind: str | None = None
+
+    def feed(self, piece: str) -> bool:
+        """Take the next piece; whether it is decided now."""
+        self.parts.append(piece)
+        self.size += len(piece)
+        if self._behind is not None:
+            return self._look_behind(piece, final=False)
+        if self._body is None:
+            return self._look_at_head()
+        return self._fill(piece)
+
+    @property
+    def text(self) -> str:
+        if len(self.parts) > 1:
+            self.parts = ["".join(self.parts)]
+        return self.parts[0] if self.parts else ""
+
+    def _look_at_head(self) -> bool:
+        text = self.text[self._began :]
+        verdict, head = read_head(text, self.context.names, line=self.context.line)
+        if verdict is Verdict.MORE:
+            return False
+        if verdict is Verdict.NO:
+            return True
+        self.head, self._body = head, self._scanner(head)
+        return self._fill(text[head.at :])
+
+    def _scanner(self, head: Head) -> Body:
+        match head.kind:
+            case Kind.JSON:
+                return JsonBody()
+            case Kind.PYTHON:
+                return PythonBody()
+            case Kind.THOUGHT:
+                return ThoughtBody(THOUGHT_END)
+            case Kind.XML:
+                known = properties(head.tool)
+                required = (head.tool.parameters or {}).get("required") if head.tool else None
+                return XmlBody(head.closers, known.__contains__, required or ())
+            case Kind.NONE:
+                return NoBody()
+
+    def _fill(self, piece: str) -> bool:
+        self._body_parts.append(piece)
+        assert self._body
+        end = self._body.take(piece)
+        return end >= 0 and self._end_body(end)
+
+    def _end_body(self, end: int) -> bool:
+        head, body = self.head, self._body
+        assert head
+        assert body
+        text = "".join(self._body_parts)
+        self._body_parts.clear()
+        if head.kind is Kind.THOUGHT:
+            self._began = self.size - len(text) + end
+            self._body = self.head = None
+            return self._look_at_head()
+        self.calls.append(Written(head, text[:end], body))
+        self.skip = self.size - len(text) + end
+        if self._needs_no_more(head):
+            self.rest = text[end:]
+            return True
+        self._behind = ""
+        return self._look_behind(text[end:], final=False)
+
+    def _needs_no_more(self, head: Head) -> bool:
+        return self.fenced or (head.vouched and not head.name_tag)
+
+    def _look_behind(self, piece: str, *, final: bool) -> bool:
+        """A form without a mark counts where its line holds nothing else, and where the words
+        around it do not show it."""
+        self._behind = behind = (self._behind or "") + piece
+        words = words_behind(behind, self.context.names, final=final)
+        if words is None:
+            return False
+        line = behind.partition("\n")[0].strip(" \t\r;]),")
+        if (words and line) or self.context.quotes(words):
+            self.calls.clear()
+        self.rest = behind
+        return True
+
+    def finish(self, *, whole: bool) -> None:
+        """Nothing more comes; `whole`: the answer ended by itself and was not cut."""
+        if self._behind is not None:
+            self._look_behind("", final=True)
+            return
+        if self._body is None or self.head is None:
+            return
+        text = "".join(self._body_parts)
+        end = self._body.finish(text) if whole else -1
+        if end < 0:
+            self.broken = self.head.kind is not Kind.THOUGHT
+            self.skip = self.size - len(text) + (len(text) if self.head.kind is Kind.JSON else 0)
+            return
+        if not self._end_body(end):
+            self._look_behind("", final=True)
+
+
+def words_behind(behind: str, names: Names, *, final: bool) -> str | None:
+    """The words behind a call, empty where another call or nothing comes; None: not known yet."""
+    rest = behind.lstrip(" \t\r\n]),;")
+    if not rest:
+        return "" if final or len(behind) > 1000 else None
+    if rest[0] in "<{[`~":
+        return ""
+    word = _WORD.match(rest)
+    if word and word.end() == len(rest) and not final:
+        return None
+    known = word and (names.find(word[0]) or word[0].lower() in _CALLING)
+    return "" if known else rest[:100]
+
+
+_CALLING = {"to", "tool_code", "assistant", "commentary", "action:", "observation:", "print"}
+
+
+class Fenced:
+    """A code block whose first thing is a call. It is one only if calls are all it holds, and if
+    the words around it do not show it as an example."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.parts: list[str] = []
+        self.size = 0
+        self.calls: list[Written] = []
+        self.rest = ""
+        self.marks = ""
+        self.broken = False
+        self._strong = False
+        self._line = True
+        self._gap: str | None = ""  # what has come since the last call, or of the opening line
+        self._inner: Candidate | None = None
+        self._behind: str | None = None
+
+    @property
+    def skip(self) -> int:
+        return len(self.marks)
+
+    @property
+    def head(self) -> Head | None:
+        return self._inner.head if self._inner else None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+    def feed(self, piece: str) -> bool:
+        self.parts.append(piece)
+        self.size += len(piece)
+        return self._read(piece)
+
+    def _read(self, piece: str) -> bool:
+        while True:
+            if self._behind is not None:
+                return self._look_behind(piece, final=False)
+            if self._inner:
+                if not self._inner.feed(piece):
+                    return False
+                if not self._inner.calls:
+                    return self._none()
+                self.calls += self._inner.calls
+                piece, self._inner, self._gap = self._inner.rest, None, ""
+                continue
+            self._gap = (self._gap or "") + piece
+            verdict = self._open() if not self.marks else self._between()
+            if verdict is not None:
+                return verdict
+            piece, self._gap = self._gap, ""
+
+    def _none(self) -> bool:
+        self.calls.clear()
+        return True
+
+    def _open(self) -> bool | None:
+        """Read the line that opens the block; None: go on behind it."""
+        gap = self._gap or ""
+        fence = _FENCE.match(gap)
+        if not fence:
+            self.marks = _MARKS.match(gap)[0]  # type: ignore[index]
+            return self._none()
+        if fence.end() == len(gap):
+            return len(gap) > 200 and self._none()
+        self.marks, info = fence[1], fence[2].lower()
+        self._strong = info.removesuffix("s") in _STRONG_FENCES
+        self._line = info in _CODE_FENCES or self._strong
+        self._gap = gap[fence.end() :]
+        return None
+
+    def _between(self) -> bool | None:
+        """Step over what stands before the next call; None: go on with it, or behind the block."""
+        gap = self._gap or ""
+        at, settled = loose_ends(gap, self.context.names)
+        if not self.calls:
+            at = len(gap) - len(gap.lstrip())
+        if at == len(gap) or not settled:
+            return False
+        if gap[at] != self.marks[0]:
+            if not self._line and gap[at] != "<" and not _PREFIXED.match(gap, at):
+                waiting = "\n" not in gap[at:] and len(gap) - at < _PREFIX_CHARS
+                return not waiting and self._none()
+            self._inner = Candidate(Context(self.context.names, line=True), fenced=True)
+            self._gap = gap[at:]
+            return None
+        end = len(gap) - len(gap[at:].lstrip(self.marks[0]))
+        if end == len(gap):
+            return False
+        if end - at < len(self.marks):
+            return self._none()
+        self._behind, self._gap = "", gap[end:]
+        return None if self.calls else self._none()
+
+    def _look_behind(self, piece: str, *, final: bool) -> bool:
+        self._behind = (self._behind or "") + piece
+        words = words_behind(self._behind, self.context.names, final=final)
+        if words is None:
+            return False
+        if self.context.quotes("" if self._strong else words):
+            self.calls.clear()
+        self.rest = self._behind
+        return True
+
+    def finish(self, *, whole: bool) -> None:
+        if self._inner:
+            self._inner.finish(whole=whole)
+            self.calls += self._inner.calls
+            self.broken = self._inner.broken
+            self._gap = self._inner.rest
+        if self._behind is not None:
+            self._look_behind("", final=True)
+        elif self.context.quotes(""):
+            self.calls.clear()
+
+
+def loose_ends(text: str, names: Names) -> tuple[int, bool]:
+    """Where what only closes a call is over, and whether that is sure before more comes."""
+    at = 0
+    while True:
+        if ends := _LOOSE_ENDS.match(text, at):
+            at = ends.end()
+        tag = TAG.match(text, at)
+        if not tag:
+            part = text.startswith("<", at) and may_be_tag(text, at, names)
+            return at, not (part or _LOOSE_PART.match(text, at))
+        known = role_of(tag) or names.find(tag["word"])
+        if not (role_of(tag) is Role.END or (is_closing(tag) and known)):
+            return at, True
+        at = tag.end()

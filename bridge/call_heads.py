@@ -1,0 +1,336 @@
+"""What stands before the body of a tool call, in whatever form a model writes calls.
+
+A head is made of tags or tokens, of noise words, of a recipient or name, and of fences. Knows
+nothing of bodies.
+"""
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from bridge.call_names import Names, is_prefixed
+from bridge.call_tags import (
+    ARGUMENT_WORDS,
+    TAG,
+    Role,
+    given_in,
+    is_closing,
+    may_be_tag,
+    may_open,
+    name_in,
+    plain,
+    role_of,
+    words,
+)
+from chat_request import Tool
+
+HEAD_CHARS = 1000  # no real head comes near it
+_STEPS = 12
+
+
+# Words that mean calls and nothing else: behind them a bare name is enough.
+_FIRM = words(
+    "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag",
+    "start_action tool_sep tool_call_argument_begin",
+)
+_NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}</[^<>]{1,60}>")
+_NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,50}(?:<[^<>]{0,60})?\Z")
+_SPACES = re.compile(r"\s{0,200}")
+_MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
+_MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")
+_FIRST_MARKER = re.compile(r"(?i)\[TOOL_")
+_FENCE = re.compile(r"`{3,9}[\w-]{0,30}(?=\s)")
+_FENCE_PART = re.compile(r"`{1,9}[\w-]{0,30}\Z")
+_FIRST_KEY = re.compile(r"(?:\[\s{0,50})?\{\s{0,50}[\"'“”]?(?P<key>[\w-]{1,64})[\"'“”]?\s{0,50}:")
+_FIRST_KEY_PART = re.compile(
+    r"(?:\[\s{0,50})?(?:\{\s{0,50}(?:[\"'“”]?[\w-]{0,64}[\"'“”]?\s{0,50})?)?\Z"
+)
+CALL_WORDS = words(
+    "name tool tool_name toolName function function_name recipient_name action",
+    "arguments parameters input args action_input tool_input params",
+    "tool_calls tool_uses toolCalls function_call functionCall tool_call toolCall",
+    "id type role content refusal tool_call_id call_id index finish_reason",
+)
+_LIST_CALL = re.compile(r"\[\s{0,50}(?=[A-Za-z_])")
+_TO = re.compile(r"to=([\w.:-]{1,120})(?=[^\w.:-])")
+_TO_PART = re.compile(r"t(?:o(?:=[\w.:-]{0,120})?)?\Z")
+_ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
+_WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
+_PRINT = re.compile(r"print\s?\(")
+_NOISE = words(
+    "json commentary analysis final assistant code function xml python tool_code tool_call"
+)
+_PHRASES = (*_NOISE, "print(", "action:", "action input:", "action_input:", "multi_tool_use.")
+_FIRST_WORDS = (*_NOISE, "print", "action", "action:", "action_input:", "to", "call")
+_JUNK = re.compile(r"[^{}<>\n]{0,60}\n?\s{0,20}(?=\{)")
+_JUNK_PART = re.compile(r"[^{}<>\n]{0,60}(?:\n\s{0,20})?\Z")
+_THOUGHT = re.compile(r"(?i)(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>")
+THOUGHT_END = "<|end|>"
+
+
+class Verdict(Enum):
+    """What came of a look at a head, or at one step of it."""
+
+    ON = auto()
+    MORE = auto()  # it may become a head when more comes
+    NO = auto()
+    BODY = auto()
+
+
+class Kind(Enum):
+    """Which scanner reads the body."""
+
+    NONE = auto()
+    JSON = auto()
+    PYTHON = auto()
+    XML = auto()
+    THOUGHT = auto()
+
+
+@dataclass(slots=True)
+class Head:
+    """What a head says. `line`: it stands where a form without any mark may stand. `vouched`: a
+    tag or token says that it is a call. `given` are arguments among a tag's attributes."""
+
+    line: bool
+    kind: Kind = Kind.NONE
+    at: int = 0
+    vouched: bool = False
+    firm: bool = False
+    taught: bool = False
+    tool: Tool | None = None
+    closers: set[str] = field(default_factory=set)
+    given: dict[str, str] = field(default_factory=dict)
+    prefixed: bool = False
+    recipient: bool = False
+    action: bool = False
+    listed: bool = False
+    name_tag: bool = False
+    fences: int = 0
+
+
+def may_begin(text: str, at: int, names: Names) -> bool:
+    """Whether a head may begin at `at`: a quick look, since every line of prose begins with some
+    word and every page has tags."""
+    if text[at] == "<":
+        return may_open(text, at, names)
+    word = _WORD.match(text, at)
+    if not word:
+        return True
+    known = word[0].lower()
+    if word.end() < len(text) and known not in _FIRST_WORDS:
+        return names.find(word[0]) is not None
+    return any(p.startswith(known) for p in _FIRST_WORDS) or names.may_begin(word[0])
+
+
+def read_head(text: str, names: Names, *, line: bool) -> tuple[Verdict, Head]:
+    """Step over what stands before a body, from the first character of `text` on."""
+    head, at = Head(line), 0
+    if thought := _THOUGHT.match(text):
+        head.kind, head.at = Kind.THOUGHT, thought.end()
+        return Verdict.BODY, head
+    for _ in range(_STEPS):
+        start = at
+        at = _SPACES.match(text, at).end()  # type: ignore[union-attr]
+        if at == len(text):
+            verdict = Verdict.MORE
+        elif head.tool and head.tool.custom and head.closers and text[at] not in "<{`":
+            verdict, at = _body(head, Kind.XML), start  # free text, its first line end included
+        else:
+            verdict, at = _step(text, at, head, names)
+        if verdict is Verdict.MORE and len(text) > HEAD_CHARS:
+            verdict = Verdict.NO
+        if verdict is not Verdict.ON:
+            head.at = at
+            return verdict, head
+    return Verdict.NO, head
+
+
+def _step(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
+    first = text[at]
+    if first == "<":
+        return _tag(text, at, head, names)
+    if first == "(":
+        touching = at > 0 and not text[at - 1].isspace()
+        return (_body(head, Kind.PYTHON) if head.tool and touching else Verdict.NO), at
+    if first in "[{":
+        return _bracket(text, at, head, names)
+    if first == "`":
+        return _inner_fence(text, at, head)
+    return _word(text, at, head, names)
+
+
+def _body(head: Head, kind: Kind) -> Verdict:
+    head.kind = kind
+    return Verdict.BODY
+
+
+def _inner_fence(text: str, at: int, head: Head) -> tuple[Verdict, int]:
+    fence = _FENCE.match(text, at)
+    if fence and (head.vouched or head.action or head.prefixed):
+        head.fences += 1
+        return Verdict.ON, fence.end()
+    return (Verdict.MORE if _FENCE_PART.match(text, at) else Verdict.NO), at
+
+
+def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
+    tag = TAG.match(text, at)
+    if not tag:
+        return (Verdict.MORE if may_be_tag(text, at, names) else Verdict.NO), at
+    word, closing = plain(tag["word"]), is_closing(tag)
+    role = role_of(tag)
+    if closing or role is Role.END:
+        whole = head.tool is not None and bool(head.closers)
+        return (_body(head, Kind.XML) if whole else Verdict.NO), at
+    if role is Role.RESULT:
+        return Verdict.NO, at
+    if head.tool:
+        return _inner_tag(tag, head, role)
+    nested = word in ("function", "tool") and head.vouched and not tag["given"]
+    if role is Role.NAME or nested:
+        return _name_child(text, at, head, names, tag)
+    if role in (Role.OPEN, Role.WRAP, Role.JOIN):
+        return _opening_tag(tag, word, head, role, names)
+    if (head.line or head.vouched) and (tool := names.find(tag["word"])):
+        head.tool, head.name_tag, head.given = tool, True, given_in(tag)
+        head.closers.add(word)
+        return (Verdict.BODY if tag["alone"] else Verdict.ON), tag.end()
+    return Verdict.NO, at
+
+
+def _opening_tag(
+    tag: re.Match[str], word: str, head: Head, role: Role, names: Names
+) -> tuple[Verdict, int]:
+    head.vouched = True
+    head.firm = head.firm or word in _FIRM
+    head.closers.add(word)
+    if role is not Role.OPEN:
+        return Verdict.ON, tag.end()
+    head.taught = tag[0] == "<tool_call>"
+    if written := name_in(tag):
+        head.tool = names.find(written)
+        if not head.tool:
+            return Verdict.NO, tag.start()
+        given = given_in(tag)
+        head.given = {key: given[key] for key in given if key in ARGUMENT_WORDS}
+    if tag["alone"]:
+        return (Verdict.BODY if head.tool else Verdict.NO), tag.end()
+    return Verdict.ON, tag.end()
+
+
+def _inner_tag(tag: re.Match[str], head: Head, role: Role | None) -> tuple[Verdict, int]:
+    """A tag behind the name: something that joins, or the first of the arguments."""
+    known = head.tool is not None and tag["word"] in properties(head.tool)
+    if not known and role is Role.ARGUMENTS and not tag["given"]:
+        head.closers.add(plain(tag["word"]))
+        return Verdict.ON, tag.end()
+    if role in (Role.JOIN, Role.OPEN) and not known:
+        return Verdict.ON, tag.end()
+    loose = head.vouched and not head.name_tag
+    if known or role is Role.PARAMETER or loose or not properties(head.tool):
+        return _body(head, Kind.XML), tag.start()
+    return Verdict.NO, tag.start()
+
+
+def _name_child(
+    text: str, at: int, head: Head, names: Names, tag: re.Match[str]
+) -> tuple[Verdict, int]:
+    child = _NAME_CHILD.match(text, at)
+    if not head.vouched:
+        return Verdict.NO, at
+    if child:
+        head.tool = names.find(child[1])
+        return (Verdict.ON if head.tool else Verdict.NO), child.end()
+    if _NAME_CHILD_PART.match(text, at):
+        return Verdict.MORE, at
+    word = plain(tag["word"])
+    if role_of(tag) is Role.OPEN:
+        return _opening_tag(tag, word, head, Role.OPEN, names)
+    return Verdict.NO, at
+
+
+def properties(tool: Tool | None) -> dict[str, object]:
+    """The arguments that a tool's schema names, with their rules."""
+    found = (tool.parameters or {}).get("properties") if tool else None
+    return found if isinstance(found, dict) else {}
+
+
+def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
+    if at == 0 and not _FIRST_MARKER.match(text) and _MARKER.match(text):
+        return Verdict.NO, at
+    if marker := _MARKER.match(text, at):
+        head.vouched = head.firm = True
+        return Verdict.ON, marker.end()
+    if _MARKER_PART.match(text, at) and (at or "[tool_".startswith(text[:6].lower())):
+        return Verdict.MORE, at
+    if not (head.line or head.vouched or head.tool):
+        return Verdict.NO, at
+    if head.tool:
+        sure = head.vouched or head.prefixed or head.action or head.name_tag
+        return (_body(head, Kind.JSON) if sure else Verdict.NO), at
+    opened = _LIST_CALL.match(text, at)
+    if opened and not head.listed:
+        head.listed = True
+        return Verdict.ON, opened.end()
+    if key := _FIRST_KEY.match(text, at):
+        known = key["key"] in CALL_WORDS or names.find(key["key"])
+        return (_body(head, Kind.JSON) if known or head.vouched else Verdict.NO), at
+    if _FIRST_KEY_PART.match(text, at):
+        return Verdict.MORE, at
+    return (_body(head, Kind.JSON) if head.vouched else Verdict.NO), at
+
+
+def _word(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
+    if to := _TO.match(text, at):
+        return _recipient(to, head, names)
+    if _TO_PART.match(text, at):
+        return Verdict.MORE, at
+    if not (at or head.line):
+        return Verdict.NO, at
+    if action := _ACTION.match(text, at):
+        head.action = True
+        return (Verdict.ON if head.line else Verdict.NO), action.end()
+    if printed := _PRINT.match(text, at):
+        return Verdict.ON, printed.end()
+    found = _WORD.match(text, at)
+    rest = text[at:].lower()
+    growing = found and found.end() == len(text)
+    phrase = len(rest) < 20 and any(p.startswith(rest) for p in _PHRASES)
+    if phrase or (growing and found and not head.tool and names.may_begin(found[0])):
+        return Verdict.MORE, at
+    if found and found[0].lower() in _NOISE:
+        head.vouched = head.vouched or found[0].lower() == "tool_code"
+        head.firm = head.firm or head.vouched
+        return Verdict.ON, found.end()
+    if head.recipient:
+        return _junk(text, at)
+    if not found or head.tool:
+        return Verdict.NO, at
+    return _named(text, found, head, names)
+
+
+def _recipient(to: re.Match[str], head: Head, names: Names) -> tuple[Verdict, int]:
+    head.tool = names.find(to[1])
+    head.vouched = head.firm = head.recipient = True
+    together = to[1].startswith("multi_tool_use")
+    return (Verdict.ON if head.tool or together else Verdict.NO), to.end()
+
+
+def _junk(text: str, at: int) -> tuple[Verdict, int]:
+    """What GPT puts in place of control tokens, between the recipient and its JSON."""
+    if junk := _JUNK.match(text, at):
+        return Verdict.ON, junk.end()
+    return (Verdict.MORE if _JUNK_PART.match(text, at) else Verdict.NO), at
+
+
+def _named(text: str, word: re.Match[str], head: Head, names: Names) -> tuple[Verdict, int]:
+    """The name of a tool as a word. Where no mark vouches for it, a bracket has to touch it."""
+    head.tool = names.find(word[0])
+    head.prefixed = is_prefixed(word[0])
+    if not head.tool:
+        return Verdict.NO, word.start()
+    sure = head.firm or head.prefixed or head.action
+    free = head.line or head.vouched
+    if sure or (free and text[word.end() : word.end() + 1] in ("(", "")):
+        return Verdict.ON, word.end()
+    return Verdict.NO, word.start()

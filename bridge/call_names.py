@@ -1,0 +1,63 @@
+"""The tools on offer, found by the names that models give them.
+
+Knows nothing of the forms in which calls are written.
+"""
+
+import re
+from bisect import bisect_left
+
+from chat_request import Tool
+
+_PREFIX = re.compile(r"(?i)(?:call|functions?|default_api|tools?)[.:](?=.)")
+_SUFFIX = re.compile(r":\d{1,4}\Z|\.call\Z")  # Kimi: `functions.f:0`; Llama: `f.call`
+_SUFFIX_PART = re.compile(r"(?::\d{0,4}|\.(?:c(?:a(?:ll?)?)?)?)\Z")
+_PREFIXES = ("functions_", "function_", "default_api_", "call_")
+_FOLD = str.maketrans("-.:", "___")
+
+
+def fold(name: str) -> str:
+    """What stays of a name when case and separators are left out of account."""
+    return name.lower().translate(_FOLD)
+
+
+def bare_name(written: str) -> str:
+    """A name without the prefixes of the models' own channels and what some put behind it."""
+    written = _SUFFIX.sub("", written)
+    while prefix := _PREFIX.match(written):
+        written = written[prefix.end() :]
+    return written
+
+
+class Names:
+    """Looks tools up: exactly first, then without regard to case and separators."""
+
+    def __init__(self, tools: tuple[Tool, ...]) -> None:
+        self._exact = {tool.name: tool for tool in tools}
+        self._folded: dict[str, Tool] = {}
+        for tool in tools:
+            self._folded.setdefault(fold(tool.name), tool)
+            if tool.namespace:
+                for joined in (".", "__"):
+                    key = fold(f"{tool.namespace}{joined}{tool.name}")
+                    self._folded.setdefault(key, tool)
+        self._sorted = sorted((*self._folded, *_PREFIXES))
+
+    def find(self, written: str) -> Tool | None:
+        found = self._exact.get(written) or self._folded.get(fold(written))
+        if found is None and (bare := bare_name(written)) != written:
+            found = self._exact.get(bare) or self._folded.get(fold(bare))
+        return found
+
+    def may_begin(self, written: str) -> bool:
+        """Whether more letters may make a known name of this."""
+        shorter = _SUFFIX_PART.sub("", written)
+        for text in {fold(written), fold(bare_name(written)), fold(bare_name(shorter))}:
+            at = bisect_left(self._sorted, text)
+            if at < len(self._sorted) and self._sorted[at].startswith(text):
+                return True
+        return False
+
+
+def is_prefixed(written: str) -> bool:
+    """Whether a name says itself that it is a tool's: `functions.f`, `default_api.f`."""
+    return bool(_PREFIX.match(written))

@@ -1,0 +1,182 @@
+"""Where in Markdown a text stands: what is quoted there is not called.
+
+Knows nothing of tools or of the forms of calls.
+"""
+
+import re
+from enum import Enum, auto
+
+from jsontools.text import JsonScan
+
+_SPACES = re.compile(r"\s*")
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
+_LINE_END = re.compile(r"\n[ \t]*\Z")
+_FENCE = re.compile(r"`{3,}|~{3,}")
+_FENCE_PART = re.compile(r"(?:`{1,2}|~{1,2})\Z")
+_MARK = re.compile(r"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\[(?=TOOL_|T?O?O?L?\Z)|(?<!\S)t(?:o(?:=|\Z)|\Z)")
+_QUOTING = (">", "|", "+<", "-<")  # a quotation, a table, a diff
+_QUOTING_CHARS = ">|+-"
+_QUOTES = "\"'“‘«„"
+_CODE_INDENT = 4
+
+
+class Spot(Enum):
+    """What may begin at a place in the text."""
+
+    NONE = auto()  # nothing in what has come; from this place on it has to be held
+    FENCE = auto()
+    LINE = auto()  # any form of a call
+    INLINE = auto()  # a form that a tag or token marks
+
+
+class Markdown:
+    """The state of a text up to where it has been walked through."""
+
+    def __init__(self) -> None:
+        self.before = "\n"  # the last character that was walked over
+        self._line = True  # nothing but white space stands in this line yet
+        self._indent = 0
+        self._fence = ""  # the marks that opened the code block which is open
+        self._opening = False  # the line that opened it is not over
+        self._ticks = 0  # the length of the back-quotes that opened inline code
+        self._quoted = False  # the line begins with a mark that quotes it
+        self._spot = Spot.NONE
+        self._data: JsonScan | None = None  # JSON that is no call; what it holds is none either
+
+    @property
+    def flowing(self) -> bool:
+        """Whether a piece without marks leaves all as it is."""
+        return not (self._line or self._fence or self._ticks or self._data)
+
+    @property
+    def in_code(self) -> bool:
+        """Whether a code block is open, so that only back-quotes and tildes matter."""
+        return bool(self._fence) and not self._opening
+
+    def pass_code(self, text: str) -> None:
+        """Walk over text of a code block without back-quotes and tildes."""
+        _, end, last = text.rpartition("\n")
+        blank = not last or last.isspace()
+        self._line = blank and bool(end or self._line)
+        self.before = text[-1]
+
+    def begin_anew(self) -> None:
+        """Behind a call every form may begin, as at the start of a line."""
+        self.__init__()  # type: ignore[misc]
+
+    def open_fence(self, marks: str) -> None:
+        """The code block that begins here holds no call."""
+        self._fence, self._opening = marks, True
+
+    def open_data(self) -> None:
+        """The bracket that comes next begins data."""
+        self._data = JsonScan()
+
+    def walk(self, text: str, at: int = 0) -> tuple[Spot, int]:
+        """The next place from `at` on where a call may begin, and what."""
+        self._spot = Spot.NONE
+        while at < len(text):
+            came = self._step(text, at)
+            if came == at or self._spot is not Spot.NONE:
+                at = came
+                break
+            at = came
+        if at:
+            self.before = text[at - 1]
+        return self._spot, at
+
+    def _found(self, spot: Spot, at: int) -> int:
+        self._spot = spot
+        return at
+
+    def _step(self, text: str, at: int) -> int:
+        """Walk on to the next mark; where it stands now. Standing still is waiting for more."""
+        if self._data:
+            return self._skip_data(self._data, text, at)
+        if self._line:
+            return self._spaces(text, at) if text[at].isspace() else self._line_start(text, at)
+        mark = _MARK.search(text, at)
+        return self._mark(text, mark) if mark else len(text)
+
+    def _spaces(self, text: str, at: int) -> int:
+        """White space at the start of a line, blank lines among it."""
+        end = _SPACES.match(text, at).end()  # type: ignore[union-attr]
+        _, blank, own = text[at:end].expandtabs(_CODE_INDENT).rpartition("\n")
+        if blank:
+            self._ticks = self._indent = 0
+        self._indent += len(own)
+        return end
+
+    def _line_start(self, text: str, at: int) -> int:
+        first = text[at]
+        if first in "`~":
+            fence = _FENCE.match(text, at)
+            if (fence and fence.end() == len(text)) or _FENCE_PART.match(text, at):
+                return at
+            if fence:
+                self._line, self._indent = False, 0
+                return self._fence_mark(text, fence)
+        indented = self._indent >= _CODE_INDENT
+        self._line, self._indent = False, 0
+        if first in _QUOTING_CHARS and not self._fence:
+            if first in "+-" and at + 1 == len(text):
+                self._line = True
+                return at
+            self._quoted = text.startswith(_QUOTING, at)
+        if self._fence or self._quoted:
+            return self._onward(text, at)
+        bare = (first.isalpha() or first in "_{[") and not (self._ticks or indented)
+        if bare or first == "<":
+            return self._found(Spot.LINE, at)
+        return self._onward(text, at)
+
+    def _onward(self, text: str, at: int) -> int:
+        """Go on in the line, from its first character on, which may be a mark."""
+        mark = _MARK.match(text, at)
+        return self._mark(text, mark) if mark else at + 1
+
+    def _fence_mark(self, text: str, fence: re.Match[str]) -> int:
+        if not self._fence:
+            return self._found(Spot.FENCE, fence.start())
+        if fence[0].startswith(self._fence) and not text[fence.end()].isalnum():
+            self._fence = ""
+        return fence.end()
+
+    def _mark(self, text: str, mark: re.Match[str]) -> int:
+        first, at = mark[0][0], mark.start()
+        if first == "\n":
+            self._line, self._opening, self._quoted = True, False, False
+            return mark.end()
+        if first == "`":
+            return self._back_quotes(text, mark)
+        if self._fence or self._ticks or self._quoted:
+            return mark.end()
+        before = text[at - 1] if at else self.before
+        free = before not in _QUOTES if first == "<" else first == "[" or before.isspace()
+        return self._found(Spot.INLINE, at) if free else mark.end()
+
+    def _back_quotes(self, text: str, mark: re.Match[str]) -> int:
+        if mark.end() == len(text):
+            return mark.start()
+        size = len(mark[0])
+        if self._opening:
+            self._fence, self._opening = "", False  # it was inline code between three marks
+        elif self._fence:
+            pass
+        elif self._ticks:
+            self._ticks = 0 if size == self._ticks else self._ticks
+        elif size > 2 and not self._quoted:
+            return self._found(Spot.FENCE, mark.start())
+        else:
+            self._ticks = size
+        return mark.end()
+
+    def _skip_data(self, scan: JsonScan, text: str, at: int) -> int:
+        """Where the data ends: at its last bracket, at a tag or at a blank line."""
+        blank = _BLANK_LINE.search(text, at) or _LINE_END.search(text, at)
+        stop = blank.start() if blank else len(text)
+        end = scan.end(text[:stop], at)
+        over = blank is not None and blank[0].endswith("\n", 1)
+        if end >= 0 or over:
+            self._data = None
+        return end if end >= 0 else stop

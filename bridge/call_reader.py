@@ -1,0 +1,212 @@
+"""From a call as it was written to one that can be passed on: name, arguments, schema.
+
+Knows nothing of streams; mends little, and says in words for the model what cannot be used.
+"""
+
+import re
+import secrets
+from contextlib import suppress
+from typing import Any
+
+from bridge.call_bodies import XmlBody
+from bridge.call_candidates import Written
+from bridge.call_heads import Kind
+from bridge.call_names import Names
+from bridge.call_tags import ARGUMENT_WORDS
+from bridge.call_values import (
+    Found,
+    NoCall,
+    calls_in,
+    from_python,
+    from_tags,
+    holds_placeholder,
+    is_definition,
+    is_placeholder,
+    python_value,
+    typed,
+    unwrapped,
+    value_text,
+    with_lone_backslashes,
+)
+from chat_request import Tool, ToolUse
+from events import ToolCall
+from jsontools.budget import Budget
+from jsontools.fit import fit
+from jsontools.schema import fault
+from jsontools.text import clean, compact, read_json, repair
+
+UNKNOWN = "The model called a tool that is not offered."
+_MOST_REPAIRS = 4
+_NAME = re.compile(r"[\w.-]{1,128}\Z")
+
+
+class Unusable(Exception):
+    """A call that should not be passed on as it is; the message tells the model why.
+
+    `instead` is what can be where the model cannot be asked again, `strict` that this breaks a
+    promise.
+    """
+
+    def __init__(
+        self, message: str, *, instead: ToolCall | None = None, strict: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.instead, self.strict = instead, strict
+
+
+class Unknown(Exception):
+    """A call in the taught form of a tool that is not offered."""
+
+    def __init__(self, call: ToolCall) -> None:
+        super().__init__(UNKNOWN)
+        self.call = call
+
+
+class Reader:
+    """Reads the calls of one answer."""
+
+    def __init__(self, use: ToolUse, budget: Budget | None = None) -> None:
+        self.names = Names(use.tools)
+        self._budget = budget or Budget()
+        self._repairs = 0
+
+    def read(self, written: Written) -> list[ToolCall]:
+        """The calls in one body. Raises NoCall, Unusable or Unknown."""
+        head = written.head
+        try:
+            found = self._found(written)
+        except (ValueError, RecursionError):
+            meant = head.firm or "invoke" in head.closers
+            if meant and not holds_placeholder(written.text):
+                raise Unusable("The model wrote a tool call that cannot be read.") from None
+            raise NoCall from None
+        if not found:
+            raise NoCall
+        if head.taught and len(found) == 1 and not self.names.find(found[0].name):
+            raise _unknown(found[0])
+        return [self.to_call(one) for one in found]
+
+    def _found(self, written: Written) -> list[Found]:
+        head, text = written.head, written.text
+        tool = head.tool
+        name = tool.name if tool else ""
+        match head.kind:
+            case Kind.JSON:
+                value, repaired = self._json(text)
+                calls = calls_in(value, name, self.names, loose=head.vouched, repaired=repaired)
+                if repaired and not calls:
+                    raise ValueError("nothing in it")
+                return calls
+            case Kind.PYTHON if tool:
+                return [Found(name, *self._python(text, tool))]
+            case Kind.XML if tool and isinstance(written.body, XmlBody):
+                return [Found(name, _from_xml(written.body, text, tool))]
+            case Kind.NONE if tool:
+                return [Found(name, _from_attributes(head.given, tool))]
+        return []
+
+    def _json(self, text: str) -> tuple[Any, bool]:
+        """The value of JSON text, and whether that took a guess."""
+        with suppress(ValueError):
+            return read_json(text, strict=False), False
+        if holds_placeholder(text):
+            raise ValueError("an example")
+        with suppress(ValueError):
+            return read_json(with_lone_backslashes(text), strict=False), False
+        with suppress(ValueError):
+            return python_value(text.replace("\\/", "/")), False
+        self._repairs += 1
+        if self._repairs > _MOST_REPAIRS:
+            raise ValueError("too much to repair")
+        return repair(text, self._budget), True
+
+    def _python(self, text: str, tool: Tool) -> tuple[Any, bool]:
+        with suppress(ValueError):
+            return from_python(text, tool), False
+        inner = text[1:-1].strip()
+        if not inner.startswith("{"):  # `f({a: 1})`, as JavaScript has it
+            raise ValueError("no plain values")
+        return self._json(inner)
+
+    def to_call(self, found: Found) -> ToolCall:
+        """Raises NoCall or Unusable."""
+        tool = self.names.find(found.name)
+        if tool is None:
+            raise NoCall
+        if is_definition(found.arguments, tool) or is_placeholder(found.arguments):
+            raise NoCall
+        if tool.custom:
+            return _call(tool, free_text(found.arguments))
+        try:
+            value, repaired = self._object(found, tool)
+            text = compact(value)
+        except ValueError:
+            wrong = f"The arguments for {tool.name} are not a JSON object."
+            raise Unusable(wrong) from None
+        return self._fitting(value, tool, text) if tool.strict or repaired else _call(tool, text)
+
+    def _object(self, found: Found, tool: Tool) -> tuple[dict[str, Any], bool]:
+        """The arguments, and whether they are a guess."""
+        value, repaired = found.arguments, found.repaired
+        if value in (None, "", []):
+            value = {}
+        if isinstance(value, str):
+            value, repaired = self._json(value)
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+        value = unwrapped(value, tool)
+        known = (tool.parameters or {}).get("properties")
+        if repaired and isinstance(known, dict) and value.keys() - known:
+            raise ValueError("torn apart by the repair")
+        return value, repaired
+
+    def _fitting(self, value: dict[str, Any], tool: Tool, text: str) -> ToolCall:
+        """The call with arguments that fit their schema. Raises Unusable."""
+        rules = tool.parameters or {}
+        fitted = fit(value, rules, self._budget)
+        if wrong := fault(fitted, rules, self._budget):
+            message = f"The arguments for {tool.name} break its schema: {wrong}."
+            raise Unusable(message, instead=_call(tool, text), strict=tool.strict)
+        return _call(tool, compact(fitted))
+
+
+def _call(tool: Tool, arguments: str) -> ToolCall:
+    return ToolCall(f"call_{secrets.token_hex(12)}", tool.name, arguments, tool.custom)
+
+
+def _unknown(found: Found) -> Exception:
+    """What a call of a tool that is not offered comes to: it is none unless all of it is clear."""
+    arguments = {} if found.arguments is None else found.arguments
+    clear = isinstance(arguments, dict) and not found.repaired and _NAME.match(found.name)
+    if not clear or is_placeholder(arguments):
+        return NoCall()
+    call = ToolCall(f"call_{secrets.token_hex(12)}", found.name, compact(arguments))
+    return Unknown(call)
+
+
+def _from_xml(body: XmlBody, text: str, tool: Tool) -> Any:
+    if body.values:
+        return from_tags(body.values, text, tool)
+    inner = text[: body.inner]
+    if tool.custom:
+        return value_text(inner)
+    if inner.strip():
+        raise ValueError("no arguments in it")
+    return {}
+
+
+def _from_attributes(given: dict[str, str], tool: Tool) -> Any:
+    """Arguments among the attributes of a tag: one by one, or as JSON in one of them."""
+    rules, root = (tool.parameters or {}).get("properties") or {}, tool.parameters or {}
+    if len(given) == 1:
+        (key, value), *_ = given.items()
+        if key in ARGUMENT_WORDS and key not in rules:
+            return read_json(value, strict=False)
+    return {key: typed(value, rules.get(key), root) for key, value in given.items()}
+
+
+def free_text(arguments: Any) -> str:
+    """The text for a custom tool, which a model may have wrapped."""
+    if isinstance(arguments, dict) and len(arguments) == 1:
+        arguments = next(iter(arguments.values()))
+    return clean(arguments) if isinstance(arguments, str) else compact(arguments)

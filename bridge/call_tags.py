@@ -1,0 +1,128 @@
+"""Tags and tokens, and what each word in them says of a call: the table of the grammar.
+
+A new family of models is a word in `ROLES`. Marks that some families put into their tags (bars,
+`DSML`, a namespace) are passed over.
+"""
+
+import re
+from enum import Enum, auto
+
+from bridge.call_names import Names
+
+
+def words(*lists: str) -> frozenset[str]:
+    return frozenset(word for line in lists for word in line.split())
+
+
+class Role(Enum):
+    """What a word in a tag says."""
+
+    OPEN = auto()  # a call begins
+    WRAP = auto()  # calls follow
+    JOIN = auto()  # between the parts of a head; a token, with bars
+    END = auto()  # a call is over
+    RESULT = auto()  # what a tool has returned
+    ARGUMENTS = auto()  # all arguments follow
+    PARAMETER = auto()  # one argument, or its name
+    NAME = auto()  # the name of the tool
+
+
+_ROLES = {
+    Role.OPEN: words(
+        "tool_call toolcall tool_use function_call functioncall invoke function tool tool_code",
+        "call_record tool_call_begin python_tag start_action action call",
+    ),
+    Role.WRAP: words(
+        "tool_calls function_calls tool_uses calls tools functions",
+        "tool_calls_begin tool_calls_section_begin",
+    ),
+    Role.JOIN: words("tool_sep tool_call_argument_begin channel constrain message start"),
+    Role.END: words(
+        "tool_call_end tool_calls_end tool_calls_section_end end_action eom_id eot_id end"
+    ),
+    Role.RESULT: words(
+        "tool_result tool_results tool_response tool_output tool_outputs tool_outputs_begin",
+        "function_result function_results function_response",
+    ),
+    Role.ARGUMENTS: words("arguments parameters input args"),
+    Role.PARAMETER: words("parameter param arg argument arg_key arg_value"),
+    Role.NAME: words("name tool_name toolname function_name"),
+}
+ROLES = {word: role for role, known in _ROLES.items() for word in known}
+ARGUMENT_WORDS = _ROLES[Role.ARGUMENTS]
+_ONLY_TOKENS = words("channel constrain message start end")  # without bars they say nothing
+_BAR = "|｜‖"
+_BARS = f"[{_BAR}]{{1,2}}"
+_MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:DSML[ \t]?{_BARS}[ \t]?)?"
+_NAMESPACE = r"(?:[\w-]{1,24}:)?"
+_WORD_CHARS = r"[A-Za-z][\w.▁-]{0,99}"
+_ATTRIBUTE = (
+    r"\s{1,50}[\w:.-]{1,60}\s?=\s?(?:\"[^\"]{0,900}\"|'[^']{0,900}'|[^\s\"'<>]{1,200}[\"']?)"
+)
+_SHORT = r"=\s?[\"']?[\w.:-]{1,100}[\"']?"
+TAG = re.compile(
+    rf"(?i)<(?P<end>/?){_MARKS}(?P<end2>/?){_NAMESPACE}(?P<word>{_WORD_CHARS})"
+    rf"(?P<given>(?:\s?{_SHORT})?(?:{_ATTRIBUTE}){{0,20}})\s{{0,50}}{_MARKS}(?P<alone>/?)>"
+)
+# A tag whose end has not come yet, with or without a whole word.
+_TAG_PART = re.compile(
+    rf"(?i)<(?:/?(?:[ \t]?[|｜‖]{{0,2}}[ \t]?(?:D|DS|DSM|DSML[ \t|｜‖]{{0,4}})?)/?"
+    rf"[\w:.▁-]{{0,125}}|"
+    rf"/?{_MARKS}/?{_NAMESPACE}(?P<word>{_WORD_CHARS})"
+    rf"(?:\s?=?\s?[\"']?[\w.:-]*[\"']?(?:{_ATTRIBUTE}){{0,20}}"
+    rf"(?:\s{{1,50}}[\w:.-]{{0,60}}\s?(?:=\s?(?:\"[^\"]*|'[^']*|[^\s\"'<>]*)?)?)?)"
+    rf"[\s|｜‖]{{0,4}}/?)\Z"
+)
+_TAG_WORD = re.compile(rf"(?i)<{_MARKS}{_NAMESPACE}({_WORD_CHARS})")
+_HAS_BAR = re.compile(f"[{_BAR}]")
+_GIVEN = re.compile(r"([\w:.-]{1,60})\s?=\s?(?:\"([^\"]*)\"|'([^']*)'|[\"']?([^\s\"'<>]+)[\"']?)")
+_SHORT_NAME = re.compile(r"\s?=\s?[\"']?([\w.:-]+)")
+_NAME_ATTRIBUTES = ("name", "tool", "function", "tool_name", "function_name")
+
+
+def plain(word: str) -> str:
+    return word.lower().replace("▁", "_").replace("-", "_")
+
+
+def role_of(tag: re.Match[str]) -> Role | None:
+    """What a tag or token says by its word."""
+    word = plain(tag["word"])
+    barred = bool(_HAS_BAR.search(tag[0]))
+    if word in _ONLY_TOKENS and not barred:
+        return None
+    if word == "call" and barred:
+        return Role.END
+    return ROLES.get(word)
+
+
+def is_closing(tag: re.Match[str]) -> bool:
+    return bool(tag["end"] or tag["end2"])
+
+
+def given_in(tag: re.Match[str]) -> dict[str, str]:
+    """The attributes of a tag."""
+    return {key: one or two or bare for key, one, two, bare in _GIVEN.findall(tag["given"])}
+
+
+def name_in(tag: re.Match[str]) -> str:
+    """The name that a tag bears: `name="x"`, or `=x` right behind its word."""
+    if short := _SHORT_NAME.match(tag["given"]):
+        return short[1]
+    given = given_in(tag)
+    return next((given[key] for key in _NAME_ATTRIBUTES if key in given), "")
+
+
+def may_open(text: str, at: int, names: Names) -> bool:
+    """A quick look at the word behind a `<`: whether it is not whole, or known."""
+    word = _TAG_WORD.match(text, at)
+    if not word or text[word.end() : word.end() + 1] in ("", ":", *_BAR):
+        return not text.startswith("</", at)
+    return plain(word[1]) in ROLES or names.find(word[1]) is not None
+
+
+def may_be_tag(text: str, at: int, names: Names) -> bool:
+    """Whether the end of `text`, from the `<` at `at` on, may become a tag that says something."""
+    part = _TAG_PART.match(text, at)
+    if not part or part["word"] is None:
+        return bool(part)
+    return plain(part["word"]) in ROLES or names.find(part["word"]) is not None

@@ -1,0 +1,303 @@
+"""What the body of a tool call says: names and arguments out of JSON, Python or tags.
+
+Values in tags are text; the schema tells what they are. Knows nothing of streams.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.call_bodies import Value
+from bridge.call_heads import CALL_WORDS, properties
+from bridge.call_names import Names
+from chat_request import Tool
+from jsontools.text import read_json
+
+_NAME_KEYS = (
+    "name", "tool", "tool_name", "toolName", "function", "function_name", "recipient_name",
+    "action",
+)  # fmt: skip
+_ARGUMENT_KEYS = (
+    "arguments", "parameters", "input", "args", "action_input", "tool_input", "params",
+)  # fmt: skip
+_NESTED_KEYS = (
+    "tool_calls", "tool_uses", "toolCalls", "function_call", "functionCall", "tool_call",
+    "function",
+)  # fmt: skip
+_MOST_REFERENCES = 20
+_PLACEHOLDERS = {"...", "…"}
+_PLACEHOLDER = re.compile(r"[{:,(=\[]\s{0,50}(?:\.\.\.|…|<[\w ./-]{1,40}>)\s{0,50}(?:[}\]),]|\Z)")
+_ESCAPE = re.compile(r"\\(?:[\\'\"abfnrtv\n0-7]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|N\{|U)|\\")
+_JSON_ESCAPE = re.compile(r"\\(?:[\"\\/bfnrt]|u[0-9a-fA-F]{4})|\\")
+_STRING = re.compile(r"'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+_DRIVE = re.compile(r'"[A-Za-z]:\\(?:[^"\\]|\\[^"])*"')
+_CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A call as it was written; `repaired`: its JSON was broken."""
+
+    name: str
+    arguments: Any
+    repaired: bool = False
+
+
+class NoCall(Exception):
+    """What was read only looks like a call: a definition, an example, other data."""
+
+
+def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool) -> list[Found]:
+    """The calls in JSON of any shape that models give them.
+
+    `name` is what stood before the JSON; `loose` where a tag vouches for it. Raises NoCall for a
+    list of which a part is no call, unless loose.
+    """
+    if name:
+        whole = isinstance(value, dict) and value.keys() <= CALL_WORDS and "name" in value
+        if not (whole and value.keys() & set(_ARGUMENT_KEYS)):
+            return [Found(name, value, repaired)]
+    if isinstance(value, list):
+        return _calls_in_list(value, names, loose=loose, repaired=repaired)
+    if not isinstance(value, dict):
+        return []
+    if repaired and value.keys() - CALL_WORDS:
+        raise ValueError("torn apart by the repair")
+    if not loose and value.keys() - CALL_WORDS:
+        return _named_by_key(value, names, repaired)
+    for key in _NESTED_KEYS:
+        if isinstance(value.get(key), list | dict):
+            return calls_in(value[key], "", names, loose=loose, repaired=repaired)
+    given = [value[key] for key in _ARGUMENT_KEYS if key in value]
+    written = next((value[k] for k in _NAME_KEYS if isinstance(value.get(k), str)), "")
+    if not written:
+        return _named_by_key(value, names, repaired)
+    if "description" in value and (not given or is_schema(given[0])):
+        raise NoCall
+    if not given and loose:
+        given = [{k: v for k, v in value.items() if k not in (*_NAME_KEYS, "id", "type")}]
+    return [Found(written, given[0], repaired)] if given else []
+
+
+def _calls_in_list(value: list[Any], names: Names, *, loose: bool, repaired: bool) -> list[Found]:
+    calls = []
+    for item in value:
+        found = calls_in(item, "", names, loose=loose, repaired=repaired)
+        if not found and not loose:
+            raise NoCall
+        calls += found
+    return calls
+
+
+def _named_by_key(value: dict[str, Any], names: Names, repaired: bool) -> list[Found]:
+    """`{"read_file": {"path": "a"}}`: the name is the only key."""
+    if len(value) != 1:
+        return []
+    (key, arguments), *_ = value.items()
+    known = names.find(key) and isinstance(arguments, dict)
+    return [Found(key, arguments, repaired)] if known else []
+
+
+def is_schema(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("properties"), dict)
+
+
+def is_definition(arguments: Any, tool: Tool) -> bool:
+    """Whether this is the offer of a tool and no call: a schema where arguments should be."""
+    return is_schema(arguments) and "properties" not in properties(tool)
+
+
+def holds_placeholder(text: str) -> bool:
+    """Whether broken JSON or Python has dots where a value should be."""
+    return bool(_PLACEHOLDER.search(_STRING.sub('""', text)))
+
+
+def is_placeholder(arguments: Any) -> bool:
+    """Whether all that was given is dots."""
+    if isinstance(arguments, dict) and arguments:
+        return all(isinstance(v, str) and v.strip() in _PLACEHOLDERS for v in arguments.values())
+    return isinstance(arguments, str) and arguments.strip() in _PLACEHOLDERS
+
+
+def with_lone_backslashes(text: str) -> str:
+    r"""Broken JSON in which a backslash that escapes nothing stands for itself, and so do all of
+    a Windows path (`D:\new\x`)."""
+    return _JSON_ESCAPE.sub(_literal, _DRIVE.sub(_literal_path, text))
+
+
+def _literal(escape: re.Match[str]) -> str:
+    return escape[0] if len(escape[0]) > 1 else "\\\\"
+
+
+def _literal_path(path: re.Match[str]) -> str:
+    return path[0] if "\\\\" in path[0] else path[0].replace("\\", "\\\\")
+
+
+def from_python(text: str, tool: Tool) -> dict[str, Any]:
+    """The arguments in `(a=1, b="x")`; ValueError where they are no plain values."""
+    call = _parsed(f"f{text}")
+    if not isinstance(call, ast.Call):
+        raise ValueError("no call")
+    given: dict[str, Any] = {}
+    for name, node in zip(properties(tool), call.args, strict=False):
+        given[name] = node
+    if len(call.args) > len(given):
+        raise ValueError("more arguments than the tool has")
+    if len(call.args) == 1 and isinstance(call.args[0], ast.Dict):
+        given = {"arguments": call.args[0]}
+    for keyword in call.keywords:
+        given[keyword.arg or "arguments"] = keyword.value
+    values = {name: _value(node) for name, node in given.items()}
+    return unwrapped(values, tool)
+
+
+def unwrapped(values: dict[str, Any], tool: Tool) -> dict[str, Any]:
+    """The arguments themselves, where they came as one argument that is called `arguments`."""
+    if len(values) != 1:
+        return values
+    (name, inner), *_ = values.items()
+    if name not in _ARGUMENT_KEYS or name in properties(tool):
+        return values
+    if isinstance(inner, str) and inner.lstrip().startswith("{"):
+        inner = read_json(inner, strict=False)
+    return inner if isinstance(inner, dict) else values
+
+
+def python_value(text: str) -> Any:
+    """A literal of Python, with JSON's names too; ValueError where it is none."""
+    return _value(_parsed(text.strip()))
+
+
+def _parsed(text: str) -> ast.expr:
+    try:
+        return ast.parse(_STRING.sub(_tidy, text), mode="eval").body
+    except (SyntaxError, MemoryError, RecursionError, ValueError):
+        raise ValueError("no Python") from None
+
+
+def _tidy(string: re.Match[str]) -> str:
+    """A string with raw line ends or backslashes that Python alone would not take."""
+    text = _ESCAPE.sub(_literal, string[0])
+    return text if text[:3] in ('"""', "'''") else text.replace("\n", "\\n")
+
+
+def _value(node: ast.expr) -> Any:
+    try:
+        return _converted(node)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _converted(node: ast.expr) -> Any:
+    match node:
+        case ast.Constant(value=str() as text):
+            # JSON writes one character as two halves, which Python does not join.
+            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case ast.Constant(value=bool() | int() | float() | None as value):
+            return value
+        case ast.Name(id=name) if name.lower() in _CONSTANTS:
+            return _CONSTANTS[name.lower()]
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+            return -number
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            return [_converted(item) for item in items]
+        case ast.Dict(keys=keys, values=values) if all(isinstance(k, ast.Constant) for k in keys):
+            pairs = zip(keys, values, strict=True)
+            return {str(k.value): _converted(v) for k, v in pairs if isinstance(k, ast.Constant)}
+        case ast.Call(args=[], keywords=given) if all(k.arg for k in given):
+            return {str(k.arg): _converted(k.value) for k in given}  # Gemini's nested objects
+    raise ValueError("no plain value")
+
+
+def from_tags(values: list[Value], body: str, tool: Tool) -> dict[str, Any]:
+    """Arguments in tags, typed by the tool's schema."""
+    rules, root = properties(tool), tool.parameters or {}
+    found: dict[str, Any] = {}
+    for name, text, sort in _texts(values, body):
+        if tool.custom or sort == "true":
+            found[name] = text
+        else:
+            found[name] = typed(text, rules.get(name), root, literal=sort == "false")
+    return unwrapped(found, tool)
+
+
+def _texts(values: list[Value], body: str) -> Iterator[tuple[str, str, str]]:
+    """Name, text and what the tag itself says of the type (`string="false"`)."""
+    key = ""
+    for value in values:
+        text = value_text(body[value.start : value.end], closed=value.closed)
+        word = value.word.lower().replace("-", "_")
+        if word == "arg_key":
+            key = text.strip()
+            continue
+        name = key if word == "arg_value" else value.given["name"] or value.word
+        yield name, value.given.get("value", text), value.given.get("string", "")
+
+
+def value_text(text: str, *, closed: bool = True) -> str:
+    """The text of a value as it is meant. A line end behind the opening tag and one before the
+    closing one are layout, but only together: else a file would lose its last one. Where the
+    closing tag is missing (`closed`) they are layout anyway."""
+    inner = text.strip()
+    if inner.startswith("<![CDATA[") and inner.endswith("]]>"):
+        return inner[9:-3]
+    if not closed:
+        return text.removeprefix("\n").removesuffix("\n")
+    pair = _LAYOUT.fullmatch(text)
+    return (pair[1] or "") if pair else text
+
+
+_LAYOUT = re.compile(r"\r?\n(?:(.*?)\r?\n)?[ \t]*", re.DOTALL)
+
+
+def typed(text: str, rule: Any, root: dict[str, Any], *, literal: bool = False) -> Any:
+    """A value out of tags as its schema has it; text where the schema knows no better."""
+    kinds = set() if literal else kinds_of(rule, root)
+    bare = text.strip()
+    if "string" in kinds or (not kinds and not literal and bare[:1] not in ("{", "[")):
+        return text
+    try:
+        return read_json(bare.lower() if "boolean" in kinds else bare, strict=False)
+    except ValueError:
+        pass
+    try:
+        return python_value(bare)
+    except ValueError:
+        return text
+
+
+_JSON_KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
+
+
+def kinds_of(rule: Any, root: dict[str, Any]) -> set[str]:
+    """The types a rule allows, through references and branches; empty: it does not say."""
+    kinds: set[str] = set()
+    waiting, followed = [rule], 0
+    while waiting and followed < _MOST_REFERENCES:
+        rule = waiting.pop()
+        if not isinstance(rule, dict):
+            continue
+        followed += 1
+        said = rule.get("type")
+        kinds |= {k for k in (said if isinstance(said, list) else [said]) if isinstance(k, str)}
+        for branch in ("anyOf", "oneOf", "allOf"):
+            waiting += rule[branch] if isinstance(rule.get(branch), list) else []
+        options = rule.get("enum") if isinstance(rule.get("enum"), list) else []
+        if said is None and (options or "const" in rule):
+            members = [*(options or ()), *([rule["const"]] if "const" in rule else [])]
+            kinds |= {_JSON_KINDS.get(type(member), "object") for member in members}
+        waiting.append(_referred(rule.get("$ref"), root))
+    return kinds
+
+
+def _referred(ref: Any, root: dict[str, Any]) -> Any:
+    """What a `$ref` within the schema names; None where it leads nowhere."""
+    if not isinstance(ref, str) or not ref.startswith("#"):
+        return None
+    found: Any = root
+    for step in filter(None, ref[1:].split("/")):
+        step = step.replace("~1", "/").replace("~0", "~")
+        found = found.get(step) if isinstance(found, dict) else None
+    return found

@@ -1,0 +1,218 @@
+"""`flask doctor --sample`: the calls are made, what comes is masked and written, and it is told.
+
+Knows nothing of what is asked, or of what a sample means.
+"""
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import click
+import orjson
+
+from commands.masking import Mask, find_secret
+from commands.questions import PICTURE_PATHS, Call
+from commands.report import Report
+from flowith.accounts import Account
+from flowith.dialects import DIALECTS, Dialect
+from flowith.probe import KNOWN, Asking
+from flowith.reach import PATIENCE, to_said
+from flowith.recording import Recording, record, to_decoded
+from flowith.sample_file import Exchange, exchange_line, first_line, last_line
+from flowith.transport import FOREIGN
+
+WHOLE = 180.0  # seconds for one answer
+LONGEST_WAIT = 60.0  # seconds, when Flowith says that the rate limit is reached
+SHORTEST_WAIT = 20.0
+HEADERS = {"content-type", "content-encoding", "content-length", "transfer-encoding",
+           "cache-control", "connection", "keep-alive", "retry-after", "server"}  # fmt: skip
+FLOWITH_HOST = re.compile(r"(?:[\w-]+\.)*(?:flowith\.(?:io|net|ai|com|app)|flo\.ing)", re.ASCII)
+KNOWN_PATHS = {urlsplit(url).path for urls in KNOWN.values() for url in urls}
+KNOWN_PATHS |= set(PICTURE_PATHS.values())
+
+
+class SampleFile:
+    """A sample that is being written; what it is called is there when it is whole and was searched
+    for secrets. In a `with` block; raises OSError."""
+
+    def __init__(self, path: Path, secrets: Collection[str], service: str) -> None:
+        self._path, self._secrets, self._service = path, secrets, service
+        self.exchanges = 0
+        self.leaked = 0  # the line in which a secret was found, after which nothing is kept
+
+    def __enter__(self) -> Self:
+        number, name = tempfile.mkstemp(dir=self._path.resolve().parent, prefix=".sample.")
+        self._file, self._temporary = os.fdopen(number, "w+b"), Path(name)
+        self._file.write(first_line(_now(), self._service))
+        return self
+
+    def add(self, exchange: Exchange) -> None:
+        self._file.write(exchange_line(exchange))
+        self.exchanges += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        wrong: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Keeps what there is after Ctrl-C too: the calls were paid for."""
+        try:
+            self._file.write(last_line(self.exchanges))
+            self._file.seek(0)
+            for number, line in enumerate(self._file, 1):
+                if find_secret(line, self._secrets):
+                    self.leaked = number
+            self._file.close()
+            if self.exchanges and not self.leaked:
+                self._temporary.rename(self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def make_sample(
+    report: Report,
+    path: Path,
+    asking: Asking,
+    tokens: Mapping[Account, str],
+    calls: Collection[Call],
+    secrets: Collection[str],
+) -> None:
+    """Make all calls, one after the other, and write what came; a line for each."""
+    mask, service = Mask(secrets), asking.agent.partition("/")[2]
+    try:
+        with SampleFile(path, secrets, service) as file:
+            for number, call in enumerate(calls, 1):
+                where = f"{number} of {len(calls)}: {call.probe.api}, {call.name}"
+                _make(report, where, file, asking, tokens[call.probe.account], call, mask)
+    except OSError as wrong:
+        report.add("problem", "sample", f"{path} cannot be written ({wrong.strerror})")
+        return
+    if file.leaked:
+        text = f"line {file.leaked} would have held a secret, so {path} was not written"
+        report.add("problem", "sample", f"{text}: report this, without the secret")
+    elif not file.exchanges:
+        report.add("problem", "sample", f"nothing came, so {path} was not written")
+    else:
+        text = f"{path} holds {file.exchanges} calls. Read it before you give it away:"
+        report.add("ok", "sample", f"{text} `flask doctor --read {path}` explains it")
+
+
+def _make(
+    report: Report,
+    where: str,
+    file: SampleFile,
+    asking: Asking,
+    token: str,
+    call: Call,
+    mask: Mask,
+) -> None:
+    """One call, made again after a while if it met the rate limit; both are kept."""
+    for is_last in (False, True):
+        report.sent += 1
+        date = _now()
+        try:
+            recording = _send(asking, token, call)
+        except FOREIGN as wrong:
+            report.add("warning", "sample", f"{where}: no answer, it {to_said(wrong).words}")
+            return
+        exchange = to_exchange(call, recording, date, mask)
+        file.add(exchange)
+        report.add("ok", "sample", f"{where}: {_told(exchange)}")
+        if is_last or recording.status != 429:
+            return
+        wait = _wait_after(recording)
+        report.add("note", "sample", f"{where}: the rate limit; waiting {wait:.0f} seconds")
+        time.sleep(wait)
+
+
+def _send(asking: Asking, token: str, call: Call) -> Recording:
+    dialect: Dialect = DIALECTS[call.probe.api]
+    headers = {**dialect.headers, "User-Agent": asking.agent}
+    headers["Authorization"] = f"Bearer {token}" if call.bearer else token
+    connect = min(asking.settings.connect_timeout, PATIENCE)
+    patience = min(asking.settings.first_token_timeout, call.patience)
+    whole = max(WHOLE, call.patience)
+    return record(call.url, headers, orjson.dumps(call.payload), connect, patience, whole)
+
+
+def _wait_after(recording: Recording) -> float:
+    told = {name.lower(): value for name, value in recording.headers}.get("retry-after", "")
+    return min(float(told), LONGEST_WAIT) if told.isdecimal() else SHORTEST_WAIT
+
+
+def to_exchange(call: Call, recording: Recording, date: str, mask: Mask) -> Exchange:
+    """What may be written of a call. Whatever is not named here is left out."""
+    probe, parts = call.probe, urlsplit(call.url)
+    headers = [(name, value) for name, value in recording.headers if name.lower() in HEADERS]
+    blocks = tuple(mask.blocks(recording.blocks))
+    withheld = _why_withheld(headers, b"".join(block for _, block in blocks), mask)
+    whole = recording.end == "clean"
+    decoded = to_decoded(probe.api, recording.status, blocks, whole)
+    return Exchange(
+        call=call.name,
+        api=probe.api,
+        date=date,
+        host=mark_host(parts.netloc),
+        path=_mark_path(parts.path, parts.query, mask),
+        token="key" if probe.account.kind == "llm" else "login",
+        form="Bearer" if call.bearer else "bare",
+        request=orjson.loads(mask.body(orjson.dumps(call.payload))),
+        status=recording.status,
+        http=recording.http,
+        headers=tuple((name, _one_line(mask.text(value))) for name, value in headers),
+        head_at=recording.head_at,
+        framing=recording.framing,
+        end=recording.end,
+        close_notify=recording.close_notify,
+        withheld=withheld,
+        decoded={} if withheld or call.name == "picture" else decoded,
+        blocks=() if withheld else blocks,
+    )
+
+
+def _why_withheld(headers: list[tuple[str, str]], body: bytes, mask: Mask) -> str:
+    coding = {name.lower(): value for name, value in headers}.get("content-encoding", "identity")
+    if coding.lower() != "identity":
+        return "the body is compressed, and nothing can be masked in it"
+    return "something personal could not be masked" if mask.rest(body) else ""
+
+
+def mark_host(netloc: str) -> str:
+    """A host that is Flowith's; of any other one only the length."""
+    return netloc if FLOWITH_HOST.fullmatch(netloc) else re.sub(r"[^.]", "x", netloc)
+
+
+def _mark_path(path: str, query: str, mask: Mask) -> str:
+    if path not in KNOWN_PATHS:
+        path = re.sub(r"[^/]", "x", path) or "/"
+    return mask.text(f"{path}?{query}" if query else path)
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:200]
+
+
+def _told(exchange: Exchange) -> str:
+    took = f" in {exchange.blocks[-1][0]:.1f} s" if exchange.blocks else ""
+    said = f"{exchange.status}, {len(exchange.blocks)} blocks{took}, {exchange.end}"
+    return f"{said} ({exchange.withheld})" if exchange.withheld else said
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def check_target(path: Path) -> None:
+    """Before anything is asked and paid for. Raises click.BadParameter."""
+    folder = path.resolve().parent
+    if path.exists():
+        raise click.BadParameter(f"{path} is there already.", None, None, "sample")
+    if not os.access(folder, os.W_OK):
+        raise click.BadParameter(f"{folder} cannot be written.", None, None, "sample")

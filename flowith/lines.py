@@ -1,0 +1,147 @@
+"""JSON on lines, with `data:` in front or without, as two of Flowith's APIs send it.
+
+What is not known here is an error: nothing is skipped in silence but what server-sent events let
+one skip. Does no I/O.
+"""
+
+import json
+import re
+from typing import Any
+
+from errors import UpstreamCut, UpstreamError
+from events import Done, Event, Reasoning, Silence, Text
+from flowith.refusal import to_refusal
+
+LONGEST_LINE = 4_194_304  # bytes of one upstream line; a longer one is a fault, not an answer
+BOM = b"\xef\xbb\xbf"
+SURROGATES = re.compile("[\ud800-\udfff]")
+SIGNS_OF_LIFE = ("heartbeat", "ping")  # members, or types, of frames that say nothing
+
+
+class LineDecoder:
+    """Common to the two APIs that send JSON on lines, with `data:` in front or without."""
+
+    _finish: str | None = None
+
+    def __init__(self, content_type: str = "") -> None:
+        self._rest: list[bytes] = []  # of a line that is not whole
+        self._size = 0
+        self._at_start = True
+        self._half = ""  # a high surrogate whose other half comes with the next piece
+        self._names_error = False  # whether the event under way is called that
+        self._ended = False
+
+    def decode(self, block: bytes) -> list[Event]:
+        """Raises UpstreamError when the bytes say so."""
+        self._rest.append(block)
+        events: list[Event] = []
+        if b"\n" in block:
+            lines = b"".join(self._rest).split(b"\n")
+            self._rest, self._size = [lines.pop()], 0
+            if self._at_start:
+                lines[0], self._at_start = lines[0].removeprefix(BOM), False
+            for line in lines:
+                if not self._ended:
+                    self._read_line(line.strip(), events)
+        self._size += len(self._rest[-1])
+        if self._size > LONGEST_LINE:
+            raise UpstreamError("Flowith sent an endless line.")
+        return events
+
+    def flush(self) -> list[Event]:
+        """The body has ended. Raises UpstreamCut when the answer had not."""
+        try:
+            events = self.decode(b"\n") if any(self._rest) else []
+        except _NotJson:
+            raise UpstreamCut("Flowith's answer ended in the middle of a frame.") from None
+        if self._names_error and not self._ended:
+            raise to_refusal(None, "")
+        if not self._ended:
+            if self._finish is None:
+                raise UpstreamCut("Flowith's answer ended before it was complete.")
+            self._end(events)
+        return events
+
+    def _read_line(self, line: bytes, events: list[Event]) -> None:
+        """One line of server-sent events (WHATWG HTML, 9.2.6), or of bare JSON."""
+        if line.startswith(b"data:"):
+            line = line[5:].strip()
+        elif line.startswith(b"event:"):
+            self._names_error = line[6:].strip().lower() == b"error"
+            return
+        elif not line:
+            self._names_error = False
+            return
+        elif line.startswith((b":", b"id:", b"retry:")):
+            return
+        if line == b"[DONE]":
+            self._end(events)
+        elif line:
+            self._read_json(line, events)
+
+    def _read_json(self, line: bytes, events: list[Event]) -> None:
+        try:
+            frame = json.loads(line)
+        except (ValueError, RecursionError):
+            raise _NotJson("Flowith sent a frame that is not JSON.") from None
+        if not isinstance(frame, dict):
+            if self._names_error:
+                raise to_refusal(None, frame)
+            raise UpstreamError("Flowith sent a frame of a kind that is not known here.")
+        if self._names_error or is_error(frame):
+            raise to_refusal(None, frame.get("error") or frame)
+        if frame.get("type") in SIGNS_OF_LIFE or any(name in frame for name in SIGNS_OF_LIFE):
+            events.append(Silence())
+        else:
+            self._read_frame(frame, events)
+
+    def _say(self, kind: type[Text] | type[Reasoning], said: object, events: list[Event]) -> None:
+        """Add a JSON string to the event before it, if that is of its kind: what arrives together
+        leaves together. Surrogate pairs that were split over two frames are joined."""
+        if said is not None and not isinstance(said, str):
+            raise unknown("text")
+        text, self._half = self._half + (said or ""), ""
+        if text and SURROGATES.search(text):
+            if "\ud800" <= text[-1] <= "\udbff":
+                text, self._half = text[:-1], text[-1]
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if text and events and isinstance(last := events[-1], kind):
+            events.pop()
+            text = last.text + text
+        if text:
+            events.append(kind(text))
+
+    def _read_frame(self, frame: dict[str, Any], events: list[Event]) -> None:
+        raise NotImplementedError
+
+    def _end(self, events: list[Event]) -> None:
+        self._ended = True
+        events.append(Done(self._finish or "stop"))
+
+
+class _NotJson(UpstreamError):
+    pass
+
+
+def unknown(what: str) -> UpstreamError:
+    """The error for what the lists here do not hold."""
+    return UpstreamError(f"Flowith sent a {what} of a kind that is not known here.")
+
+
+def is_error(said: dict[str, Any]) -> bool:
+    """Whether an object that came with a good status is an error, by its members."""
+    if said.get("error"):
+        return True
+    told = "message" in said or "msg" in said or "detail" in said
+    return told and any(said.get(name) for name in ("code", "status", "statusCode"))
+
+
+def flat(thought: Any) -> str:
+    """Reasoning as text, whether it came as a string, an object or a list of either."""
+    if isinstance(thought, str):
+        return thought
+    if isinstance(thought, dict):
+        return flat(thought.get("text") or thought.get("content") or thought.get("thinking"))
+    if isinstance(thought, list):
+        return "".join(flat(part) for part in thought)
+    return ""

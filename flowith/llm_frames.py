@@ -1,0 +1,208 @@
+"""OpenAI's frames, as Flowith's LLM API and the models behind it really write them.
+
+Every list here is closed: an end, a block or a frame that is not known is an error. Does no I/O.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from errors import UpstreamError
+from events import Event, Reasoning, Text, ToolCall, Usage
+from flowith.lines import LineDecoder, flat, unknown
+from flowith.refusal import to_refusal
+
+MOST_OPEN_CALLS = 128  # tool calls that are under way at the same time
+MOST_TOKENS = 10**12  # of a count that can be true
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts",
+                  "reasoning_text", "cot")  # fmt: skip
+# The words of OpenAI, Anthropic, Google and DeepSeek for ends that are no faults.
+FINISH = {
+    "stop": "stop", "end_turn": "stop", "stop_sequence": "stop", "eos": "stop", "eos_token": "stop",
+    "end": "stop", "complete": "stop", "completed": "stop",
+    "tool_calls": "tool_calls", "tool_use": "tool_calls", "function_call": "tool_calls",
+    "length": "length", "max_tokens": "length", "max_output_tokens": "length",
+    "model_length": "length", "model_context_window_exceeded": "length",
+    "content_filter": "content_filter", "safety": "content_filter", "refusal": "content_filter",
+    "recitation": "content_filter", "blocklist": "content_filter", "spii": "content_filter",
+    "prohibited_content": "content_filter", "image_safety": "content_filter",
+}  # fmt: skip
+TEXT_BLOCKS = (None, "text", "output_text")
+THOUGHT_BLOCKS = ("thinking", "reasoning", "redacted_thinking")
+ABOUT_THE_ANSWER = {
+    "id", "object", "created", "model", "usage", "provider", "service_tier", "system_fingerprint",
+}  # fmt: skip  # members of a frame that says nothing of the answer itself
+JSON_MARKS = re.compile(r'"(?:[^"\\]|\\.)*("?)|([\[{])|[\]}]', re.DOTALL)
+
+
+@dataclass(slots=True)
+class _Call:
+    """A native tool call whose fragments are being gathered."""
+
+    id: str = ""
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+
+
+class LlmDecoder(LineDecoder):
+    """OpenAI's frames, as Flowith's LLM API and the models behind it really write them."""
+
+    def __init__(self, content_type: str = "") -> None:
+        super().__init__(content_type)
+        self._calls: dict[int, _Call] = {}  # those under way
+        self._newest = -1  # index of a call
+        self._called = False
+
+    def _read_frame(self, frame: dict[str, Any], events: list[Event]) -> None:
+        choices = frame.get("choices")
+        if "choices" not in frame and not frame.keys() <= ABOUT_THE_ANSWER:
+            raise unknown("frame")
+        for choice in _list(choices, "choices"):
+            if not isinstance(choice, dict) or choice.get("index") not in (None, 0):
+                raise unknown("choice")
+            self._read_choice(choice, events)
+        if isinstance(usage := frame.get("usage"), dict) and usage:
+            events.append(_to_usage(usage))
+        if choices and len(choices) > 1:
+            raise unknown("choice")
+
+    def _read_choice(self, choice: dict[str, Any], events: list[Event]) -> None:
+        if error := choice.get("error"):
+            raise to_refusal(None, error)
+        delta = choice.get("delta") or choice.get("message") or {}
+        if not isinstance(delta, dict):
+            raise unknown("delta")
+        self._read_delta(delta, events)
+        if reason := choice.get("finish_reason"):
+            self._finish = _to_finish(reason)
+
+    def _read_delta(self, delta: dict[str, Any], events: list[Event]) -> None:
+        for key in REASONING_KEYS:
+            if delta.get(key):
+                self._say(Reasoning, flat(delta[key]), events)
+                break
+        content = delta.get("content")
+        if isinstance(content, (list, dict)):
+            for block in content if isinstance(content, list) else [content]:
+                self._read_block(block, events)
+        else:
+            self._say(Text, content, events)
+        if refusal := delta.get("refusal"):
+            self._say(Text, refusal, events)
+        for part in _list(delta.get("tool_calls"), "tool_calls"):
+            self._read_call(part, events)
+        if legacy := delta.get("function_call"):
+            self._read_call({"index": 0, "function": legacy}, events)
+
+    def _read_block(self, block: Any, events: list[Event]) -> None:
+        if not isinstance(block, dict):
+            self._say(Text, block, events)
+        elif block.get("type") in THOUGHT_BLOCKS:
+            self._say(Reasoning, flat(block.get("thinking") or block.get("text")), events)
+        elif block.get("type") in TEXT_BLOCKS and isinstance(block.get("text"), str):
+            self._say(Text, block["text"], events)
+        else:
+            raise unknown("block")
+
+    def _read_call(self, part: Any, events: list[Event]) -> None:
+        """Gather the fragments of a native call; a whole one leaves when the next one begins."""
+        function = part.get("function") if isinstance(part, dict) else 0
+        if function is None:
+            function = {}
+        if not isinstance(function, dict):
+            raise unknown("tool call")
+        index = part.get("index")
+        if not isinstance(index, int):
+            index = self._newest + (1 if part.get("id") or self._newest < 0 else 0)
+        if index not in self._calls:
+            self._send_whole_calls(events)
+            if len(self._calls) >= MOST_OPEN_CALLS:
+                raise UpstreamError("Flowith sent more tool calls at once than can be true.")
+            self._calls[index] = _Call()
+            self._newest = index
+        call, arguments = self._calls[index], function.get("arguments")
+        call.id = call.id or str(part.get("id") or "")
+        call.name = call.name or str(function.get("name") or "")
+        if arguments:
+            call.pieces.append(arguments if isinstance(arguments, str) else json.dumps(arguments))
+
+    def _send_whole_calls(self, events: list[Event]) -> None:
+        for index, call in list(self._calls.items()):
+            if call.name and _is_json("".join(call.pieces)):
+                del self._calls[index]
+                self._send(call, events)
+
+    def _send(self, call: _Call, events: list[Event]) -> None:
+        events.append(ToolCall(call.id, call.name, "".join(call.pieces) or "{}"))
+        self._called = True
+
+    def _end(self, events: list[Event]) -> None:
+        """A call that broke off is no call: nobody can say what it was going to do."""
+        self._send_whole_calls(events)
+        for call in self._calls.values():
+            arguments = "".join(call.pieces)
+            if not call.name and (arguments or call.id):
+                raise unknown("tool call")
+            if self._finish in ("length", "content_filter"):
+                continue
+            if _broke_off(arguments):
+                self._finish = "length"
+            elif call.name:
+                self._send(call, events)
+        self._calls.clear()
+        if self._called and self._finish in (None, "stop"):
+            self._finish = "tool_calls"
+        super()._end(events)
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise unknown(what)
+    return value
+
+
+def _to_finish(reason: Any) -> str:
+    """One of OpenAI's finish reasons. Raises UpstreamError for a fault, and for an unknown word."""
+    word = reason.lower() if isinstance(reason, str) else ""
+    if word in FINISH:
+        return FINISH[word]
+    shown = f" ({word})" if re.fullmatch("[a-z_]{1,40}", word) else ""
+    raise UpstreamError(f"Flowith ended the answer for a reason that is no proper end{shown}.")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _broke_off(text: str) -> bool:
+    """Whether JSON text ends inside a string, an object or an array."""
+    depth = 0
+    for mark in JSON_MARKS.finditer(text):
+        if mark[0].startswith('"'):
+            if not mark[1]:
+                return True
+        else:
+            depth += 1 if mark[2] else -1
+    return depth > 0
+
+
+def _to_usage(usage: dict[str, Any]) -> Usage:
+    def count(source: Any, key: str) -> int:
+        value = source.get(key) if isinstance(source, dict) else None
+        if isinstance(value, int) and value > MOST_TOKENS:
+            raise unknown("count of tokens")
+        return value if isinstance(value, int) and value > 0 else 0
+
+    return Usage(
+        count(usage, "prompt_tokens"),
+        count(usage, "completion_tokens"),
+        count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+        count(usage.get("prompt_tokens_details"), "cached_tokens"),
+    )

@@ -1,0 +1,253 @@
+"""The file of a sample: JSON lines, which are checked one by one as they are read.
+
+A first line about the file, a line for each exchange, and a last line that says how many there
+were: without it the file was cut. Whatever a file holds, reading it takes bounded memory. Standard
+library only and nothing of ours, since the stand-in for Flowith reads samples too.
+"""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+VERSION = 1  # of this format; one more where an older reader would misunderstand
+LONGEST_LINE = 4_194_304  # bytes; the longest body, three times and in the longest escapes
+LARGEST = 33_554_432  # bytes of all lines
+MOST = 500  # exchanges
+LONGEST_TIME = 3600.0  # seconds, from a request to its last block
+DEEPEST = 50  # levels of JSON
+ENDS = ("clean", "cut", "reset", "silent", "stopped")
+FRAMINGS = ("chunked", "length", "close")
+APIS = ("web", "llm", "knowledge")
+SHOWN = 60  # characters of somebody's file in a message
+
+
+class SampleError(ValueError):
+    """A sample that is refused; the message names the line and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One call and its answer; flowith/recording.py says what the fields of an answer mean.
+
+    `call` names what was asked, `token` is the kind of the token ("key" or "login") and `form` how
+    it was sent ("Bearer" or "bare"). `request` is the JSON that was sent. `withheld` says why the
+    blocks are left out, and is empty if they are not. `decoded` is what this service made of it.
+    """
+
+    call: str
+    api: str
+    date: str
+    host: str
+    path: str
+    token: str
+    form: str
+    request: dict[str, Any]
+    status: int
+    http: str
+    headers: tuple[tuple[str, str], ...]
+    head_at: float
+    framing: str
+    end: str
+    close_notify: bool | None
+    withheld: str
+    decoded: dict[str, Any]
+    blocks: tuple[tuple[float, bytes], ...]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(block for _, block in self.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A whole file. `service` is the version of the service that made it, `date` when."""
+
+    date: str
+    service: str
+    exchanges: tuple[Exchange, ...]
+
+
+def first_line(date: str, service: str) -> bytes:
+    return _to_line({"sample": VERSION, "date": date, "service": service})
+
+
+def exchange_line(exchange: Exchange) -> bytes:
+    """One exchange as a line. `body` repeats the blocks as text, for who reads the file."""
+    told = asdict(exchange)
+    told["head_at"] = round(exchange.head_at, 4)
+    told["body"] = exchange.body.decode("utf-8", "replace")
+    blocks = told.pop("blocks")
+    coded = [[round(at, 4), base64.b64encode(block).decode()] for at, block in blocks]
+    return _to_line({**told, "blocks": coded})
+
+
+def last_line(exchanges: int) -> bytes:
+    return _to_line({"end": exchanges})
+
+
+def _to_line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+
+
+def read_sample(path: Path) -> Sample:
+    """Read and check a whole sample. Raises SampleError."""
+    try:
+        with path.open("rb") as file:
+            return _read(file)
+    except OSError as wrong:
+        raise SampleError(f"{path} cannot be read: {wrong.strerror}") from wrong
+    except SampleError as wrong:
+        raise SampleError(f"{path}, {wrong}") from None
+
+
+def _read(file: BinaryIO) -> Sample:
+    lines = _lines(file)
+    number, first = next(lines, (1, None))
+    if first is None:
+        raise SampleError("line 1: the file is empty")
+    _check_first(number, first)
+    exchanges: list[Exchange] = []
+    for number, line in lines:
+        if "end" in line and "call" not in line:
+            if line["end"] != len(exchanges) or type(line["end"]) is not int:
+                raise SampleError(f"line {number}: lines are missing, or were added")
+            if next(lines, None) is not None:
+                raise SampleError(f"line {number + 1}: something follows the end")
+            return Sample(first["date"], first["service"], tuple(exchanges))
+        exchanges.append(_to_exchange(number, line))
+        if len(exchanges) > MOST:
+            raise SampleError(f"line {number}: more than {MOST} exchanges")
+    raise SampleError(f"line {number}: the file ends here without its last line: it was cut")
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and object of each line; never more than one line is held."""
+    number = read = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        read += len(line)
+        if len(line) > LONGEST_LINE:
+            raise SampleError(f"line {number}: longer than {LONGEST_LINE:,} bytes")
+        if read > LARGEST:
+            raise SampleError(f"line {number}: the file is larger than {LARGEST:,} bytes")
+        yield number, _to_object(number, line)
+
+
+def _to_object(number: int, line: bytes) -> dict[str, Any]:
+    def refuse(constant: str) -> Any:
+        raise SampleError(f"line {number}: {constant} is no number")
+
+    try:
+        value = json.loads(line.decode("utf-8"), parse_constant=refuse)
+    except UnicodeDecodeError:
+        raise SampleError(f"line {number}: not UTF-8 text") from None
+    except SampleError:
+        raise
+    except (ValueError, RecursionError):
+        cut = "" if line.endswith(b"\n") else ", and it has no end: the file was cut"
+        raise SampleError(f"line {number}: not JSON{cut}") from None
+    if not isinstance(value, dict):
+        raise SampleError(f"line {number}: not a JSON object")
+    return value
+
+
+def _check_first(number: int, first: Mapping[str, Any]) -> None:
+    version = first.get("sample")
+    if type(version) is not int or version < 1:
+        raise SampleError(f"line {number}: this is no sample: its first line has no 'sample'")
+    if version > VERSION:
+        text = f"the sample is of version {version}, this service reads up to {VERSION}"
+        raise SampleError(f"line {number}: {text}: take a newer version of it")
+    for name in ("date", "service"):
+        if not _is_text(first.get(name)):
+            raise SampleError(f"line {number}: {name!r} must be a line of text")
+
+
+def _is_text(value: Any) -> bool:
+    """A string of one line: what goes into a head, or to a terminal, unchanged."""
+    return isinstance(value, str) and len(value) <= 4096 and value.isprintable()
+
+
+def _is_time(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and 0 <= value <= LONGEST_TIME
+
+
+def _is_headers(value: Any) -> bool:
+    pairs = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(_is_text, pair)) for pair in value
+    )
+    return pairs and all(re.fullmatch(r"[\w-]+", name, re.ASCII) for name, _ in value)
+
+
+def _is_decoded(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict) and _depth(value) <= DEEPEST
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max((_depth(one) for one in inner), default=0)
+
+
+CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "call": (_is_text, "a line of text"),
+    "api": (lambda value: value in APIS, f"one of {', '.join(APIS)}"),
+    "date": (_is_text, "a line of text"),
+    "host": (_is_text, "a line of text"),
+    "path": (lambda value: _is_text(value) and value.startswith("/"), "a path"),
+    "token": (lambda value: value in ("key", "login"), "key or login"),
+    "form": (lambda value: value in ("Bearer", "bare"), "Bearer or bare"),
+    "request": (_is_object, f"an object of at most {DEEPEST} levels"),
+    "status": (lambda value: type(value) is int and 100 <= value <= 999, "from 100 to 999"),
+    "http": (lambda value: value in ("1.0", "1.1"), "1.0 or 1.1"),
+    "headers": (_is_headers, "a list of names and values, each a line of text"),
+    "head_at": (_is_time, f"seconds from 0 to {LONGEST_TIME:g}"),
+    "framing": (lambda value: value in FRAMINGS, f"one of {', '.join(FRAMINGS)}"),
+    "end": (lambda value: value in ENDS, f"one of {', '.join(ENDS)}"),
+    "close_notify": (lambda value: value in (True, False, None), "true, false or null"),
+    "withheld": (_is_text, "a line of text"),
+    "decoded": (_is_object, f"an object of at most {DEEPEST} levels"),
+    "body": (lambda value: isinstance(value, str), "text"),
+    "blocks": (lambda value: isinstance(value, list), "a list"),
+}
+
+
+def _to_exchange(number: int, line: dict[str, Any]) -> Exchange:
+    for name in line:
+        if name not in CHECKS:
+            raise SampleError(f"line {number}: an unknown field {name[:SHOWN]!r}")
+    for name, (holds, kind) in CHECKS.items():
+        try:
+            good = name in line and holds(line[name])
+        except (TypeError, RecursionError):  # what cannot be looked up or is too deep
+            good = False
+        if not good:
+            raise SampleError(f"line {number}: {name!r} must be {kind}")
+    blocks = tuple(_to_blocks(number, line["blocks"], float(line["head_at"])))
+    headers = tuple((name, value) for name, value in line["headers"])
+    fields = {name: value for name, value in line.items() if name != "body"}
+    return Exchange(**{**fields, "blocks": blocks, "headers": headers})
+
+
+def _to_blocks(number: int, blocks: list[Any], before: float) -> Iterator[tuple[float, bytes]]:
+    for index, block in enumerate(blocks):
+        where = f"line {number}: block {index}"
+        if not (isinstance(block, list) and len(block) == 2 and isinstance(block[1], str)):
+            raise SampleError(f"{where} must be a time and base64")
+        at, text = block
+        if not _is_time(at) or at < before:
+            raise SampleError(f"{where}: its time must be from the one before to {LONGEST_TIME:g}")
+        try:
+            yield float(at), base64.b64decode(text, validate=True)
+        except ValueError:
+            raise SampleError(f"{where} is not base64") from None
+        before = at

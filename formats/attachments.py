@@ -1,0 +1,127 @@
+"""Images and files inside a message, as several formats have them: decoded, and told by their
+first bytes.
+
+Knows nothing of messages. No address is ever fetched here.
+"""
+
+import base64
+import re
+from typing import Any
+
+from formats.fields import bad_value, expect, missing, require
+
+IMAGE_BYTES = 20_971_520  # OpenAI's limit for one image
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
+# The types of files that are text, and those of files that a browser knows no type for.
+TEXT_FILE = re.compile(r"text/|application/(json|xml|x-yaml|yaml|toml|javascript|x-sh|sql)")
+UNKNOWN_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-empty")
+# A scheme and an address, whoever fetches it: Flowith does.
+WEB_ADDRESS = re.compile(r"https?://[^\s/]", re.IGNORECASE)
+DATA_URL = re.compile(
+    r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.=+-]+)*?)(;base64)?,", re.ASCII | re.IGNORECASE
+)
+FIRST_BYTES = {
+    "image/png": re.compile(rb"\x89PNG"),
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/gif": re.compile(rb"GIF8"),
+    "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
+URL_SAFE = re.compile("[-_]")
+ANTHROPIC_SOURCES = "a source of type 'base64' or 'url'"
+
+Part = dict[str, Any]
+
+
+def to_image(where: str, url: str) -> Part:
+    """An image part for an http(s): URL or a base64 data: URL, the latter with the type that its
+    first bytes tell. Raises InvalidRequest."""
+    url = url.strip()
+    if url[:5].lower() == "data:":
+        url = _to_plain_url(where, url)
+    elif not WEB_ADDRESS.match(url):
+        wanted = "expected an https: or http: URL or a base64 data: URL"
+        raise bad_value(where, wanted, "invalid_image_url")
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def image_from_source(where: str, source: Any) -> Part:
+    """An image in Anthropic's form, which clients send to other APIs too. Raises InvalidRequest."""
+    given = require(where, source, dict)
+    if given.get("type") == "url":
+        return to_image(f"{where}.url", require(f"{where}.url", given.get("url"), str))
+    if given.get("type") != "base64":
+        raise bad_value(f"{where}.type", f"expected {ANTHROPIC_SOURCES}")
+    data = require(f"{where}.data", given.get("data"), str)
+    return to_image(f"{where}.data", f"data:{given.get('media_type') or ''};base64,{data}")
+
+
+def to_file(where: str, file: Any) -> Part:
+    """A text file becomes text; an image that came as a file becomes an image. Raises
+    InvalidRequest."""
+    if file is None:
+        raise missing(where)
+    url = expect(where, file, dict).get("file_data")
+    if file.get("file_id") or not isinstance(url, str):
+        wanted = "send the file itself as 'file_data': nothing is stored here"
+        raise bad_value(where, wanted, "unsupported_value")
+    where = f"{where}.file_data"
+    head = DATA_URL.match(url)
+    kind = (head[1] or "").lower() if head else ""
+    content = _decoded(where, url)
+    if kind in IMAGE_TYPES or image_type(content):
+        return to_image(where, url)
+    if TEXT_FILE.match(kind):
+        text = content.decode("utf-8-sig", "replace")
+    elif kind in UNKNOWN_TYPES and _is_text(content):
+        text = content.decode("utf-8-sig")
+    else:
+        wanted = "only text files and images can be sent; paste the text of other files"
+        raise bad_value(where, wanted, "unsupported_value")
+    return {"type": "text", "text": f"[File {str(file.get('filename') or 'file')[:200]}]\n{text}"}
+
+
+def image_type(content: bytes) -> str:
+    """The type of image that bytes begin like; empty where they are none that models take."""
+    known = (kind for kind, begin in FIRST_BYTES.items() if begin.match(content))
+    return next(known, "")
+
+
+def _to_plain_url(where: str, url: str) -> str:
+    """A data: URL as the next reader takes it: its type right, its base64 in the common form."""
+    head = DATA_URL.match(url)
+    said = (head[1] or "").lower() if head else ""
+    content = _decoded(where, url)
+    kind = image_type(content) or said
+    if kind not in IMAGE_TYPES:
+        raise bad_value(where, f"supported types are {', '.join(IMAGE_TYPES)}", "unsupported_value")
+    begin, size = f"data:{kind};base64,", -(-len(content) // 3) * 4
+    if url.startswith(begin) and len(url) == len(begin) + size and not URL_SAFE.search(url):
+        return url  # nearly always, and a copy is many megabytes
+    return f"{begin}{base64.b64encode(content).decode()}"
+
+
+def _decoded(where: str, url: str) -> bytes:
+    """The bytes of a base64 data: URL: broken into lines, unpadded or url-safe as writers have it.
+    Raises InvalidRequest."""
+    head = DATA_URL.match(url)
+    if head is None or not head[3]:
+        raise bad_value(where, "expected data:<type>;base64,<data>", "invalid_base64")
+    data = "".join(url[head.end() :].split()).rstrip("=")
+    data = data.replace("-", "+").replace("_", "/")
+    try:
+        content = base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+    except ValueError:
+        raise bad_value(where, "the data is not valid base64", "invalid_base64") from None
+    if not 0 < len(content) <= IMAGE_BYTES:
+        limit = IMAGE_BYTES // 1_048_576
+        raise bad_value(where, f"expected 1 byte to {limit} MB", "invalid_size")
+    return content
+
+
+def _is_text(content: bytes) -> bool:
+    """Whether bytes that nobody has named are text: UTF-8 without a zero byte, and no PDF."""
+    try:
+        text = content.decode()
+    except ValueError:
+        return False
+    return "\0" not in text and not text.startswith("%PDF")

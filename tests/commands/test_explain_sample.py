@@ -1,0 +1,124 @@
+"""What a sample says in words: how an API speaks, open questions, and what to change."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from commands.explain_sample import body_form, explain
+from flowith.sample_file import Exchange, Sample, read_sample
+
+DATA = ROOT / "tests" / "data"
+GOOD = read_sample(DATA / "stand-in-good-day.jsonl")
+BAD = read_sample(DATA / "stand-in-bad-day.jsonl")
+FLOWITH = {"llm": "edge.flowith.io", "web": "edge.flowith.io", "knowledge": "edge.flowith.net"}
+
+
+def told(sample: Sample, words: str) -> list[str]:
+    return [line.strip(" -") for line in explain(sample) if words in line]
+
+
+def at_home(sample: Sample) -> list[Exchange]:
+    """The exchanges as if they had come from Flowith's own hosts."""
+    return [replace(one, host=FLOWITH[one.api]) for one in sample.exchanges]
+
+
+def changes(exchanges: list[Exchange]) -> list[str]:
+    lines = explain(Sample("2026-11-25", "1.0.0", tuple(exchanges)))
+    return [line.strip(" -") for line in lines[lines.index("What to change:") + 1 :]]
+
+
+def one_of(api: str, call: str) -> Exchange:
+    found = (one for one in at_home(GOOD) if (one.api, one.call) == (api, call))
+    return min(found, key=lambda one: one.status)
+
+
+def test_a_good_day_is_explained() -> None:
+    assert told(GOOD, "expected: bare text") == [
+        "the plain call: 200, bare text; expected: bare text"
+    ]
+    assert told(GOOD, "thoughts:") == [
+        "thoughts: <think> in the text",
+        "thoughts: member reasoning_content",
+        "thoughts: none came",
+    ]
+    assert "usage: never comes" in told(GOOD, "usage:")
+    assert told(GOOD, "finish_reason length, stop, tool_calls")
+    assert told(GOOD, "Content-Type text/event-stream")
+    assert told(GOOD, "Does the LLM API still answer? yes")
+    assert told(GOOD, "bare key: refused (401); bare login: taken; Bearer login: refused (401)")
+    assert told(GOOD, "system message: yes; image: yes; tools: called natively; max_tokens: yes")
+    assert told(GOOD, "unknown model at llm: 404 as one JSON object")
+    assert told(GOOD, "was not asked (--pictures)")
+    assert changes(at_home(GOOD)) == [
+        'models.json: rows for "gpt-5.6-sol": "api": "llm", "native_tools": true'
+    ]
+
+
+def test_a_bad_day_is_explained() -> None:
+    assert told(BAD, "yes, but not well: cut, read as upstream_cut")
+    assert told(BAD, "404, a web page")
+    assert told(BAD, "system message: failed (upstream_error); image: failed (empty_response)")
+    assert told(BAD, "tools: not told, as its body is left out")
+    assert told(BAD, "max_tokens at llm: 429")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"host": "edge.flowith.net"}, ".env: FLOWITH_API_URL=https://edge.flowith.net"),
+        ({"path": "/v2/llm"}, ".env: FLOWITH_API_URL=https://edge.flowith.io/v2/llm"),
+        ({"host": "xxx.x.x.x"}, "nothing that this sample shows"),
+    ],
+)
+def test_a_moved_address_is_a_line_for_env(more: dict[str, Any], said: str) -> None:
+    assert changes([replace(one_of("llm", "plain"), **more)]) == [said]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"), [("system message", '"system_role": false'), ("image", '"images": false')]
+)
+def test_what_is_refused_is_a_field_of_the_row(call: str, said: str) -> None:
+    refused = replace(one_of("web", call), status=400)
+    assert changes([one_of("web", "plain"), refused]) == [
+        f'models.json: rows for "gpt-5.6-sol": {said}'
+    ]
+
+
+def test_an_api_that_is_gone_is_a_setting() -> None:
+    gone = replace(one_of("llm", "plain"), status=404)
+    (said,) = changes([gone, one_of("web", "plain")])
+    assert said == ".env: what needs llm does not work; FLOWITH_API=web does"
+
+
+def test_what_the_decoder_does_not_understand_is_to_be_reported() -> None:
+    strange = replace(one_of("llm", "plain"), blocks=((0.1, b'data: {"choices": oh}\n\n'),))
+    assert any("otherwise than the one that made" in line for line in changes([strange]))
+    decoded = {**strange.decoded, "text": "", "error": "upstream_error"}
+    assert any("report it" in line for line in changes([replace(strange, decoded=decoded)]))
+
+
+@pytest.mark.parametrize(
+    ("body", "form"),
+    [
+        (b"", "empty"),
+        (b"<!doctype html><html>", "a web page"),
+        (b"<think>\nHm\n</think>\nHi", "bare text"),
+        (b'{"a": 1}', "one JSON object"),
+        (b'{"a": 1}\n{"a": 2}\n', "a JSON object on each line"),
+        (b'data: {"choices": []}\n\n', "data: lines with OpenAI's chunks"),
+        (b'data: {"tag": "final"}\n\n', "data: lines with a tag"),
+        (b'event: x\ndata: {"heartbeat": 1}\n\n', "data: lines with JSON"),
+        (b"Hello", "bare text"),
+    ],
+)
+def test_the_form_of_a_body_is_told(body: bytes, form: str) -> None:
+    assert body_form(replace(one_of("web", "plain"), blocks=((0.1, body),))) == form
+
+
+def test_a_body_cannot_speak_to_the_terminal() -> None:
+    evil = replace(one_of("web", "plain"), blocks=((0.1, b"\x1b[2J\x1b]0;owned\x07" + b"x" * 999),))
+    lines = explain(Sample("2026-11-25", "1.0.0", (evil,)))
+    assert all(line.isprintable() for line in lines)
+    assert max(map(len, lines)) < 400

@@ -1,0 +1,101 @@
+"""What would keep the service from everybody else is refused, by its place, in each API."""
+
+import json
+from typing import Any
+
+import pytest
+
+from errors import InvalidRequest
+from formats import Format, anthropic, chat, responses
+from settings import Settings
+
+USER = [{"role": "user", "content": "Hi"}]
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
+WIDE: dict[str, Any] = {"anyOf": [{"properties": {"a": {}}}] * 3000}
+Body = dict[str, Any]
+
+
+def to_chat(tools: list[Body]) -> Body:
+    return {"messages": USER, "tools": [{"type": "function", "function": t} for t in tools]}
+
+
+def to_responses(tools: list[Body]) -> Body:
+    return {"input": "Hi", "tools": [{"type": "function", **tool} for tool in tools]}
+
+
+def to_anthropic(tools: list[Body]) -> Body:
+    renamed = [{**t, "input_schema": t["parameters"]} for t in tools]
+    return {"messages": USER, "max_tokens": 9, "tools": renamed}
+
+
+def to_namespace(tools: list[Body]) -> Body:
+    inner = [{"type": "function", **tool} for tool in tools]
+    return {"input": "Hi", "tools": [{"type": "namespace", "name": "n", "tools": inner}]}
+
+
+APIS: dict[str, tuple[Format, Any, str]] = {
+    "chat": (chat, to_chat, "tools[0].function.parameters"),
+    "responses": (responses, to_responses, "tools[0].parameters"),
+    "a namespace": (responses, to_namespace, "tools[0].tools[0].parameters"),
+    "anthropic": (anthropic, to_anthropic, "tools.0.input_schema"),
+}
+
+
+def offer(count: int, schema: Body = SCHEMA, *, strict: bool = False) -> list[Body]:
+    return [{"name": f"f{i}", "parameters": schema, "strict": strict} for i in range(count)]
+
+
+def refusal(format: Format, body: Body) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as wrong:
+        format.parse(json.dumps({"model": "m", **body}).encode(), Settings())
+    return wrong.value
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_more_tools_than_a_model_can_be_told_of_are_refused(api: str) -> None:
+    format, to_body, _ = APIS[api]
+    wrong = refusal(format, to_body(offer(2049)))
+    assert (wrong.param, wrong.code) == ("tools", "array_above_max_length")
+    assert "2048" in wrong.message
+
+
+@pytest.mark.parametrize("api", ["chat", "responses", "anthropic"])
+def test_as_many_as_that_are_taken(api: str) -> None:
+    format, to_body, _ = APIS[api]
+    body = json.dumps({"model": "m", **to_body(offer(2048, strict=True))}).encode()
+    tools = format.parse(body, Settings()).tools
+    assert tools is not None
+    assert len(tools.tools) == 2048
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_schemas_that_need_too_much_work_are_refused(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jsontools.budget.CPU_SECONDS", 0.001)
+    format, to_body, place = APIS[api]
+    wrong = refusal(format, to_body(offer(1, WIDE, strict=True)))
+    assert (wrong.param, wrong.code) == (place, "invalid_value")
+    assert "too much work" in wrong.message
+
+
+STOPS = {
+    "many": (["a"] * 65, "array_above_max_length"),
+    "a long one": (["a" * 65_537], "string_above_max_length"),
+    "long ones": (["a" * 32_769] * 2, "string_above_max_length"),
+}
+
+
+@pytest.mark.parametrize("case", STOPS)
+def test_stop_strings_without_measure_are_refused(case: str) -> None:
+    stops, code = STOPS[case]
+    for format, body, field in (
+        (chat, {"messages": USER}, "stop"),
+        (anthropic, {"messages": USER, "max_tokens": 9}, "stop_sequences"),
+    ):
+        wrong = refusal(format, {**body, field: stops})
+        assert (wrong.param, wrong.code) == (field, code)
+
+
+def test_one_long_stop_string_is_refused_too() -> None:
+    assert refusal(chat, {"messages": USER, "stop": "a" * 65_537}).param == "stop"

@@ -1,0 +1,34 @@
+"""Server-sent events as bytes: no line is cut, whatever a reader takes for its end."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from formats.sse import LONGEST_PIECE, dumps, pieces, quoted
+
+LINE_ENDS = "".join(map(chr, (*range(0x20), 0x7F, 0x85, 0x2028, 0x2029)))
+TEXT = f'é😀"\\{LINE_ENDS}日本'
+
+
+@pytest.mark.parametrize("text", ["", "plain", "é", TEXT, TEXT * 500], ids=len)
+def test_text_is_one_line_to_any_reader(text: str) -> None:
+    for line in (quoted(text), dumps({"a": [text]}), dumps({text: 1})):
+        assert len(line.splitlines()) == 1
+        json.loads(line)
+    assert json.loads(quoted(text)) == text
+    assert json.loads(dumps(text)) == text
+
+
+@pytest.mark.parametrize("size", [0, 1, LONGEST_PIECE, LONGEST_PIECE + 1, 3 * LONGEST_PIECE])
+def test_long_text_becomes_several_short_lines(size: int) -> None:
+    text = "\u2028" * size
+    lines = pieces("data: ", text, "\n\n").decode().splitlines()
+    assert all(not second for first, second in pairwise(lines) if first)
+    told = [line.removeprefix("data: ") for line in lines if line]
+    assert "".join(json.loads(one) for one in told) == text
+    assert max(map(len, told)) < 60_000
+
+
+def test_half_a_surrogate_pair_is_no_trouble() -> None:
+    assert pieces("", "\ud83d", "") == b'"?"'

@@ -1,0 +1,80 @@
+"""Anthropic's own Python package against the service as it runs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import pytest
+from anthropic import Anthropic
+from conftest import HELLO, KEY, Server
+from fake_flowith import CUT, HANG, FakeFlowith, error, web, words
+
+TOOL: Any = {"name": "weather", "input_schema": {"type": "object"}}
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+ASK: Any = {"model": "gpt-4.1", "max_tokens": 1000, "messages": HELLO}
+
+
+@pytest.fixture(scope="module")
+def server(flowith: FakeFlowith, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    given = {"FLOWITH_API_URL": flowith.url, "HOLD": "0.3", "HEARTBEAT": "0.2"}
+    started = Server(tmp_path_factory.mktemp("service") / "log", {**given, "RETRY_ATTEMPTS": "1"})
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def client(server: Server, flowith: FakeFlowith) -> Iterator[Anthropic]:
+    flowith.reset()
+    with Anthropic(base_url=server.url, api_key=KEY, timeout=20) as made:
+        yield made
+
+
+def test_a_stream_with_words_and_a_call(client: Anthropic, flowith: FakeFlowith) -> None:
+    flowith.reply(web(*words("I shall look.\n", 0.01), CALL))
+    with client.messages.stream(**ASK, tools=[TOOL]) as stream:
+        kinds = [event.type for event in stream]
+        message = stream.get_final_message()
+    said, call = message.content
+    assert said.type == "text"
+    assert said.text == "I shall look."
+    assert call.type == "tool_use"
+    assert call.input == {"city": "Paris"}
+    assert message.stop_reason == "tool_use"
+    assert kinds.count("text") == 3
+    assert message.usage.input_tokens > 0 < message.usage.output_tokens
+
+
+def test_a_silent_stream_begins_and_pings(client: Anthropic, flowith: FakeFlowith) -> None:
+    flowith.reply(web(1.0, "late"))
+    with client.messages.with_streaming_response.create(**ASK, stream=True) as response:
+        lines = [line for line in response.iter_lines() if line.startswith("event: ")]
+    assert lines[:2] == ["event: message_start", "event: ping"]
+    assert lines[-1] == "event: message_stop"
+
+
+def test_a_cut_stream_is_an_error_and_not_a_short_answer(
+    client: Anthropic, flowith: FakeFlowith
+) -> None:
+    flowith.reply(web("half an ", 0.1, CUT))
+    with client.messages.stream(**ASK) as stream, pytest.raises(anthropic.APIStatusError) as caught:
+        stream.until_done()
+    assert "broke off" in caught.value.message
+
+
+def test_who_leaves_ends_the_call(client: Anthropic, flowith: FakeFlowith) -> None:
+    flowith.reply(web("not ", HANG))
+    with client.messages.create(**ASK, stream=True) as stream:
+        next(iter(stream))
+    assert flowith.wait_for(1)[0].wait_hung_up()
+
+
+def test_a_refusal_has_its_class_and_is_not_tried_again(
+    client: Anthropic, flowith: FakeFlowith
+) -> None:
+    flowith.reply(error(402))
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        client.messages.create(**ASK)
+    assert caught.value.status_code == 402
+    assert caught.value.type == "billing_error"
+    assert caught.value.request_id
+    assert len(flowith.requests) == 1

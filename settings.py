@@ -43,6 +43,7 @@ ROW_FIELDS = {
     "name": str, "description": str, "native_tools": bool, "system_role": bool, "images": bool,
     "kind": str, "shape": str, "sizes": list,
 }  # fmt: skip
+ROW_CHOICES = {"api": APIS, "kind": get_args(Kind), "shape": get_args(Shape)}
 
 
 class SettingsError(ValueError):
@@ -330,12 +331,9 @@ def _to_model(where: str, name: str, row: Any) -> Model:
         raise SettingsError(f"{where} needs a name and a 'model'")
     if "*" in name[:-1]:
         raise SettingsError(f"{where}: '*' may only be the last character of a name")
-    if row.get("api", "web") not in APIS:
-        raise SettingsError(f"{where}: 'api' must be one of {', '.join(APIS)}")
-    if row.get("kind", "chat") not in get_args(Kind):
-        raise SettingsError(f"{where}: 'kind' must be one of {', '.join(get_args(Kind))}")
-    if row.get("shape", "ratio") not in get_args(Shape):
-        raise SettingsError(f"{where}: 'shape' must be one of {', '.join(get_args(Shape))}")
+    for key, allowed in ROW_CHOICES.items():
+        if row.get(key, allowed[0]) not in allowed:
+            raise SettingsError(f"{where}: {key!r} must be one of {', '.join(allowed)}")
     if not set(row.get("sizes", ())) <= set(SIZES):
         raise SettingsError(f"{where}: 'sizes' may hold {', '.join(SIZES)}")
     if row.get("native_tools") and row.get("api") != "llm":

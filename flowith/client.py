@@ -157,8 +157,6 @@ class Answer:
             self.flowith.running -= 1
             self.flowith.tell_running(self.flowith.running)
         self._end_attempt()
-        if self._download:
-            self._download.close()
         self.flowith.clock.drop(self)
         self.interrupt()
         with suppress(ValueError):  # it runs at this moment, in another thread, and will see

@@ -375,7 +375,7 @@ def test_closing_the_answer_ends_the_download_too(fake: FakeFlowith) -> None:
     answer = Flowith(settings).open(Prompt([], drawing=Drawing()), model)
     events = answer.fetch(Picture(f"{fake.url}/a"))
     fake.log = lambda seen: threading.Timer(0.05, answer.close).start()
-    with pytest.raises(UpstreamError):
+    with pytest.raises(CallerLeft):
         list(events)
     assert fake.requests[0].wait_hung_up(5)
 

@@ -176,7 +176,7 @@ def test_an_address_that_is_gone_names_what_to_try(
 ) -> None:
     fake.reply(error(404, html=True))
     answer = api(FLOWITH_AUTH_TOKEN=token).send({"prompt": "x", "model": "seedream-v4.5"}, MAKE)
-    assert answer.status_code == 502
+    assert answer.status_code == 424
     assert "FLOWITH_API_URL" in answer.json["error"]["message"]
 
 

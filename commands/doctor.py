@@ -180,6 +180,12 @@ def check_network(report: Report, settings: Settings, accounts: Accounts) -> dic
 def check_login(report: Report, account: Account) -> str:
     """The token to ask with, empty when it would be refused; a refresh token is not spent."""
     token = account.login.stored() if account.login else account.token
+    if account.login and account.login.used_elsewhere():
+        text = f"account {account.name}: its refresh token was used by somebody else, another copy"
+        text += " of this service or a browser, so the login cannot be renewed: sign in at Flowith"
+        text += " again, for this service alone, and set both tokens anew (or use a flo_... key)."
+        report.add("problem", "login", text, account=account.name)
+        return ""
     ends = expiry(token)
     end = time.gmtime(min(ends or 0.0, LATEST))
     when = "" if ends is None else time.strftime("%Y-%m-%d %H:%M UTC", end)

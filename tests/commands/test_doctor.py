@@ -275,6 +275,26 @@ def test_the_login_that_the_service_has_renewed_is_the_one_asked_with(
     assert len([seen for seen in fake.requests if seen.path.startswith("/auth/")]) == 1
 
 
+def test_a_second_holder_of_the_refresh_token_is_named(
+    run: Run, api: MakeApi, fake: FakeFlowith, tmp_path: Path
+) -> None:
+    given = {
+        "FLOWITH_AUTH_TOKEN": jwt(1_700_000_000),
+        "FLOWITH_REFRESH_TOKEN": "a-refresh-token-that-is-good-once",
+        "FLOWITH_IDENTITY_URL": fake.url,
+        "FLOWITH_IDENTITY_KEY": "sb_publishable_x",
+        "FLOWITH_API_URL": fake.url,
+        "STATE_FILE": str(tmp_path / "state.json"),
+        "MODELS_FILE": str(ROOT / "models.json"),
+    }
+    used = {"code": 400, "error_code": "refresh_token_already_used", "msg": "Already Used"}
+    fake.reply(json_reply(used, status=400), path="/auth/v1/token")
+    assert api(**given, RETRY_ATTEMPTS="1").post().status_code >= 400
+    found = run(**given)
+    assert found.status == 1
+    assert found.mark("login", "used by somebody else", "sign in at Flowith again") == "problem"
+
+
 @pytest.mark.parametrize(
     ("reply", "status", "mark", "words"),
     [

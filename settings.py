@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -32,12 +32,6 @@ QUERY = re.compile(r"\?.+", re.DOTALL)
 LONG_PART = re.compile("(?<=[^/]/)[^/?]{20,}")
 READ_BY_REQUESTS = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
 READ_BY_REQUESTS |= {"requests_ca_bundle", "curl_ca_bundle"}
-AROUND_A_NAME = (  # what clients and other services put around a model's name
-    re.compile("(?!)"),  # nothing
-    re.compile("^(?:flowith|openai|anthropic|google|deepseek)/"),
-    re.compile(r"\[1m\]$"),  # Claude Code's mark for a long context
-    re.compile(r"[-@](?:20\d\d-?[01]\d-?[0-3]\d|latest)$"),  # the date of a snapshot
-)
 ROW_FIELDS = {
     "model": str, "api": str, "fallbacks": list, "kb_list": list, "context": int, "output": int,
     "name": str, "description": str, "native_tools": bool, "system_role": bool, "images": bool,
@@ -254,26 +248,6 @@ class Settings:
     def listed(self) -> list[Model]:
         """The models that have names; `"claude-*"` and `"*"` stand for names that are not told."""
         return [model for name, model in self.models.items() if not name.endswith("*")]
-
-    def find_model(self, asked: str) -> Model | None:
-        """The row for what a caller asks for, by its name in any case and as other services write
-        it; else that of the longest pattern it fits.
-
-        A row `"*": "*"` passes unknown ids on to Flowith as they are.
-        """
-        named = {model.id.lower(): model for model in self.listed}
-        name = asked
-        for addition in AROUND_A_NAME:
-            name = addition.sub("", name)
-            if row := self.models.get(name) or named.get(name.lower()):
-                return row
-        patterns = {key[:-1].lower(): key for key in self.models if key.endswith("*")}
-        fit = [begin for begin in patterns if asked and name.lower().startswith(begin)]
-        if not fit:
-            return None
-        row = self.models[patterns[max(fit, key=len)]]
-        given = tuple(asked if one == "*" else one for one in row.upstream)
-        return replace(row, id=asked if row.id == "*" else row.id, upstream=given)
 
 
 def mask(secret: str) -> str:

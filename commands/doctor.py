@@ -26,6 +26,7 @@ from flowith.login import expiry
 from flowith.probe import Asking, Probe, addresses
 from flowith.reach import PATIENCE, UNSENT, Said, side_by_side, survey, to_host
 from flowith.sample_file import SampleError, read_sample
+from formats.model_names import find_model
 from server.pages import VERSION
 from settings import APIS, Settings, SettingsError, given, load
 
@@ -103,7 +104,7 @@ def examine(report: Report, asked: str | None, everything: bool, wish: Wish) -> 
             report.add("problem", "settings", mistake)
         report.advice = ["Correct this first, in .env or in the environment."]
         return
-    model = settings.find_model(asked) if asked else None
+    model = find_model(settings, asked) if asked else None
     if asked and model is None:
         raise click.BadParameter(
             f"{settings.models_file} has no row {asked!r}.", None, None, "model"

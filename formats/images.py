@@ -18,6 +18,7 @@ from formats import ErrorReply
 from formats.chat_answer import error
 from formats.fields import bad_value, boolean, integer, missing, one_of, parse_json, require, string
 from formats.images_answer import Envelope, stream, whole
+from formats.model_names import find_model
 from formats.multipart import boundary_of, parse_form
 from settings import Model, Settings
 
@@ -175,7 +176,7 @@ def _find_row(body: dict[str, Any], settings: Settings) -> tuple[str, Model | No
         asked = next((row.id for row in settings.models.values() if row.kind == "image"), "")
         if not asked:
             raise missing("model")
-    row = settings.find_model(asked)
+    row = find_model(settings, asked)
     if row is not None and row.kind != "image":
         wanted = "it makes no pictures. GET /v1/models tells those that do, by output_modalities;"
         wanted += ' in models.json they have "kind": "image"'

@@ -17,7 +17,7 @@ from chat_request import ChatRequest
 from errors import CallerLeft, InvalidRequest, ModelNotFound, ProxyError
 from events import Event, Silence, Working
 from flowith.client import Flowith
-from formats import Format
+from formats import Format, model_names
 from formats.model_list import DRAWS, PASSED_ON
 from formats.unsupported_paths import advice
 from server.call import Call
@@ -104,7 +104,7 @@ def read_body(caller: Caller) -> bytes:
 
 def find_model(name: str) -> Model:
     """The row of models.json for a name that a caller asks for. Raises ModelNotFound."""
-    model = settings().find_model(name)
+    model = model_names.find_model(settings(), name)
     if model is None:
         raise ModelNotFound(
             f"The model '{name[:100]}' does not exist here. GET /v1/models lists those that"

@@ -267,6 +267,7 @@ def test_a_call_cut_off_by_a_limit_is_never_completed(
         f"<tool_call>{PARIS[:-2]}",  # the number may go on
         f"<tool_call>{PARIS[:-14]}",
         BLOCK[:40],
+        '<tool_call>{"name": "get_weather", "arguments": {"any": {"a": 1}',
         "<function=get_weather>\n<parameter=city>\nPar",
         '<tool_call>get_weather(city="Par',
         '```json\n{"name": "get_weather", "arguments": {"city": "P',
@@ -276,6 +277,10 @@ def test_what_broke_off_by_itself_is_no_call_either(wire: str) -> None:
     """Some of Flowith's APIs do not tell why an answer ended."""
     assert find(wire) == find(list(wire)) == ("", [], "length")
     assert find(f"Ok.\n\n{wire}") == ("Ok.", [], "length")
+
+
+def test_what_broke_off_in_a_line_of_words_is_no_call_either() -> None:
+    assert find('Ok. <function=get_weather>{"city": "P') == ("Ok.", [], "length")
 
 
 BROKEN = BLOCK.replace('"city": "Paris"', '"city": 3')

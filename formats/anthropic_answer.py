@@ -199,11 +199,17 @@ def error(wrong: ProxyError, request_id: str) -> ErrorReply:
     if isinstance(wrong, ContextTooLong):
         message = _too_long(wrong)
     elif wrong.param:
-        bare = message.replace(f" for '{wrong.param}'", "").replace(f": '{wrong.param}'", "")
-        message = f"{wrong.param}: {bare}"
+        message = _placed(message, wrong.param)
     detail = {"type": kind, "message": message}
     body = {"type": "error", "error": detail, "request_id": request_id}
     return ErrorReply(status, dumps(body).encode("utf-8", "replace"))
+
+
+def _placed(message: str, place: str) -> str:
+    """A message with the place in front instead of inside."""
+    for told in (f"Invalid '{place}': ", f" for '{place}'", f": '{place}'"):
+        message = message.replace(told, "", 1)
+    return f"{place}: {message}"
 
 
 def _too_long(wrong: ContextTooLong) -> str:

@@ -55,18 +55,24 @@ def to_messages(given: Any) -> list[Message]:
         raise InvalidRequest(wanted, param="messages", code="empty_array")
     messages: list[Message] = []
     tools: dict[str, str] = {}
+    notes: list[str] = []
     for i, message in enumerate(given):
         where = f"messages.{i}"
         role = require(f"{where}.role", expect(where, message, dict).get("role"), str)
         one_of(f"{where}.role", role, ROLES)
         blocks = _to_blocks(f"{where}.content", message.get("content"))
         match role:
-            case "user":
-                messages += _to_user(blocks, where, tools)
-            case "assistant":
-                messages += _to_assistant(blocks, where, tools)
             case "system":
-                _add_system(messages, blocks, where)
+                notes += _to_notes(blocks, where)
+                continue
+            case "user":
+                told = _to_user(blocks, where, tools)
+            case _:
+                told = _to_assistant(blocks, where, tools)
+        if told:
+            _add_notes(messages, notes)
+            messages += told
+    _add_notes(messages, notes)
     if not messages:
         raise bad_value("messages", "there is no content in them", "empty_array")
     return messages
@@ -130,21 +136,27 @@ def _to_call(block: dict[str, Any], where: str) -> ToolCall:
     return ToolCall(call_id, name, json.dumps(given, ensure_ascii=False))
 
 
-def _add_system(messages: list[Message], blocks: list[dict[str, Any]], where: str) -> None:
-    """Add what the caller's program notes in mid-conversation.
-
-    It joins the user message before it: as a user message of its own it would be what the model
-    answers, and many models take no system message behind the first.
-    """
-    parts = []
+def _to_notes(blocks: list[dict[str, Any]], where: str) -> list[str]:
+    """What the caller's program notes in mid-conversation."""
+    parts: list[Part] = []
     for j, block in enumerate(blocks):
         parts += _to_parts(block, f"{where}.content.{j}")
-    text = _text(parts)
-    if not text:
+    return [text] if (text := _text(parts)) else []
+
+
+def _add_notes(messages: list[Message], notes: list[str]) -> None:
+    """Put the notes that wait behind the messages so far.
+
+    They join a user message: as one of its own they would be what the model answers, and many
+    models take no system message behind the first.
+    """
+    if not notes:
         return
+    text = "\n\n".join(notes)
+    notes.clear()
     last = messages[-1] if messages else None
     if last is None or last.role != "user":
-        messages.append(Message("system", text, where=where))
+        messages.append(Message("system", text))
         return
     note = f"<system-reminder>\n{text}\n</system-reminder>"
     if isinstance(last.content, str):

@@ -14,10 +14,7 @@ from jsontools.budget import Budget
 
 NAME_CHARS = 128
 WEB_TOOLS = ("web_search_", "web_fetch_")
-TOOLSETS = {
-    "computer_toolset_": "computer_20251124",
-    "browser_toolset_": "computer_20251124",
-}
+TOOLSETS = ("computer_toolset_", "browser_toolset_")  # many tools under one type
 TEXT = {"type": "string"}
 NUMBER = {"type": "integer"}
 POINT = {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2}
@@ -62,10 +59,9 @@ def _parse_tool(item: Any, param: str, budget: Budget) -> Tool | None:
     """One tool; None for one that runs on Anthropic's servers."""
     kind = expect(param, item, dict).get("type") or "custom"
     expect(f"{param}.type", kind, str)
-    for toolset, older in TOOLSETS.items():
-        if kind.startswith(toolset):
-            wanted = f"toolsets are not available here, use {older!r}"
-            raise bad_value(f"{param}.type", wanted, "unsupported_value")
+    if kind.startswith(TOOLSETS):
+        wanted = "toolsets are not available here, use 'computer_20251124'"
+        raise bad_value(f"{param}.type", wanted, "unsupported_value")
     if kind == "custom" or "input_schema" in item:
         return _parse_custom(item, param, budget)
     family = next((family for family in KNOWN if kind.startswith(family)), None)
@@ -85,22 +81,22 @@ def _parse_custom(item: dict[str, Any], param: str, budget: Budget) -> Tool:
 def _known(family: str, kind: str, item: dict[str, Any], param: str) -> Tool:
     """A tool that the caller runs and whose schema the request does not hold."""
     version = kind.removeprefix(family)
-    description, properties, required = KNOWN[family]
-    name = {
-        "bash_": "bash",
-        "memory_": "memory",
-        "computer_": "computer",
-        "text_editor_": "str_replace_based_edit_tool",
-    }[family]
-    name = parse_name(f"{param}.name", item.get("name") or name, longest=NAME_CHARS)
+    usual, description, properties, required = KNOWN[family]
+    name = parse_name(f"{param}.name", item.get("name") or usual, longest=NAME_CHARS)
     if family == "text_editor_" and version <= OLD_EDITOR:
         properties = OLD_EDITS
     elif family == "computer_":
-        size = f"{item.get('display_width_px')} by {item.get('display_height_px')}"
-        description = f"{description} The screen has {size} pixels."
+        description += _screen_size(item)
         properties = {"action": _one_of(*_actions(version)), **properties}
     schema = {"type": "object", "properties": properties, "required": required}
     return Tool(name, description, schema)
+
+
+def _screen_size(item: dict[str, Any]) -> str:
+    width, height = item.get("display_width_px"), item.get("display_height_px")
+    if not (isinstance(width, int) and isinstance(height, int)):
+        return ""
+    return f" The screen is {width} by {height} pixels."
 
 
 def _actions(version: str) -> list[str]:
@@ -188,14 +184,30 @@ SCREEN: dict[str, Any] = {
     "region": {"type": "array", "items": NUMBER, "minItems": 4, "maxItems": 4,
                "description": "For zoom: x and y of the upper left and of the lower right."},
 }  # fmt: skip
-# What stands before the date in the type: description, properties, required ones.
-KNOWN: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+# What stands before the date in the type: usual name, description, properties, required ones.
+KNOWN: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
     "bash_": (
+        "bash",
         "Run a command in a bash shell that stays open from call to call.",
         {"command": TEXT, "restart": {"type": "boolean", "description": "Start a new shell."}},
         [],
     ),
-    "text_editor_": ("View, create and edit text files.", EDITS, ["command", "path"]),
-    "memory_": ("Keep notes as files that outlive the conversation.", MEMORY, ["command"]),
-    "computer_": ("See and use a computer's screen, mouse and keyboard.", SCREEN, ["action"]),
+    "text_editor_": (
+        "str_replace_based_edit_tool",
+        "View, create and edit text files.",
+        EDITS,
+        ["command", "path"],
+    ),
+    "memory_": (
+        "memory",
+        "Keep notes as files that outlive the conversation.",
+        MEMORY,
+        ["command"],
+    ),
+    "computer_": (
+        "computer",
+        "See and use a computer's screen, mouse and keyboard.",
+        SCREEN,
+        ["action"],
+    ),
 }

@@ -13,6 +13,7 @@ from events import (
     Citation,
     Done,
     Event,
+    Picture,
     PromptSize,
     Reasoning,
     Silence,
@@ -63,7 +64,7 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                 case Usage():
                     tally.add(event)
                     continue
-                case Answering() | PromptSize():
+                case Picture() | Answering() | PromptSize():
                     continue
                 case Done(reason=reason):
                     yield pending + writer.end(reason, tally)

@@ -275,6 +275,26 @@ def test_the_login_that_the_service_has_renewed_is_the_one_asked_with(
     assert len([seen for seen in fake.requests if seen.path.startswith("/auth/")]) == 1
 
 
+def test_a_second_holder_of_the_refresh_token_is_named(
+    run: Run, api: MakeApi, fake: FakeFlowith, tmp_path: Path
+) -> None:
+    given = {
+        "FLOWITH_AUTH_TOKEN": jwt(1_700_000_000),
+        "FLOWITH_REFRESH_TOKEN": "a-refresh-token-that-is-good-once",
+        "FLOWITH_IDENTITY_URL": fake.url,
+        "FLOWITH_IDENTITY_KEY": "sb_publishable_x",
+        "FLOWITH_API_URL": fake.url,
+        "STATE_FILE": str(tmp_path / "state.json"),
+        "MODELS_FILE": str(ROOT / "models.json"),
+    }
+    used = {"code": 400, "error_code": "refresh_token_already_used", "msg": "Already Used"}
+    fake.reply(json_reply(used, status=400), path="/auth/v1/token")
+    assert api(**given, RETRY_ATTEMPTS="1").post().status_code >= 400
+    found = run(**given)
+    assert found.status == 1
+    assert found.mark("login", "used by somebody else", "sign in at Flowith again") == "problem"
+
+
 @pytest.mark.parametrize(
     ("reply", "status", "mark", "words"),
     [
@@ -350,6 +370,20 @@ def test_a_row_that_is_not_there_is_a_wrong_use(run: Run, flowith: FakeFlowith) 
     assert found.status == 2
     assert "has no row 'gpt-nope'" in found.output
     assert flowith.requests == []
+
+
+def test_no_picture_is_ever_asked_for(run: Run, fake: FakeFlowith, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.json"
+    drawing = {f"p{i}": {"model": f"p{i}", "kind": "image"} for i in range(3)}
+    rows.write_text(json.dumps({**drawing, "a": "a", **{f"q{i}": drawing["p0"] for i in range(9)}}))
+    found = run("--all", MODELS_FILE=str(rows), FLOWITH_API_URL=fake.url)
+    assert "12 of them make pictures; not tried" in found.output
+    asked = [seen for seen in fake.requests if seen.method == "POST"]
+    assert asked
+    assert not any(b'"p' in seen.body for seen in asked)
+    assert not any("image" in seen.path for seen in asked)
+    found = run("--model", "p1", MODELS_FILE=str(rows), FLOWITH_API_URL=fake.url)
+    assert (found.status, "makes pictures" in found.output) == (2, True)
 
 
 def test_all_goes_on_after_an_address_that_works(run: Run, flowith: FakeFlowith) -> None:

@@ -213,6 +213,8 @@ def test_a_system_note_joins_the_user_message_before_it() -> None:
     assert messages(("user", "Hello"), ("system", [])) == [Message("user", "Hello")]
     roles = [m.role for m in messages(("user", "?"), ("assistant", "!"), ("system", "Be kind."))]
     assert roles == ["user", "assistant", "system"]
+    (several,) = messages(("user", "Hello"), ("system", "Be"), ("user", []), ("system", "kind."))
+    assert several.content == "Hello\n\n<system-reminder>\nBe\n\nkind.\n</system-reminder>"
 
 
 def test_own_tools() -> None:
@@ -317,8 +319,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "max_tokens": {"max_tokens": -1},
     "temperature": {"temperature": 1.5},
     "stop_sequences.1": {"stop_sequences": ["a", 5]},
-    "stop_sequences: Invalid 'stop_sequences': array": {"stop_sequences": ["a"] * 65},
-    "tools: Invalid 'tools': array": {"tools": [WEATHER] * 2049},
+    "stop_sequences: array": {"stop_sequences": ["a"] * 65},
+    "tools: array": {"tools": [WEATHER] * 2049},
     "system.0.type": {"system": [IMAGE]},
     "thinking.type": {"thinking": {"type": "deep"}},
     "thinking.budget_tokens": {"thinking": {"type": "enabled", "budget_tokens": 5}},

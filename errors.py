@@ -20,7 +20,7 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
         ├── UpstreamNotFound        424 upstream_not_found, the model or the address is gone
         ├── UpstreamRejected        400, Flowith calls the request itself bad
         │   ├── ContextTooLong      400 context_length_exceeded
-        │   └── WordsRefused        400 content_policy_violation, a firewall refused the words
+        │   └── WordsRefused        400 content_policy_violation, the words were refused
         ├── UpstreamTimeout         504 timeout
         ├── UpstreamUnreachable     502 upstream_unreachable, no connection was made
         ├── UpstreamCut             502 upstream_cut, the answer broke off
@@ -117,9 +117,13 @@ class UpstreamError(ProxyError, status=502, code="upstream_error"):
     said = ""
 
     def reply_headers(self) -> dict[str, str]:
-        """Our own tries are spent: a client that repeats them would multiply them."""
+        """Our own tries are spent: a client that repeats them would multiply them.
+
+        When to come back is told only where that may help: Codex waits for it, however long.
+        """
         known = {"x-should-retry": "false"}
-        if self.retry_after is not None:
+        may_heal = self.status == 429 or self.status >= 500
+        if self.retry_after is not None and may_heal:
             known["Retry-After"] = str(math.ceil(self.retry_after))
         return known | self.headers
 

@@ -13,7 +13,15 @@ from flask import Blueprint, Flask, Response, current_app, g, request
 
 from errors import NotStored, UpgradeRefused
 from flowith.client import Flowith
-from formats import Format, anthropic, chat, legacy_completions, responses, responses_compaction
+from formats import (
+    Format,
+    anthropic,
+    chat,
+    images,
+    legacy_completions,
+    responses,
+    responses_compaction,
+)
 from formats.model_list import to_anthropic_list, to_anthropic_listing, to_listing
 from server.delivery import count, deliver, find_model, flowith, render_error, settings
 from server.headers import add_headers, to_id
@@ -27,11 +35,13 @@ from settings import Settings
 FORMATS: dict[str, Format] = {  # what is spoken at a path, in refusals too
     "/v1/chat/completions": chat,
     "/v1/completions": legacy_completions,
+    "/v1/images/edits": images.EDITS,
+    "/v1/images/generations": images.GENERATIONS,
     "/v1/messages": anthropic,
     "/v1/responses": responses,
     "/v1/responses/compact": responses_compaction,
 }
-API_PATHS = "chat/completions|completions|deployments|messages|models|responses"
+API_PATHS = "chat/completions|completions|deployments|images|messages|models|responses"
 # What may stand before a path by mistake: a part of the base URL twice, or a whole endpoint.
 BEFORE = "v1|api|openai|anthropic|chat/completions|completions|messages|responses"
 MISPLACED = re.compile(rf"(?:/(?:{BEFORE}))*/((?:{API_PATHS})(?:/.*)?)$")
@@ -124,6 +134,18 @@ def chat_completions() -> Response:
 def completions() -> Response:
     """OpenAI's legacy completions."""
     return deliver(legacy_completions)
+
+
+@api.post("/images/generations")
+def image_generations() -> Response:
+    """OpenAI's images, made from words."""
+    return deliver(images.GENERATIONS)
+
+
+@api.post("/images/edits")
+def image_edits() -> Response:
+    """OpenAI's images, made from words and other images."""
+    return deliver(images.EDITS)
 
 
 @api.post("/deployments/<name>/chat/completions")

@@ -1,5 +1,6 @@
 """langchain-openai with its Responses switch."""
 
+from functools import partial
 from typing import Any
 
 from cases import BASE_URL, CITY, FINAL, HELLO, KEY, PARIS, WEATHER, case, run, thrown
@@ -56,7 +57,7 @@ def cases_of(way: str, ask: Any) -> None:
     @case(f"{way}: errors")
     def _() -> None:
         for words in ("error 400 of langchain's Responses", "cut"):
-            assert thrown(lambda words=words: ask(llm(), words))
+            assert thrown(partial(ask, llm(), words))
 
 
 for each in {"invoke": whole, "stream": streamed}.items():

@@ -1,6 +1,7 @@
 """pydantic-ai with its Responses model."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from cases import BASE_URL, FINAL, HELLO, KEY, PARIS, case, run, thrown
@@ -62,7 +63,7 @@ def cases_of(way: str, ask: Any) -> None:
     @case(f"{way}: errors")
     def _() -> None:
         for words in ("error 400 of pydantic-ai", "cut"):
-            assert thrown(lambda words=words: ask(Agent(MODEL), words))
+            assert thrown(partial(ask, Agent(MODEL), words))
 
 
 for each in {"run": whole, "run_stream": streamed}.items():

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import openai
@@ -116,7 +117,7 @@ def cases_of(way: str, ask: Callable[..., Any]) -> None:
     def _() -> None:
         for words, kind in (("error 400", openai.BadRequestError), ("empty", openai.APIError)):
             text = f"{words} {way} of openai's responses"
-            wrong = thrown(lambda text=text: ask(text))
+            wrong = thrown(partial(ask, text))
             assert isinstance(wrong, kind), repr(wrong)
             assert upstream(text)["calls"] == 1
 
@@ -155,7 +156,7 @@ def _() -> None:
     wrong = thrown(lambda: whole("hello", **asked))
     assert (type(wrong), wrong.code) == (openai.BadRequestError, "previous_response_not_found")
     for gone in (CLIENT.responses.retrieve, CLIENT.responses.cancel):
-        assert isinstance(thrown(lambda gone=gone: gone("resp_1")), openai.NotFoundError)
+        assert isinstance(thrown(partial(gone, "resp_1")), openai.NotFoundError)
 
 
 @case("tokens counted, a conversation made short")

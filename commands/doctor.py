@@ -108,6 +108,9 @@ def examine(report: Report, asked: str | None, everything: bool, wish: Wish) -> 
         raise click.BadParameter(
             f"{settings.models_file} has no row {asked!r}.", None, None, "model"
         )
+    if model is not None and model.kind == "image":
+        text = f"{asked!r} makes pictures, which cost a lot; the doctor asks for none."
+        raise click.BadParameter(text, None, None, "model")
     flowith = Flowith(settings, f"flowith-openai-proxy/{VERSION}")
     check_settings(report, settings)
     check_state_file(report, settings)
@@ -132,6 +135,9 @@ def check_settings(report: Report, settings: Settings) -> None:
         text = "FLOWITH_IDENTITY_KEY is empty, without which Flowith renews no login"
         report.add("warning", "settings", text)
     report.add("ok", "models", f"{len(settings.models)} rows in {settings.models_file}")
+    if drawing := sum(row.kind == "image" for row in settings.models.values()):
+        text = f"{drawing} of them make pictures; not tried, as each picture costs credits"
+        report.add("note", "models", text)
 
 
 def check_state_file(report: Report, settings: Settings) -> None:
@@ -185,7 +191,16 @@ def check_login(report: Report, account: Account) -> str:
     when = "" if ends is None else time.strftime("%Y-%m-%d %H:%M UTC", end)
     if not token or (ends is not None and ends <= time.time()):
         said = f"account {account.name}: the web login {f'ended {when}' if when else 'is to come'}"
-        if account.login:
+        if account.login and account.login.used_elsewhere():
+            text = (
+                f"{said}, and its refresh token was already used elsewhere, by another copy of the"
+            )
+            text += (
+                " service or in a browser: sign in again and set FLOWITH_REFRESH_TOKEN. Each copy"
+            )
+            text += " needs a login of its own, or a flo_... key."
+            report.add("problem", "login", text, account=account.name)
+        elif account.login:
             text = f"{said}; the service renews it at its next call. Make one, then run this again."
             report.add("warning", "login", text, account=account.name)
         else:

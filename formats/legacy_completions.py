@@ -79,8 +79,8 @@ def stream(events: Iterator[Event], envelope: Completions, tally: Tally) -> Iter
     heads = [_head(envelope, index) for index in range(envelope.choices)]
     tail, head, left = _tail(envelope), heads[0], len(heads)
     quiet, begun = True, False
-    echoed = [pieces(*one, tail) for one in zip(heads, envelope.before, strict=False)]
-    pending = b"".join(echoed)
+    echoes = zip(heads, envelope.before, strict=False)  # no echo, or one for each choice
+    pending = b"".join([pieces(before, prompt, tail) for before, prompt in echoes])
     try:
         for event in events:
             match event:

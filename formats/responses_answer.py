@@ -13,6 +13,7 @@ from events import (
     Citation,
     Done,
     Event,
+    Picture,
     PromptSize,
     Reasoning,
     Silence,
@@ -63,7 +64,7 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                 case Usage():
                     tally.add(event)
                     continue
-                case Answering() | PromptSize():
+                case Picture() | Answering() | PromptSize():
                     continue
                 case Done(reason=reason):
                     yield pending + writer.end(reason, tally)
@@ -215,7 +216,7 @@ def to_failure(wrong: ProxyError, request_id: str) -> dict[str, str]:
         code = wrong.code
     else:
         code = "invalid_prompt" if wrong.status < 500 else "server_error"
-    if isinstance(wrong, UpstreamError) and wrong.retry_after is not None:
+    if code == "rate_limit_exceeded" and isinstance(wrong, UpstreamError) and wrong.retry_after:
         message += f" Please try again in {math.ceil(wrong.retry_after)}s."
     return {"code": code, "message": message}
 

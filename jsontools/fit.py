@@ -119,10 +119,15 @@ def _converted(value: Any, rules: dict[str, Any]) -> Any:
     if not isinstance(value, str):
         return value
     names = types_of(rules.get("type", []))
-    choices = [*rules.get("enum", ()), *([rules["const"]] if "const" in rules else ())]
-    if "string" in names or any(same(value, one) for one in choices) or not (names or choices):
+    choices = list(rules.get("enum", ()))
+    if "const" in rules:
+        choices.append(rules["const"])
+    wanted = "string" in names or any(same(value, one) for one in choices)
+    if wanted or not (names or choices):
         return value
     text = value.strip()
+    if text.lower() == "null" and rules.get("nullable") is True:
+        return None
     try:
         meant = read_json(text.lower() if text.lower() in ("true", "false", "null") else text)
     except ValueError:

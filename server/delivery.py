@@ -18,7 +18,7 @@ from errors import CallerLeft, InvalidRequest, ModelNotFound, ProxyError
 from events import Event, Silence, Working
 from flowith.client import Flowith
 from formats import Format
-from formats.model_list import PASSED_ON
+from formats.model_list import DRAWS, PASSED_ON
 from formats.unsupported_paths import advice
 from server.call import Call
 from server.caller import Caller
@@ -118,6 +118,10 @@ def _without_effect(chat: ChatRequest, dialect: str) -> list[str]:
     """The parameters that change nothing, for the caller to see."""
     wanted = [*chat.options, *(["web_search_options"] if chat.online else [])]
     unused = [name for name in wanted if dialect not in PASSED_ON[name]]
+    if dialect in DRAWS:
+        given: dict[str, Any] = {"tools": chat.tools, "response_format": chat.format}
+        given |= {"stop": chat.stop, "max_tokens": chat.max_tokens}
+        unused += [name for name, value in given.items() if value]
     return [name for name in (*chat.ignored, *unused) if PARAMETER.fullmatch(name)][:32]
 
 

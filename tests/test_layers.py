@@ -31,10 +31,12 @@ ALLOWED: dict[str, set[str]] = {
     "gunicorn.conf": {"server", "settings"},
 }
 # Within `formats`: what several of them share; besides it a format knows itself and its pair.
-SHARED = {"attachments", "content", "fields", "response_format", "sse", "tools"}
+SHARED = {"attachments", "content", "fields", "multipart", "response_format", "sse", "tools"}
 PAIRS = {
     "chat": {"chat_answer"},
     "legacy_completions": {"chat", "chat_answer"},
+    "images": {"chat_answer", "images_answer"},
+    "images_answer": {"chat_answer"},
     "anthropic": {"anthropic_answer", "anthropic_content", "anthropic_tools"},
     "anthropic_answer": {"anthropic_blocks"},
     "responses": {"responses_answer", "responses_items", "responses_tools"},

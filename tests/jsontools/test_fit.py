@@ -42,6 +42,9 @@ FITTED: dict[str, tuple[Any, dict[str, Any], Any]] = {
     "a fraction in quotes": ({"a": " 0.5 "}, strict(a={"type": "number"}), {"a": 0.5}),
     "a boolean in quotes": ({"a": "True"}, strict(a={"type": "boolean"}), {"a": True}),
     "null in quotes": ({"a": "null"}, strict(a=MAYBE), {"a": None}),
+    "null in quotes, by OpenAPI": (
+        {"a": "null"}, strict(a={"type": "integer", "nullable": True}), {"a": None},
+    ),
     "an array in quotes": ({"a": '["x"]'}, strict(a={"type": "array"}), {"a": ["x"]}),
     "a number of an enum": ({"a": "2"}, strict(a={"enum": [1, 2]}), {"a": 2}),
     "a constant": ({"a": "true"}, strict(a={"const": True}), {"a": True}),

@@ -99,6 +99,18 @@ def test_a_failure_is_a_status_before_the_first_word_and_an_event_after_it(
     assert last["response"]["error"]["code"] == "server_error"
 
 
+@pytest.mark.parametrize(("status", "ours"), [(402, 402), (401, 424), (404, 424)])
+def test_what_does_not_heal_comes_without_a_time_to_come_back(
+    api: MakeApi, fake: FakeFlowith, status: int, ours: int
+) -> None:
+    """Codex waits that long before it shows the message."""
+    fake.reply(error(status, headers={"Retry-After": "300"}))
+    response = ask(api(RETRY_ATTEMPTS="1"), stream=True)
+    assert response.status_code == ours
+    assert "Retry-After" not in response.headers
+    assert response.headers["x-should-retry"] == "false"
+
+
 def test_signs_of_life_are_events_while_upstream_is_silent(api: MakeApi, fake: FakeFlowith) -> None:
     fake.reply(web(0.6, "late"))
     body = ask(api(HOLD="0.1", HEARTBEAT="0.1"), stream=True).data

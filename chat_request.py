@@ -11,6 +11,7 @@ from events import ToolCall
 from jsontools.budget import Budget
 
 Choice = Literal["auto", "none", "required"]
+IMAGE_TOKENS = 765  # one image in high detail, by OpenAI's pricing page
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,15 @@ class AnswerFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """How a picture is wanted: `size` is width and height in pixels, None where any will do;
+    `inline` asks for the file itself besides its address."""
+
+    size: tuple[int, int] | None = None
+    inline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """A checked request; nothing after its format checks it again.
 
@@ -82,6 +92,7 @@ class ChatRequest:
     has to say again in its answer, in that API's own form. `thoughts_apart`: its answer has a place
     of its own for thoughts, so that they never go into the text. `budget` is the CPU time for all
     schemas of the request, those it brings and the values that are held against them later.
+    `drawing` is there where pictures are all that is asked for.
     """
 
     model: str
@@ -101,6 +112,7 @@ class ChatRequest:
     ignored: tuple[str, ...] = ()
     echo: dict[str, Any] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget, compare=False, repr=False)
+    drawing: Drawing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,7 @@ class Prompt:
     `messages` are `{"role", "content"}` with the roles system, user and assistant; content is text
     or a list of `text` and `image_url` parts. With `tools` (native tools) the assistant's
     `tool_calls` and the role tool appear as well. `options` holds sampling parameters by name.
+    With a `drawing` the answer is a picture of what the last user message says.
     """
 
     messages: list[dict[str, Any]]
@@ -117,3 +130,4 @@ class Prompt:
     online: bool = False
     options: dict[str, Any] | None = None
     tools: dict[str, Any] | None = None
+    drawing: Drawing | None = None

@@ -20,7 +20,7 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
         ├── UpstreamNotFound        424 upstream_not_found, the model or the address is gone
         ├── UpstreamRejected        400, Flowith calls the request itself bad
         │   ├── ContextTooLong      400 context_length_exceeded
-        │   └── WordsRefused        400 content_policy_violation, a firewall refused the words
+        │   └── WordsRefused        400 content_policy_violation, the words were refused
         ├── UpstreamTimeout         504 timeout
         ├── UpstreamUnreachable     502 upstream_unreachable, no connection was made
         ├── UpstreamCut             502 upstream_cut, the answer broke off

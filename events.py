@@ -41,6 +41,19 @@ class Citation:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that was made. `url` is where it is; `data` is the file itself in base64 and `kind`
+    its true type (png, jpeg, webp or gif), both empty where nobody asked for the file.
+
+    A `Text` with a link to it follows, for APIs that know nothing but text.
+    """
+
+    url: str
+    data: bytes = b""
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts. `reasoning` is part of `completion`, `cached` is part of `prompt`."""
 
@@ -92,6 +105,7 @@ Event = (
     | Reasoning
     | ToolCall
     | Citation
+    | Picture
     | Usage
     | Silence
     | Working

@@ -122,7 +122,7 @@ def answers(host: str, port: int) -> bool:
 def greet(settings: Settings, host: str) -> str:
     url = f"http://{host}:{settings.port}"
     models = [model.id for model in settings.listed]
-    model = next((name for name in ("gpt-4.1", *models) if settings.find_model(name)), "")
+    model = next((name for name in ("gpt-4.1", *models) if name in settings.models), "")
     accounts = ", ".join(mask(token) for token in settings.flowith_auth_token)
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "Hello!"}]}
     key = shlex.quote(f"Authorization: Bearer {settings.api_key[0]}")

@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +18,9 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 Api = Literal["web", "llm", "knowledge"]
+Kind = Literal["chat", "image"]
+Shape = Literal["ratio", "pixels", "none"]
+SIZES = ("512", "1k", "2k", "4k")
 APIS: tuple[Api, ...] = get_args(Api)
 REASONING = ("reasoning_content", "reasoning", "think_tags", "hide")
 DEFAULT_KEY = "123456"
@@ -29,16 +32,12 @@ QUERY = re.compile(r"\?.+", re.DOTALL)
 LONG_PART = re.compile("(?<=[^/]/)[^/?]{20,}")
 READ_BY_REQUESTS = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
 READ_BY_REQUESTS |= {"requests_ca_bundle", "curl_ca_bundle"}
-AROUND_A_NAME = (  # what clients and other services put around a model's name
-    re.compile("(?!)"),  # nothing
-    re.compile("^(?:flowith|openai|anthropic|google|deepseek)/"),
-    re.compile(r"\[1m\]$"),  # Claude Code's mark for a long context
-    re.compile(r"[-@](?:20\d\d-?[01]\d-?[0-3]\d|latest)$"),  # the date of a snapshot
-)
 ROW_FIELDS = {
     "model": str, "api": str, "fallbacks": list, "kb_list": list, "context": int, "output": int,
     "name": str, "description": str, "native_tools": bool, "system_role": bool, "images": bool,
+    "kind": str, "shape": str, "sizes": list,
 }  # fmt: skip
+ROW_CHOICES = {"api": APIS, "kind": get_args(Kind), "shape": get_args(Shape)}
 
 
 class SettingsError(ValueError):
@@ -56,6 +55,9 @@ class Model:
     `context` and `output` (most tokens in all, and of an answer) are None when the row does not
     say. `system_role` and `images` tell whether the model takes them, `native_tools` whether
     Flowith passes tools to it.
+
+    A model of the `kind` image makes pictures: `shape` is how it is told the shape of one (as a
+    ratio, in pixels, or not at all), `sizes` are the names of the resolutions that it knows.
     """
 
     id: str
@@ -69,6 +71,9 @@ class Model:
     native_tools: bool = False
     system_role: bool = True
     images: bool = True
+    kind: Kind = "chat"
+    shape: Shape = "ratio"
+    sizes: tuple[str, ...] = ()
 
 
 def _list(value: str) -> tuple[str, ...]:
@@ -175,6 +180,7 @@ class Settings:
     connect_timeout: float = _seconds("10", "seconds to reach Flowith")
     first_token_timeout: float = _seconds("150", "seconds until the first token")
     idle_timeout: float = _seconds("120", "seconds between two tokens")
+    image_timeout: float = _seconds("300", "seconds until a picture is made")
     total_timeout: float = _seconds("1800", "seconds for a whole answer")
     retry_attempts: int = _number("4", 1, 50, "calls to Flowith per answer, before its first token")
     retry_seconds: float = _seconds("30", "no new try after so many seconds")
@@ -243,26 +249,6 @@ class Settings:
         """The models that have names; `"claude-*"` and `"*"` stand for names that are not told."""
         return [model for name, model in self.models.items() if not name.endswith("*")]
 
-    def find_model(self, asked: str) -> Model | None:
-        """The row for what a caller asks for, by its name in any case and as other services write
-        it; else that of the longest pattern it fits.
-
-        A row `"*": "*"` passes unknown ids on to Flowith as they are.
-        """
-        named = {model.id.lower(): model for model in self.listed}
-        name = asked
-        for addition in AROUND_A_NAME:
-            name = addition.sub("", name)
-            if row := self.models.get(name) or named.get(name.lower()):
-                return row
-        patterns = {key[:-1].lower(): key for key in self.models if key.endswith("*")}
-        fit = [begin for begin in patterns if asked and name.lower().startswith(begin)]
-        if not fit:
-            return None
-        row = self.models[patterns[max(fit, key=len)]]
-        given = tuple(asked if one == "*" else one for one in row.upstream)
-        return replace(row, id=asked if row.id == "*" else row.id, upstream=given)
-
 
 def mask(secret: str) -> str:
     """Enough of a secret to recognise it by, never enough to use it."""
@@ -319,12 +305,16 @@ def _to_model(where: str, name: str, row: Any) -> Model:
         raise SettingsError(f"{where} needs a name and a 'model'")
     if "*" in name[:-1]:
         raise SettingsError(f"{where}: '*' may only be the last character of a name")
-    if row.get("api", "web") not in APIS:
-        raise SettingsError(f"{where}: 'api' must be one of {', '.join(APIS)}")
+    for key, allowed in ROW_CHOICES.items():
+        if row.get(key, allowed[0]) not in allowed:
+            raise SettingsError(f"{where}: {key!r} must be one of {', '.join(allowed)}")
+    if not set(row.get("sizes", ())) <= set(SIZES):
+        raise SettingsError(f"{where}: 'sizes' may hold {', '.join(SIZES)}")
     if row.get("native_tools") and row.get("api") != "llm":
         raise SettingsError(f'{where}: \'native_tools\' needs "api": "llm", which alone has them')
     upstream = (row.pop("model"), *row.pop("fallbacks", ()))
-    return Model(name, upstream, kb_list=tuple(row.pop("kb_list", ())), **row)
+    lists: dict[str, Any] = {f: tuple(row.pop(f, ())) for f in ("kb_list", "sizes")}
+    return Model(name, upstream, **lists, **row)
 
 
 def given() -> dict[str, str]:

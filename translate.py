@@ -19,19 +19,19 @@ from bridge.filters import (
     split_think,
     tag_reasoning,
 )
+from bridge.pictures import show_pictures, with_picture
 from bridge.tokens import estimate_tokens
-from chat_request import ChatRequest, Message, Prompt
+from chat_request import IMAGE_TOKENS, ChatRequest, Drawing, Message, Prompt
 from errors import InvalidRequest
 from events import Event, PromptSize
 from settings import Model
 
-IMAGE_TOKENS = 765  # one image in high detail, by OpenAI's pricing page
 MESSAGE_TOKENS = 4  # what a message costs beyond its text, by OpenAI's cookbook
 
 
 def to_prompt(chat: ChatRequest, messages: list[Message], model: Model) -> Prompt:
-    """What goes up for one choice. Raises InvalidRequest for images the model does not take."""
-    native = model.native_tools and chat.tools is not None
+    """What goes up for one choice. Raises InvalidRequest for images the model does not take, and
+    for nothing that could be drawn."""
     if not model.images:
         for message in messages:
             if not isinstance(message.content, str):
@@ -41,6 +41,12 @@ def to_prompt(chat: ChatRequest, messages: list[Message], model: Model) -> Promp
                     param=where,
                     code="unsupported_value",
                 )
+    if model.kind == "image":
+        sent = _bridged(with_picture(messages))
+        return Prompt(
+            sent, online=chat.online, options=chat.options, drawing=chat.drawing or Drawing()
+        )
+    native = model.native_tools and chat.tools is not None
     sent = [_native(m) for m in messages] if native else _bridged(messages)
     words = "" if native or not chat.tools else tool_prompt.instructions(chat.tools, chat.format)
     if chat.format and not words:
@@ -125,6 +131,8 @@ def shape(
 
     `reasoning` is the setting of that name. Raises Unmet where the model did not obey.
     """
+    if prompt.drawing:
+        return _counted(show_pictures(events), chat, prompt)
     events = split_think(events, calls=chat.tools is not None)
     if chat.max_tokens:
         events = cut_at_length(events, chat.max_tokens)
@@ -142,6 +150,18 @@ def shape(
         )
     if chat.stop:
         events = cut_at_stop(events, chat.stop)
+    events = _counted(events, chat, prompt, raw)
+    if reasoning == "hide" or not chat.thinks:
+        return hide_reasoning(events)
+    if reasoning == "think_tags" and not chat.thoughts_apart:
+        return tag_reasoning(events)
+    return events
+
+
+def _counted(
+    events: Iterator[Event], chat: ChatRequest, prompt: Prompt, raw: list[str] | None = None
+) -> Iterator[Event]:
+    """The events with their usage, as far as this request needs it."""
     size: Callable[[], int] = partial(count_prompt, prompt)
     if chat.early_usage:
         tokens = size()
@@ -149,9 +169,4 @@ def shape(
         events = chain((PromptSize(tokens),), events)
     elif chat.stream and not chat.include_usage:
         size = int  # nobody is told, and a long prompt takes milliseconds to count
-    events = count_usage(events, size, raw)
-    if reasoning == "hide" or not chat.thinks:
-        return hide_reasoning(events)
-    if reasoning == "think_tags" and not chat.thoughts_apart:
-        return tag_reasoning(events)
-    return events
+    return count_usage(events, size, raw)

@@ -37,6 +37,7 @@ from jsontools.text import clean, compact, read_json, repair
 
 UNKNOWN = "The model called a tool that is not offered."
 _MOST_REPAIRS = 4
+_EMPTY = re.compile(r"\{\s{0,100}\}")
 _NAME = re.compile(r"[\w.-]{1,128}\Z")
 
 
@@ -94,7 +95,8 @@ class Reader:
             case Kind.JSON:
                 value, repaired = self._json(text)
                 calls = calls_in(value, name, self.names, loose=head.vouched, repaired=repaired)
-                if repaired and not calls:
+                lost = any(not call.arguments for call in calls) and not _EMPTY.search(text)
+                if repaired and (lost or not calls):
                     raise ValueError("nothing in it")
                 return calls
             case Kind.PYTHON if tool:

@@ -11,19 +11,17 @@ from dataclasses import dataclass, replace
 
 from bridge.call_candidates import Candidate, Context, Fenced, loose_ends
 from bridge.call_heads import Kind, may_begin
+from bridge.call_outlet import HELD_CHARS, MOST_SPACES, Outlet
 from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_tags import TAG, Role, is_closing, role_of
 from bridge.call_values import Found, NoCall
-from bridge.tool_prompt import FORM
 from chat_request import ToolUse
 from errors import Unmet
 from events import Done, Event, PromptSize, Reasoning, Silence, Text, ToolCall, Usage, Working
 from jsontools.budget import Budget
 
 # No real answer comes near these; without them a hostile one takes quadratic time.
-_HELD_CHARS = 1024 * 1024
-_MOST_SPACES = 1000
 _MOST_CALLS = 128
 _MOST_MISSES = 32
 _RECENT_CHARS = 2000
@@ -84,36 +82,21 @@ class _Unknown:
     text: str
 
 
-class _Finder:
+class _Finder(Outlet):
     """The state of one answer: what is held, and what has gone out."""
 
     def __init__(self, use: ToolUse, reader: Reader, *, last_try: bool, streamed: bool) -> None:
-        self.use, self.reader, self.streamed = use, reader, streamed
-        self.out: list[Event] = []  # what goes on to the caller now
+        waiting = use.choice == "required"
+        super().__init__(last_try=last_try, streamed=streamed, waiting=waiting)
+        self.use, self.reader = use, reader
         self.over = False
         self.markdown = Markdown()
-        self.may_retry = not last_try
-        self.sent = False
-        self.waiting = use.choice == "required"
-        self.kept: list[str] = []
-        self.kept_chars = 0
-        self.said: list[str] = []
-        self.recent: list[str] = []  # the text since the last call
-        self.spoken = False
-        self.gap = ""  # white space that is text if words follow
-        self.run = ""  # the white space that has come since the last mark behind a call
-        self.held = ""
-        self.fresh = True  # nothing but white space since the beginning or the last call
-        self.fences = 0  # opened by the head of the last call, still to be closed
+        self.held = ""  # the beginning of what may become a mark
         self.unit: Candidate | Fenced | None = None
         self.unknown: _Unknown | None = None
-        self.made = self.misses = 0
-
-    def _note_sent(self) -> None:
-        """Something has gone on to the caller."""
-        if self.streamed:
-            self.may_retry, self.sent = False, True
-            self.said.clear()
+        self.misses = 0
+        self._run = ""  # the white space that has come since the last mark behind a call
+        self._fences = 0  # opened by the head of the last call, still to be closed
 
     def take(self, event: Event) -> None:
         """Take the next event; what goes on is in `out` then. Raises Unmet."""
@@ -126,7 +109,7 @@ class _Finder:
                 self._finish(reason)
             case _:
                 if not isinstance(event, _QUIET):
-                    self._note_sent()
+                    self.note_sent()
                 self.out.append(event)
 
     def _feed(self, event: Text, piece: str) -> None:
@@ -190,16 +173,16 @@ class _Finder:
         if self.unknown:
             self.unknown.text += text[:at]
             return text[at:], settled and not _OBSERVATION.startswith(text[at:])
-        if self.fences and text.startswith("```", at):
-            self.fences -= 1
+        if self._fences and text.startswith("```", at):
+            self._fences -= 1
             more, settled = loose_ends(text[at + 3 :], self.reader.names)
             at += 3 + more
         runs = _LETTERS.split(text[:at])
-        runs[0] = (self.run + runs[0])[:_MOST_SPACES]
-        self.run = runs[-1]
+        runs[0] = (self._run + runs[0])[:MOST_SPACES]
+        self._run = runs[-1]
         self.gap = max((self.gap, *runs), key=lambda run: (run.count("\n"), len(run)))
         rest = text[at:]
-        fence = self.fences and "```".startswith(rest)
+        fence = self._fences and "```".startswith(rest)
         return rest, settled and not (fence or _OBSERVATION.startswith(rest))
 
     def _is_invented(self, text: str) -> bool:
@@ -211,7 +194,7 @@ class _Finder:
     def _fill(self, unit: Candidate | Fenced, piece: str) -> str:
         """Add to what may be a call; returns what stands behind its end."""
         decided = unit.feed(piece)
-        if not decided and unit.size > _HELD_CHARS:
+        if not decided and unit.size > HELD_CHARS:
             self.misses, decided = _MOST_MISSES + 1, True
             unit.calls.clear()
         if not decided:
@@ -243,7 +226,7 @@ class _Finder:
     def _mend(self, unit: Candidate | Fenced, wrong: Unusable) -> str:
         """What is done with a call that should not be passed on as it is."""
         if self.may_retry or (wrong.strict and not self.sent):
-            raise self._unmet(str(wrong))
+            raise self.unmet(str(wrong))
         if wrong.instead:
             self._emit([wrong.instead], 0)
             return unit.rest
@@ -271,10 +254,10 @@ class _Finder:
         try:
             checked = self.reader.to_call(Found(call.name, call.arguments))
         except NoCall:
-            raise self._unmet("The model called a tool that is not offered.") from None
+            raise self.unmet(UNKNOWN) from None
         except Unusable as wrong:
             if self.may_retry or not (self.sent and wrong.instead):
-                raise self._unmet(str(wrong)) from None
+                raise self.unmet(str(wrong)) from None
             checked = wrong.instead
         self._emit([replace(checked, id=call.id or checked.id)], 0)
 
@@ -282,9 +265,9 @@ class _Finder:
         if self.unknown:
             calls, self.gap, self.unknown = [self.unknown.call, *calls], self.unknown.gap, None
         self.waiting = False
-        self._flush()
-        self._note_sent()
-        self.fresh, self.fences, self.run = True, fences, ""
+        self.flush()
+        self.note_sent()
+        self.fresh, self._fences, self._run = True, fences, ""
         self.recent.clear()
         self.markdown.begin_anew()
         for call in calls:
@@ -295,26 +278,15 @@ class _Finder:
                 return
 
     def _release(self, text: str) -> None:
-        """Pass text on; white space at its end waits until words follow."""
-        words = text.rstrip()
-        if not words:
-            self.gap += text
-            if len(self.gap) >= _MOST_SPACES:
-                gap, self.gap = self.gap, ""
-                self._say(gap)
-            return
-        if self.unknown:
+        """Pass text on."""
+        if self.unknown and not text.isspace() and text:
             self._drop_unknown()
-        gap = "" if self.made and not self.spoken else self.gap
-        self.gap = text[len(words) :]
-        self.fresh, self.spoken = False, True
-        self.recent.append(gap + words)
-        self._say(gap + words)
+        self.release(text)
 
     def _take_unknown(self) -> None:
         """Nothing came behind it: it is a call, and the caller says that there is no such tool."""
         if self.unknown and self.may_retry:
-            raise self._unmet(UNKNOWN)
+            raise self.unmet(UNKNOWN)
         if self.unknown:
             self._emit([], 0)
 
@@ -324,27 +296,7 @@ class _Finder:
         if unknown:
             gap = "" if self.made and not self.spoken else unknown.gap
             self.fresh, self.spoken = False, True
-            self._say(gap + unknown.text)
-
-    def _say(self, text: str) -> None:
-        if not self.waiting:
-            self._note_sent()
-            self.out.append(Text(text))
-            return
-        self.kept.append(text)
-        self.kept_chars += len(text)
-        if self.kept_chars > _HELD_CHARS:
-            raise self._unmet("The model wrote on and on without the call that is required.")
-
-    def _flush(self) -> None:
-        """Let go what was kept until the required call came."""
-        text = "".join(self.kept)
-        self.kept.clear()
-        if text:
-            self._say(text)
-
-    def _unmet(self, message: str) -> Unmet:
-        return Unmet(message, said="".join(self.said), form=FORM)
+            self.say(gap + unknown.text)
 
     def _finish(self, reason: str) -> None:
         whole = reason in ("stop", "tool_calls")
@@ -363,9 +315,9 @@ class _Finder:
         self._let_go(broken)
         if self.waiting and whole and not broken:
             names = ", ".join(tool.name for tool in self.use.tools[:5])
-            raise self._unmet(f"The answer must call a tool ({names}), but calls none.")
+            raise self.unmet(f"The answer must call a tool ({names}), but calls none.")
         self.waiting = False
-        self._flush()
+        self.flush()
         if broken and whole:
             reason = "length"
         self._end("tool_calls" if self.made and reason == "stop" else reason)
@@ -381,7 +333,7 @@ class _Finder:
             held, self.held = self.held, ""
             self._release(held)
         if self.gap and not (self.fresh and self.made) and not broken:
-            self._say(self.gap)
+            self.say(self.gap)
 
     def _is_meant(self, unit: Candidate | Fenced, whole: bool) -> bool:
         """Whether what broke off was to be a call of a tool on offer."""

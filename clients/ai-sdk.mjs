@@ -3,7 +3,7 @@ import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import {
-  APICallError, generateObject, generateText, NoObjectGeneratedError, Output, RetryError,
+  APICallError, generateImage, generateObject, generateText, NoObjectGeneratedError, Output, RetryError,
   stepCountIs, streamObject, streamText, tool,
 } from "ai";
 import { z } from "zod";
@@ -169,6 +169,31 @@ for (const [provider, named] of Object.entries(providers)) {
     for await (const part of partialObjectStream) last = part;
     assert.deepEqual(last, PARIS);
     assert.deepEqual(await object, PARIS);
+  });
+  const painters = { compatible: compatible(apiKey).imageModel, openai: openai(apiKey).image };
+  const paint = (prompt, more) =>
+    generateImage({ model: painters[provider]("gpt-image-1"), prompt, maxRetries: 0, ...more });
+  add("a picture", async () => {
+    const { image } = await paint("a red house", { size: "1024x1024" });
+    assert.equal(image.mediaType, "image/png");
+  });
+  add("four pictures", async () => {
+    assert.equal((await paint("a red house", { n: 4 })).images.length, 4);
+  });
+  add("a picture changed", async () => {
+    const { image } = await paint("a red house");
+    const edited = await paint({ text: "make it blue", images: [image.uint8Array] });
+    assert.equal(edited.image.mediaType, "image/png");
+    assert.notDeepEqual(edited.image.uint8Array, image.uint8Array);
+  });
+  add("a picture that is refused", async () => {
+    const error = await thrown(() => paint("#error 400"));
+    assert.equal(error.statusCode, 400);
+  });
+  add("a picture that is not waited for", async () => {
+    const prompt = `#silent 30 for abort of a picture, ${provider}`;
+    await thrown(() => paint(prompt, { abortSignal: AbortSignal.timeout(800) }));
+    await hungUp(prompt);
   });
   add("image", async () => {
     const image = new TextEncoder().encode("\x89PNG\r\n\x1a\n a picture");

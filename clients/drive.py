@@ -77,6 +77,8 @@ MODELS = {  # Codex has another set of tools for each of the names that it knows
     "native": {"model": "gpt-4.1", "api": "llm", "native_tools": True},
     "claude-*": {"model": "claude-opus-4.8", "api": "web"},
     "library": {"model": "gpt-4.1", "api": "knowledge", "kb_list": ["cats"]},
+    "gpt-image-1": {"model": "painter", "kind": "image", "api": "web"},
+    "dall-e-3": {"model": "painter", "kind": "image", "api": "llm"},
 }
 PAGES = [{"title": "All of them", "url": "https://cats.example/all", "content": "Cats purr."}]
 

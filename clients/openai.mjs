@@ -1,5 +1,5 @@
 // openai-node: raw calls, the stream helper, runTools, zod.
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
 import { apiKey, assert, baseURL, hungUp, PARIS, run, said, thrown, upstream } from "./cases.mjs";
@@ -15,6 +15,7 @@ const runnable = {
   function: { ...weather.function, parse: JSON.parse, function: ({ city }) => `18 degrees in ${city}` },
 };
 
+const isPng = (base64) => base64.startsWith("iVBORw0KGgo");
 const ask = (text, more) => ({ model: "gpt-4.1", messages: said(text), ...more });
 const helper = (text, more) => chat.stream(ask(text, more)).finalChatCompletion();
 // Each way to get one whole completion out of this client.
@@ -247,7 +248,7 @@ Object.assign(cases, {
   "models": async () => {
     const found = [];
     for await (const model of client.models.list()) found.push(model.id);
-    assert.deepEqual(found, ["gpt-4.1", "gpt-5.5", "gpt-5.6-sol", "native"]);
+    assert.deepEqual(found, ["gpt-4.1", "gpt-5.5", "gpt-5.6-sol", "native", "library", "gpt-image-1", "dall-e-3"]);
     assert.equal((await client.models.retrieve("native")).id, "native");
   },
   "legacy completions": async () => {
@@ -258,6 +259,50 @@ Object.assign(cases, {
       text += chunk.choices[0].text;
     }
     assert.match(text, /^Hello/);
+  },
+  "image": async () => {
+    const body = { model: "gpt-image-1", prompt: "a red house", size: "1536x1024", n: 2 };
+    const { data, output_format } = await client.images.generate(body);
+    assert.equal(data.length, 2);
+    for (const one of data) assert.ok(isPng(one.b64_json) && !("url" in one));
+    assert.equal(output_format, "png");
+  },
+  "image: an address": async () => {
+    const { data } = await client.images.generate({ model: "dall-e-3", prompt: "a red house" });
+    assert.match(data[0].url, /^http/);
+    const file = Buffer.from(await (await fetch(data[0].url)).arrayBuffer());
+    assert.ok(isPng(file.toString("base64")));
+  },
+  "image: edit of two files": async () => {
+    const { data } = await client.images.generate({ model: "gpt-image-1", prompt: "a red house" });
+    const file = () => toFile(Buffer.from(data[0].b64_json, "base64"), "a.png", { type: "image/png" });
+    const image = [await file(), await file()];
+    const edited = await client.images.edit({ model: "gpt-image-1", image, prompt: "make it blue" });
+    assert.ok(isPng(edited.data[0].b64_json));
+  },
+  "image: stream": async () => {
+    const events = [];
+    const body = { model: "gpt-image-1", prompt: "a red house #silent 2", stream: true };
+    for await (const event of await client.images.generate(body)) events.push(event);
+    assert.deepEqual(events.map((event) => event.type), ["image_generation.completed"]);
+    assert.ok(isPng(events[0].b64_json));
+  },
+  "image: refused": async () => {
+    const body = { model: "gpt-image-1", prompt: "#error 400" };
+    const error = await thrown(() => client.images.generate(body));
+    assert.ok(error instanceof OpenAI.BadRequestError);
+  },
+  "image: abort": async () => {
+    const prompt = "#silent 30 for abort of openai-node";
+    const error = await thrown(() =>
+      client.images.generate({ model: "gpt-image-1", prompt }, { timeout: 800, maxRetries: 0 }));
+    assert.ok(error instanceof OpenAI.APIConnectionTimeoutError);
+    await hungUp(prompt);
+  },
+  "image in a chat": async () => {
+    const body = { model: "gpt-image-1", messages: said("a red house") };
+    const { content, images } = (await chat.create(body)).choices[0].message;
+    assert.equal(content, `![image](${images[0].image_url.url})`);
   },
   "embeddings": async () => {
     const error = await thrown(() => client.embeddings.create({ model: "gpt-4.1", input: "a" }));

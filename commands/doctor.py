@@ -26,6 +26,7 @@ from flowith.login import expiry
 from flowith.probe import Asking, Probe, addresses
 from flowith.reach import PATIENCE, UNSENT, Said, side_by_side, survey, to_host
 from flowith.sample_file import SampleError, read_sample
+from formats.model_names import find_model
 from server.pages import VERSION
 from settings import APIS, Settings, SettingsError, given, load
 
@@ -103,11 +104,14 @@ def examine(report: Report, asked: str | None, everything: bool, wish: Wish) -> 
             report.add("problem", "settings", mistake)
         report.advice = ["Correct this first, in .env or in the environment."]
         return
-    model = settings.find_model(asked) if asked else None
+    model = find_model(settings, asked) if asked else None
     if asked and model is None:
         raise click.BadParameter(
             f"{settings.models_file} has no row {asked!r}.", None, None, "model"
         )
+    if model is not None and model.kind == "image":
+        text = f"{asked!r} makes pictures, which cost a lot; the doctor asks for none."
+        raise click.BadParameter(text, None, None, "model")
     flowith = Flowith(settings, f"flowith-openai-proxy/{VERSION}")
     check_settings(report, settings)
     check_state_file(report, settings)
@@ -132,6 +136,9 @@ def check_settings(report: Report, settings: Settings) -> None:
         text = "FLOWITH_IDENTITY_KEY is empty, without which Flowith renews no login"
         report.add("warning", "settings", text)
     report.add("ok", "models", f"{len(settings.models)} rows in {settings.models_file}")
+    if drawing := sum(row.kind == "image" for row in settings.models.values()):
+        text = f"{drawing} of them make pictures; not tried, as each picture costs credits"
+        report.add("note", "models", text)
 
 
 def check_state_file(report: Report, settings: Settings) -> None:

@@ -22,7 +22,7 @@ from settings import NO_TOKEN, Model, SettingsError, read_models, read_rows
 
 # Fields that only describe a model. A row under Flowith's own id with no other field is Flowith's
 # to change; all others (aliases, fallbacks, "*") somebody has made by hand.
-FACTS = {"model", "name", "description", "context", "output", "images"}
+FACTS = {"model", "name", "description", "context", "output", "images", "kind", "shape", "sizes"}
 NO_OWN_LIST = (
     "Nothing is removed: Flowith's LLM API has no list of its own, this is its knowledge API's."
 )
@@ -61,6 +61,9 @@ def marks(model: Model) -> Iterator[str]:
     """What is special about a row."""
     if model.id not in model.upstream:
         yield "alias"
+    if model.kind == "image":
+        sizes = f" at {', '.join(model.sizes)}" if model.sizes else ""
+        yield f"makes pictures{sizes}"
     if not model.images:
         yield "no images"
     if not model.system_role:
@@ -128,8 +131,10 @@ def collect(flowith: Flowith) -> tuple[Named, bool, bool]:
 def compare(rows: Rows, live: Named, whole: bool) -> tuple[Rows, list[str]]:
     """The rows as they should be, in their order, and a line for each difference.
 
-    `whole` says that a model which `live` lacks is gone.
+    `whole` says that a model which `live` lacks is gone; one that makes pictures only where `live`
+    holds any of those, as not every list does.
     """
+    draws = any(facts.get("kind") == "image" for facts in live.values())
     fresh: Rows = {}
     changes: list[str] = []
     for name, row in rows.items():
@@ -138,7 +143,7 @@ def compare(rows: Rows, live: Named, whole: bool) -> tuple[Rows, list[str]]:
         by_hand = fields["model"] != name or bool(fields.keys() - FACTS)
         listed = "*" in upstream or any(one in live for one in upstream)
         facts = {} if by_hand else live.get(name, {})
-        if not (listed or by_hand) and whole:
+        if not (listed or by_hand) and whole and (draws or fields.get("kind") != "image"):
             changes.append(f"- {name}")
             continue
         fresh[name] = {**fields, **facts} if facts else row

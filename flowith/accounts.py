@@ -45,7 +45,7 @@ class Account:
     name: str = field(init=False)
     running: int = 0
     rests: dict[str, Rest] = field(default_factory=dict)
-    bearer: dict[Api, bool] = field(default_factory=dict)
+    bearer: dict[str, bool] = field(default_factory=dict)
     login: Login | None = None
 
     def __post_init__(self) -> None:

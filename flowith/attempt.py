@@ -18,13 +18,12 @@ import errors
 from chat_request import Prompt
 from clock import Clock
 from errors import EmptyAnswer, UpstreamError
-from events import Done, Event, Reasoning, Silence, Text, ToolCall
+from events import Done, Event, Picture, Reasoning, Silence, Text, ToolCall
 from flowith.accounts import Account
 from flowith.connection import Exchange
 from flowith.decoders import Decoder, to_content_type
-from flowith.dialects import Dialect
+from flowith.image_generation import AnyDialect, FileLines, FileReply, ImageDialect
 from flowith.reader import Crew, Reader
-from flowith.refusal import to_refusal
 from flowith.transport import Transport, read_refusal
 from flowith.uploads import with_addresses
 from settings import Model
@@ -44,7 +43,7 @@ class Order:
     """
 
     account: Account
-    dialect: Dialect
+    dialect: AnyDialect
     url: str
     prompt: Prompt
     model: Model
@@ -60,12 +59,13 @@ class Order:
         if account.login:
             account.token = account.login.renew(account.token if self.renew else "")
         headers = self._headers()
-        response = transport.post(
-            self.url, headers, self._body(headers, transport, exchange), exchange
-        )
+        body = self._body(headers, transport, exchange)
+        if isinstance(self.dialect, ImageDialect):
+            exchange.fresh = True  # on a kept connection that dies a POST is sent again
+        response = transport.post(self.url, headers, body, exchange)
         if response.status_code != 200:
             said = read_refusal(response, exchange)
-            raise to_refusal(response.status_code, said, response.headers)
+            raise self.dialect.to_refusal(response.status_code, said, response.headers)
         account.bearer[self.dialect.name] = self.bearer
         return response
 
@@ -84,7 +84,7 @@ class Order:
         try:
             messages = with_addresses(prompt.messages, self.url, headers, transport, exchange)
         except errors.UpstreamAuth:
-            if self.dialect.name == "web":
+            if self.dialect.name.startswith("web"):
                 raise
             raise errors.UpstreamRejected(NO_STORE, param="messages") from None
         prompt = replace(prompt, messages=messages)
@@ -103,7 +103,9 @@ class Attempt:
         self._spoke = False  # whether there are words or calls, and not thoughts alone
         self._held: list[Event] = []
         self._received = 0
-        self._decoder: Decoder  # made when the head of the answer tells its type
+        self._decoder: (
+            Decoder | FileLines | FileReply
+        )  # made when the head of the answer tells its type
         self._reader = Reader(partial(self._send, order, transport), order.url, clock, crew)
         self.channel = self._reader.channel
 
@@ -151,7 +153,9 @@ class Attempt:
 
 
 def _is_word(event: Event) -> bool:
-    return isinstance(event, ToolCall) or (isinstance(event, Text) and not event.text.isspace())
+    if isinstance(event, Text):
+        return not event.text.isspace()
+    return isinstance(event, (ToolCall, Picture))
 
 
 def _is_thought(event: Event) -> bool:

@@ -15,11 +15,14 @@ import errors
 from chat_request import Prompt
 from clock import Clock
 from errors import CallerLeft, Overloaded, UpstreamError, UpstreamNotFound, UpstreamTimeout
-from events import Event, Silence, Working
+from events import Event, Picture, Silence, Working
 from flowith.accounts import Account, Accounts
 from flowith.attempt import Attempt, Order
 from flowith.deadlines import Deadlines
 from flowith.dialects import DIALECTS, Dialect, moved
+from flowith.download import Download
+from flowith.file_address import origin_of
+from flowith.image_generation import AnyDialect, ImageDialect, costs_nothing, image_dialects
 from flowith.login import Login
 from flowith.reader import Channel, Crew
 from flowith.refusal import quote
@@ -43,6 +46,7 @@ class Flowith:
         self.crew = Crew()
         self.transport = Transport(settings.connect_timeout, settings.max_streams)
         self.accounts = self._to_accounts()
+        self.image_dialects = image_dialects(settings.flowith_api_url)
         self.running = 0
         self.limit = fitting(settings.max_streams)
         self.drains: Callable[[float], bool] = lambda now: False
@@ -72,21 +76,24 @@ class Flowith:
         self.tell_running(self.running)
         return Answer(self, prompt, model, label)
 
-    def dialect_for(self, model: Model, account: Account) -> Dialect:
+    def dialect_for(self, model: Model, account: Account) -> AnyDialect:
         """models.json decides, else `dialect_of` the account."""
-        return DIALECTS[model.api] if model.api else self.dialect_of(account)
+        dialect = DIALECTS[model.api] if model.api else self.dialect_of(account)
+        return self.image_dialects[dialect.name] if model.kind == "image" else dialect
 
     def dialect_of(self, account: Account) -> Dialect:
         """FLOWITH_API decides, else the shape of the token."""
         chosen = self.settings.flowith_api
         return DIALECTS[account.kind if chosen == "auto" else chosen]
 
-    def apis_for(self, model: Model) -> set[Api]:
+    def apis_for(self, model: Model) -> set[str]:
         """The APIs that a call to this model may go to; none without an account."""
         return {self.dialect_for(model, account).name for account in self.accounts.all}
 
-    def url_for(self, dialect: Dialect) -> str:
+    def url_for(self, dialect: AnyDialect) -> str:
         """Where a dialect is."""
+        if isinstance(dialect, ImageDialect):
+            return dialect.url
         return moved(dialect.url, self.settings.flowith_api_url)
 
 
@@ -117,15 +124,17 @@ class Answer:
     def __init__(self, flowith: Flowith, prompt: Prompt, model: Model, label: str) -> None:
         self.flowith, self.settings = flowith, flowith.settings
         self.prompt, self.model, self.label = prompt, model, label
-        self.dialect: Dialect | None = None
+        self.dialect: AnyDialect | None = None
         self.attempts: list[tuple[str, str]] = []
         self.failures: list[tuple[str, str]] = []
         self.first_event: float | None = None
         self.caller_left: Callable[[], bool] = lambda: False
+        self._draws = model.kind == "image"
         self._upstream = model.upstream
         self._closed = False
         self._channel: Channel | None = None  # where it waits
         self._attempt: Attempt | None = None
+        self._download: Download | None = None
         self._generator = self._events()
         self.deadlines = Deadlines.start(flowith.settings)
 
@@ -137,8 +146,9 @@ class Answer:
 
     def interrupt(self) -> None:
         """Make `events` look up at once, because the caller has left. Never blocks."""
-        if self._channel:
-            self._channel.wake()
+        for waits in (self._channel, self._download):
+            if waits:
+                waits.wake()
 
     def close(self) -> None:
         """Stop the upstream call in whatever phase it is; may be called more than once."""
@@ -158,6 +168,20 @@ class Answer:
         `Silence` comes first after `hold` seconds without a word, then every `heartbeat` seconds.
         """
         return self._generator
+
+    def fetch(self, picture: Picture) -> Iterator[Event]:
+        """A picture that `events` has given, with its file; signs of life until it is here. Raises
+        as `events` does."""
+        settings = self.settings
+        self._download = Download(
+            picture.url,
+            origin_of(settings.flowith_api_url),
+            self.flowith.agent,
+            settings.heartbeat,
+            self.flowith.clock,
+            lambda: self._look(time.monotonic()),
+        )
+        return self._download.events()
 
     def _events(self) -> Generator[Event]:
         accounts, avoid = self.flowith.accounts, list[Account]()
@@ -205,7 +229,7 @@ class Answer:
                     raise
 
     def _order(
-        self, account: Account, dialect: Dialect, bearer: bool, renew: bool = False
+        self, account: Account, dialect: AnyDialect, bearer: bool, renew: bool = False
     ) -> Order:
         return Order(
             account=account,
@@ -230,9 +254,10 @@ class Answer:
         """The events of one try, up to its `Done`."""
         settings, deadlines, channel = self.settings, self.deadlines, attempt.channel
         heard = time.monotonic()
+        first = settings.image_timeout if self._draws else settings.first_token_timeout
         while not attempt.finished:
             begun = self.first_event is not None
-            patience = settings.idle_timeout if begun else settings.first_token_timeout
+            patience = settings.idle_timeout if begun else first
             block = channel.take(min(deadlines.tick_at, heard + patience, deadlines.total_by))
             now = time.monotonic()
             self._look(now)
@@ -282,6 +307,8 @@ class Answer:
         """Seconds until the next try, None when there is to be none."""
         tries = len(avoid)
         begun = self.first_event is not None
+        if self._draws and not costs_nothing(refusal):
+            return None
         if begun or not refusal.retryable or tries >= self.settings.retry_attempts:
             return None
         if isinstance(refusal, MOVE_ON):

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from chat_request import Prompt
+from errors import UpstreamError
 from flowith.decoders import Decoder, KnowledgeDecoder, LlmDecoder, WebDecoder
+from flowith.refusal import to_refusal
 from settings import Api, Model
 
 # identity: a compressed stream comes when the compressor likes, not when the model speaks
@@ -27,6 +29,10 @@ class Dialect:
     headers: Mapping[str, str]
     bearer: bool = True
     takes_system: bool = True
+
+    def to_refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamError:
+        """The error for a status that is none of success."""
+        return to_refusal(status, body, headers)
 
     def payload(self, prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
         """The JSON body for `upstream`, the model ids still to be tried, best first."""

@@ -1,7 +1,8 @@
 """Flowith's live lists of models: where they are, how to ask, and both of their forms read to one.
 
 The web app's list is an object by id, with names, media and tiers; the knowledge API's has ids
-alone. The LLM API has none that is known. Knows nothing of models.json.
+alone, and what the API for pictures lists is a guess. The LLM API has none that is known. Knows
+nothing of models.json.
 """
 
 import json
@@ -18,14 +19,17 @@ from flowith.client import Flowith
 from flowith.dialects import DIALECTS, Dialect
 from flowith.refusal import to_refusal
 from flowith.transport import FOREIGN, to_error
+from settings import SIZES
 
 LONGEST = 4_194_304  # bytes of a list
 LONGEST_TEXT = 200  # characters of a name or a description
 MODEL_ID = re.compile(r"[!-)+-~]{1,128}")  # no blanks, and no star, which means all models here
-MEDIA = re.compile("image|video")
+PICTURES, FILMS = re.compile("image"), re.compile("video|audio|music|3d")
 WEB, KNOWLEDGE = DIALECTS["web"], DIALECTS["knowledge"]
 
-Named = dict[str, dict[str, str]]  # `name` and `description` by id, as far as Flowith gives them
+SIZED = re.compile(r"\d+x\d+")
+
+Named = dict[str, dict[str, Any]]  # fields of a row by id, as far as Flowith gives them
 
 
 def list_url(flowith: Flowith, account: Account) -> str:
@@ -36,21 +40,44 @@ def list_url(flowith: Flowith, account: Account) -> str:
 
 
 def read_list(flowith: Flowith, account: Account) -> tuple[Named, str]:
-    """The text models that an account may use, and in words what its list holds besides.
+    """The models for text and for pictures that an account may use, and in words what its list
+    holds besides.
 
     Models of a tier that the account lacks are left out when its credits tell. Raises
     UpstreamError that says why in plain words.
     """
     dialect = WEB if flowith.dialect_of(account).name == "web" else KNOWLEDGE
     entries = dict(_entries(_get(flowith, account, dialect, list_url(flowith, account))))
-    text = {i: e for i, e in entries.items() if not MEDIA.search(json.dumps(e.get("media")))}
-    tiers = _tiers(flowith, account) if any(e.get("tier") for e in text.values()) else set()
-    usable = {i: e for i, e in text.items() if not tiers or str(e.get("tier") or "") in tiers}
+    fit = {i: e for i, e in entries.items() if not _is_film(e)}
+    tiers = _tiers(flowith, account) if any(e.get("tier") for e in fit.values()) else set()
+    usable = {i: e for i, e in fit.items() if not tiers or str(e.get("tier") or "") in tiers}
     if not usable:
-        raise UpstreamError("Flowith's list holds no text model that this account may use.")
-    counts = {"media": len(entries) - len(text), "in another tier": len(text) - len(usable)}
+        raise UpstreamError("Flowith's list holds no model that this account may use.")
+    counts = {"media": len(entries) - len(fit), "in another tier": len(fit) - len(usable)}
     left_out = ", ".join(f"{count} {why}" for why, count in counts.items() if count)
-    return {i: _facts(e) for i, e in usable.items()}, left_out
+    named = {i: _facts(e) for i, e in usable.items()}
+    if dialect is KNOWLEDGE:
+        named = _pictures_by_key(flowith, account) | named
+    return named, left_out
+
+
+def _pictures_by_key(flowith: Flowith, account: Account) -> Named:
+    """What the API for pictures by key lists, in whatever form; nothing where that fails."""
+    url = _beside(flowith, DIALECTS["llm"], "external/use/image/models")
+    try:
+        entries = dict(_entries(_get(flowith, account, KNOWLEDGE, url)))
+    except UpstreamError:
+        return {}
+    return {i: _facts({"media": "image", **e}) for i, e in entries.items()}
+
+
+def _is_film(entry: dict[str, Any]) -> bool:
+    """Whether it makes what is not spoken of here."""
+    return bool(FILMS.search(_media(entry)))
+
+
+def _media(entry: dict[str, Any]) -> str:
+    return json.dumps(entry.get("media"))
 
 
 def _entries(body: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -66,14 +93,32 @@ def _entries(body: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, entry
 
 
-def _facts(entry: dict[str, Any]) -> dict[str, str]:
+def _facts(entry: dict[str, Any]) -> dict[str, Any]:
     given = {
         "name": entry.get("title") or entry.get("name"),
         "description": entry.get("description"),
     }
     plain = {k: " ".join(v.split()) for k, v in given.items() if isinstance(v, str)}
     shown = {k: "".join(c for c in v if c.isprintable())[:LONGEST_TEXT] for k, v in plain.items()}
-    return {k: v for k, v in shown.items() if v}
+    facts = {k: v for k, v in shown.items() if v}
+    return facts | (_picture_facts(entry) if PICTURES.search(_media(entry)) else {})
+
+
+def _picture_facts(entry: dict[str, Any]) -> dict[str, Any]:
+    """How a model that makes pictures is told their shape, where its entry says so."""
+    facts: dict[str, Any] = {"kind": "image"}
+    ratios = [one for one in _listed(entry, "supportedAspectRatios") if one != "auto"]
+    if ratios:
+        facts["shape"] = "pixels" if all(map(SIZED.fullmatch, ratios)) else "ratio"
+    sizes = [one.lower() for one in _listed(entry, "supportedImageSizes")]
+    if known := [size for size in SIZES if size in sizes]:
+        facts["sizes"] = known
+    return facts
+
+
+def _listed(entry: dict[str, Any], name: str) -> list[str]:
+    given = entry.get(name)
+    return [one for one in given if isinstance(one, str)] if isinstance(given, list) else []
 
 
 def _tiers(flowith: Flowith, account: Account) -> set[str]:

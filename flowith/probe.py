@@ -99,7 +99,8 @@ def rows_for(models: Iterable[Model], api: Api, asked: Model | None) -> list[Mod
     the file, since neighbours are often of one family and retire together.
     """
     rows = [*([asked] if asked else ()), *models]
-    fit = [row for row in rows if row.api in (None, api) and "*" not in row.upstream]
+    chats = [row for row in rows if row.kind == "chat"]  # a picture is dear
+    fit = [row for row in chats if row.api in (None, api) and "*" not in row.upstream]
     fit.sort(key=lambda row: (row is not asked, row.api is None))
     others = [row for row in fit if row.upstream[0] != fit[0].upstream[0]]
     return [*fit[:1], *others[len(others) // 2 :][:1]]

@@ -164,6 +164,7 @@ def to_request(
         format=parse_format(body, budget),
         budget=budget,
         options={k: body[k] for k in ("temperature", "top_p") if k in body},
+        echo={"modalities": body.get("modalities", [])},
         ignored=(*ignored, "messages[].name") if named else tuple(ignored),
     )
 
@@ -192,4 +193,5 @@ def to_envelope(chat: ChatRequest, settings: Settings, request_id: str) -> Envel
         usage=chat.include_usage,
         thoughts="reasoning" if settings.reasoning_format == "reasoning" else "reasoning_content",
         legacy=chat.tools is not None and chat.tools.legacy,
+        pictures="image" in chat.echo["modalities"],
     )

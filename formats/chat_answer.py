@@ -13,6 +13,7 @@ from events import (
     Citation,
     Done,
     Event,
+    Picture,
     PromptSize,
     Reasoning,
     Silence,
@@ -29,7 +30,8 @@ from formats.sse import DONE, PING, dumps, pieces, slices
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """What all chunks of one answer share. `choices` is how many answers it has, `thoughts` the
-    field that thoughts go into, `legacy` whether calls leave as `function_call`."""
+    field that thoughts go into, `legacy` whether calls leave as `function_call`, `pictures` whether
+    a stream shows pictures in a field of their own, besides the link in the text."""
 
     request_id: str
     id: str
@@ -39,6 +41,7 @@ class Envelope:
     usage: bool = False
     thoughts: str = "reasoning_content"
     legacy: bool = False
+    pictures: bool = False
 
 
 class _Choice:
@@ -86,6 +89,11 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                 case Citation():
                     noted = f'{{"annotations":[{dumps(_to_annotation(event))}]}}'
                     block = (choice.head + noted + choice.tail).encode()
+                case Picture():
+                    if not envelope.pictures:
+                        continue
+                    shown = f'{{"images":[{dumps(_to_image(event))}]}}'
+                    block = (choice.head + shown + choice.tail).encode()
                 case Silence():
                     block = PING
                     tally.heartbeats += 1
@@ -145,6 +153,8 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
                 message.calls.append(_to_call(event))
             case Citation():
                 message.notes.append(_to_annotation(event))
+            case Picture():
+                message.images.append(_to_image(event))
             case Usage():
                 tally.add(event)
             case Answering(index=index):
@@ -169,6 +179,7 @@ class _Message:
         self.thought: list[str] = []
         self.calls: list[dict[str, Any]] = []
         self.notes: list[dict[str, Any]] = []
+        self.images: list[dict[str, Any]] = []
         self.reason = "stop"
 
     def to_choice(self, index: int, envelope: Envelope) -> dict[str, Any]:
@@ -178,6 +189,8 @@ class _Message:
             message[envelope.thoughts] = "".join(self.thought)
         if self.notes:
             message["annotations"] = self.notes
+        if self.images:
+            message["images"] = self.images
         if self.calls:
             message["content"] = message["content"] or None
             if envelope.legacy:
@@ -234,6 +247,11 @@ def _to_annotation(source: Citation) -> dict[str, Any]:
         return {"type": "url_citation", "url_citation": url}
     passage = {"source_id": source.source_id, "title": source.title, "text": source.text[:2000]}
     return {"type": "knowledge_citation", "knowledge_citation": passage}
+
+
+def _to_image(picture: Picture) -> dict[str, Any]:
+    """A part as OpenRouter has it, which UIs read: OpenAI's chat completions know no pictures."""
+    return {"type": "image_url", "image_url": {"url": picture.url}}
 
 
 def to_usage(usage: Usage | None) -> dict[str, Any]:

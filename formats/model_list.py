@@ -8,19 +8,21 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from settings import Api, Model
+from settings import Model
 
 CREATED = 1_735_689_600  # of every model: OpenAI's field must be there and be stable
 OURS = ("max_tokens", "max_completion_tokens", "stop", "tools", "tool_choice", "response_format",
         "structured_outputs", "reasoning_effort")  # fmt: skip
-PASSED_ON: dict[str, set[Api]] = {
+DRAWS = ("web_images", "key_images")  # the APIs that make pictures
+PASSED_ON: dict[str, set[str]] = {
     "temperature": {"llm"},
     "top_p": {"llm"},
-    "web_search_options": {"llm", "web"},
+    "web_search_options": {"llm", "web", "web_images"},
+    "quality": {"web_images"},
 }
 
 
-def to_listing(model: Model, apis: Collection[Api]) -> dict[str, Any]:
+def to_listing(model: Model, apis: Collection[str]) -> dict[str, Any]:
     """One entry of the list; what is not known is left out, since UIs stumble over null.
 
     `apis` are those that a call may go to. The names are OpenRouter's, which most UIs read.
@@ -36,6 +38,11 @@ def to_listing(model: Model, apis: Collection[Api]) -> dict[str, Any]:
     }
     listing |= {name: fact for name, fact in facts.items() if fact}
     inputs = ["text", "image"] if model.images else ["text"]
+    if model.kind == "image":
+        listing["architecture"] = {"input_modalities": inputs, "output_modalities": ["image"]}
+        nothing_else = {"tools": False, "function_calling": False, "json_mode": False}
+        listing["capabilities"] = {"vision": model.images, **nothing_else}
+        return listing
     listing["architecture"] = {"input_modalities": inputs, "output_modalities": ["text"]}
     listing["supported_parameters"] = [*OURS, *passed_on]
     tools = {"tools": True, "function_calling": True}

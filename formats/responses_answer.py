@@ -13,6 +13,7 @@ from events import (
     Citation,
     Done,
     Event,
+    Picture,
     PromptSize,
     Reasoning,
     Silence,
@@ -63,7 +64,7 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                 case Usage():
                     tally.add(event)
                     continue
-                case Answering() | PromptSize():
+                case Picture() | Answering() | PromptSize():
                     continue
                 case Done(reason=reason):
                     yield pending + writer.end(reason, tally)
@@ -212,12 +213,12 @@ def to_failure(wrong: ProxyError, request_id: str) -> dict[str, str]:
     repeating is an `invalid_prompt`."""
     message = wrong.told(request_id)
     if wrong.code in CODES:
-        code = wrong.code
+        kind = wrong.code
     else:
-        code = "invalid_prompt" if wrong.status < 500 else "server_error"
-    if code == "rate_limit_exceeded" and isinstance(wrong, UpstreamError) and wrong.retry_after:
+        kind = "invalid_prompt" if wrong.status < 500 else "server_error"
+    if kind == "rate_limit_exceeded" and isinstance(wrong, UpstreamError) and wrong.retry_after:
         message += f" Please try again in {math.ceil(wrong.retry_after)}s."
-    return {"code": code, "message": message}
+    return {"code": kind, "message": message}
 
 
 def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:

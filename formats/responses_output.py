@@ -14,6 +14,7 @@ from events import (
     Citation,
     Done,
     Event,
+    Picture,
     PromptSize,
     Reasoning,
     Silence,
@@ -162,7 +163,7 @@ class Output:
                 case Done(reason=reason):
                     self.close(self.last_status(reason))
                     self.finish(reason)
-                case Silence() | Working() | Answering() | PromptSize():
+                case Picture() | Silence() | Working() | Answering() | PromptSize():
                     pass
                 case _:
                     assert_never(event)

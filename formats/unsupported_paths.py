@@ -6,7 +6,8 @@ The answer is a quick 404 whose message says what to use instead.
 CHAT = "use POST /v1/chat/completions"
 NEIGHBOURS: dict[str, str] = {
     "embeddings": "Embeddings are not available: choose another provider or a local model for them",
-    "images": f"Image generation is not available: {CHAT}; images as input work there",
+    "images": "Pictures are made by POST /v1/images/generations and changed by POST"
+    " /v1/images/edits with a prompt; variations without one are not available",
     "audio": "Speech and transcription are not available: choose another provider for them",
     "moderations": f"Moderation is not available: {CHAT}",
     "files": "Files cannot be stored: send images and text files inside the chat messages",

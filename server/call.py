@@ -12,8 +12,8 @@ from typing import Any
 
 from bridge.second_try import ask_twice
 from chat_request import ChatRequest, Message, Prompt
-from errors import CallerLeft, ContextTooLong
-from events import Answering, Event, Tally
+from errors import CallerLeft, ContextTooLong, ProxyError
+from events import Answering, Event, Picture, Tally
 from flowith.client import Answer, Flowith
 from server.caller import Caller
 from server.log import Record
@@ -43,17 +43,19 @@ class Call:
     def events(self, chat: ChatRequest, model: Model) -> Iterator[Event]:
         """The answers to all conversations of a request, side by side where there are several."""
         answers = [self._converse(chat, one, model) for one in chat.conversations]
-        return answers[0] if len(answers) == 1 else merged(answers)
+        return answers[0] if len(answers) == 1 else merged(answers, chat.drawing is not None)
 
     def _converse(
         self, chat: ChatRequest, messages: list[Message], model: Model
     ) -> Iterator[Event]:
         reasoning = self.flowith.settings.reasoning_format
+        inline = chat.drawing is not None and chat.drawing.inline
 
         def ask(prompt: Prompt, last_try: bool) -> Iterator[Event]:
             answer = self._open(prompt, model)
             try:
-                yield from shape(answer.events(), chat, prompt, reasoning, last_try)
+                events = shape(answer.events(), chat, prompt, reasoning, last_try)
+                yield from with_files(events, answer) if inline else events
             except ContextTooLong as wrong:
                 # A prompt below the limit that models.json tells was too long for the true one.
                 wrong.tokens = count_prompt(prompt)
@@ -114,11 +116,21 @@ class Call:
             answer.interrupt()
 
 
-def merged(answers: Sequence[Iterator[Event]]) -> Iterator[Event]:
+def with_files(events: Iterator[Event], answer: Answer) -> Iterator[Event]:
+    """The events, each picture with its file."""
+    for event in events:
+        if isinstance(event, Picture):
+            yield from answer.fetch(event)
+        else:
+            yield event
+
+
+def merged(answers: Sequence[Iterator[Event]], forgive: bool = False) -> Iterator[Event]:
     """The events of all answers as they come, each from a thread of its own; `Answering` says
     whose the next ones are.
 
-    The first error of any answer is raised here. The upstream calls end by `Call.close`.
+    The first error of any answer is raised here; with `forgive` only where all have failed, as
+    what was made is paid for. The upstream calls end by `Call.close`.
     """
     items: queue.Queue[tuple[int, Any]] = queue.Queue(maxsize=4 * len(answers))
     over = threading.Event()
@@ -140,9 +152,13 @@ def merged(answers: Sequence[Iterator[Event]]) -> Iterator[Event]:
     for index, events in enumerate(answers):
         threading.Thread(target=run, args=(index, events), daemon=True).start()
     left, now = len(answers), -1
+    failures: list[ProxyError] = []
     try:
         while left:
             index, item = items.get()
+            if isinstance(item, ProxyError) and forgive:
+                failures.append(item)
+                item = None
             if isinstance(item, BaseException):
                 try:
                     raise item
@@ -155,6 +171,8 @@ def merged(answers: Sequence[Iterator[Event]]) -> Iterator[Event]:
                 now = index
                 yield Answering(index)
             yield item
+        if len(failures) == len(answers):
+            raise failures[0]
     finally:
         over.set()
         with suppress(queue.Empty):  # an error that nobody takes would keep its frames, and they it

@@ -4,6 +4,7 @@ alive, close.
 Knows nothing of what the bytes say; `render_error` is what becomes of an error before the first.
 """
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,8 @@ from chat_request import ChatRequest
 from errors import CallerLeft, InvalidRequest, ModelNotFound, ProxyError
 from events import Event, Silence, Working
 from flowith.client import Flowith
-from formats import Format
-from formats.model_list import PASSED_ON
+from formats import Format, model_names
+from formats.model_list import DRAWS, PASSED_ON
 from formats.unsupported_paths import advice
 from server.call import Call
 from server.caller import Caller
@@ -104,7 +105,7 @@ def read_body(caller: Caller) -> bytes:
 
 def find_model(name: str) -> Model:
     """The row of models.json for a name that a caller asks for. Raises ModelNotFound."""
-    model = settings().find_model(name)
+    model = model_names.find_model(settings(), name)
     if model is None:
         raise ModelNotFound(
             f"The model '{name[:100]}' does not exist here. GET /v1/models lists those that"
@@ -118,6 +119,10 @@ def _without_effect(chat: ChatRequest, dialect: str) -> list[str]:
     """The parameters that change nothing, for the caller to see."""
     wanted = [*chat.options, *(["web_search_options"] if chat.online else [])]
     unused = [name for name in wanted if dialect not in PASSED_ON[name]]
+    if dialect in DRAWS:
+        given: dict[str, Any] = {"tools": chat.tools, "response_format": chat.format}
+        given |= {"stop": chat.stop, "max_tokens": chat.max_tokens}
+        unused += [name for name, value in given.items() if value]
     return [name for name in (*chat.ignored, *unused) if PARAMETER.fullmatch(name)][:32]
 
 
@@ -202,6 +207,12 @@ def _late(
             log_bug(wrong, record.id)
         code = wrong.code or wrong.type if isinstance(wrong, ProxyError) else "internal_error"
         call.break_off(code)
+
+
+def to_json(body: object) -> Response:
+    """A response that holds one JSON value."""
+    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(text, content_type="application/json")
 
 
 def render_error(wrong: Exception, format: Format) -> Response:

@@ -50,6 +50,8 @@ from http.client import responses as REASONS
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack
 
+from fake_images import awkward, drawn, key_reply, lines, wanted
+
 
 class Marker(Enum):
     DROP = "the connection is reset; unsent bytes are lost"
@@ -292,7 +294,13 @@ MODELS: dict[str, dict[str, Any]] = {
     "deepseek-chat": {"title": "DeepSeek Chat"},
     "deepseek-reasoner": {"title": "DeepSeek Reasoner"},
     "claude-fable-5": {"title": "Claude Fable 5", "tier": "max"},
-    "gpt-image-2": {"title": "GPT Image 2", "media": ["image"], "tier": "pro"},
+    "gpt-image-2": {
+        "title": "GPT Image 2",
+        "media": ["image"],
+        "tier": "pro",
+        "supportedAspectRatios": ["auto", "1024x1024", "3840x2160"],
+    },
+    "veo-3": {"title": "Veo 3", "media": ["video"], "tier": "pro"},
 }
 ANSWER = (
     "This is a demo answer from the bundled stand-in, not from Flowith: no FLOWITH_AUTH_TOKEN is"
@@ -332,8 +340,11 @@ class Demo:
 
     `require_auth`: which Authorization is accepted: None (any or none), "bare", "bearer", or a
     set of values; access tokens issued by a refresh are accepted beside the set. `files` maps the
-    URLs of stored files to their bytes. A refresh token not seen before is good, once.
+    URLs of stored files to their bytes, `drawn` the paths of pictures made here to theirs. A
+    refresh token not seen before is good, once.
     """
+
+    url: str  # where it is served
 
     def __init__(self) -> None:
         self.forget()
@@ -341,6 +352,7 @@ class Demo:
     def forget(self) -> None:
         self.require_auth: Literal["bare", "bearer"] | set[str] | None = None
         self.files: dict[str, bytes] = {}
+        self.drawn: dict[str, bytes] = {}
         self._refreshed: set[str] = set()
         self._issued: set[str] = set()
 
@@ -349,6 +361,8 @@ class Demo:
         match seen.method, seen.path:
             case "POST", "/auth/v1/token" if "grant_type=refresh_token" in seen.query:
                 return self._refresh(seen)
+            case "GET", path if path in self.drawn:
+                return _reply("image/png", [self.drawn[path]], {"framing": "length"})
             case _ if not self._authorized(seen.headers.get("authorization", "")):
                 return error(401, "Unauthorized")
             case "POST", "/completion" | "/ai/chat":
@@ -357,6 +371,8 @@ class Demo:
                 return self._answer(seen, "llm")
             case "POST", "/external/use/knowledge-base/seek" | "/external/use/seek-knowledge":
                 return self._answer(seen, "knowledge")
+            case "POST", "/image_gen" | "/external/use/image/generate":
+                return self._draw(seen)
             case "GET", "/models":
                 return json_reply(MODELS)
             case "GET", "/external/use/knowledge-base/models":
@@ -405,6 +421,29 @@ class Demo:
         thought = "".join(piece.text for piece in pieces if isinstance(piece, Think))
         reply = llm_json(text, reasoning=thought) if dialect == "llm" else WHOLE[dialect](text)
         return replace(reply, delay=silence, steps=[*reply.steps, *(p for p in pieces if p is CUT)])
+
+    def _draw(self, seen: Seen) -> Reply:
+        """A picture that lies here, as the API that was asked tells of it."""
+        try:
+            payload = seen.json
+            said, count = wanted(payload)
+        except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as exc:
+            return error(400, f"The payload makes no sense: {exc!r}")
+        wishes = {name: int(number or 0) for name, number in KEYWORD.findall(said)}
+        if "error" in wishes:
+            return error(wishes["error"] or 500)
+        picture = drawn(said, str(payload.get("aspect_ratio", "1:1")), count)
+        path = f"/f/{hashlib.sha256(picture).hexdigest()[:16]}/demo.png"
+        self.drawn[path] = picture
+        url = f"{self.url}{path}"
+        silence = float(wishes.get("silent", 3 * ("slow" in wishes)))
+        if seen.path != "/image_gen":
+            return json_reply(key_reply(url), delay=silence)
+        told = list(awkward(lines() if "empty" in wishes else lines(url), 64))
+        steps: list[Step] = [told[0], silence, *told[1:]]
+        if "cut" in wishes:
+            steps[len(steps) // 2 :] = [CUT]
+        return _reply("application/x-ndjson", steps, {})
 
     def _refresh(self, seen: Seen) -> Reply:
         token = seen.json["refresh_token"]
@@ -623,7 +662,7 @@ class FakeFlowith(Demo):
         self._stopping: asyncio.Event
 
     @property
-    def url(self) -> str:
+    def url(self) -> str:  # type: ignore[override]
         return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
 
     @property

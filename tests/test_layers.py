@@ -24,17 +24,28 @@ ALLOWED: dict[str, set[str]] = {
     "translate": WORDS | {"bridge"},
     "flowith": WORDS | {"clock", "flowith"},
     "server": WORDS | {"bridge", "clock", "flowith", "formats", "server", "translate"},
-    "commands": WORDS | {"commands", "flowith", "server.pages"},
+    "commands": WORDS | {"commands", "flowith", "formats.model_names", "server.pages"},
     "proxy": WORDS | {"flowith", "formats", "server"},
     "wsgi": {"commands", "proxy", "settings"},
     "run": {"settings"},
     "gunicorn.conf": {"server", "settings"},
 }
 # Within `formats`: what several of them share; besides it a format knows itself and its pair.
-SHARED = {"attachments", "content", "fields", "response_format", "sse", "tools"}
+SHARED = {
+    "attachments",
+    "content",
+    "fields",
+    "model_names",
+    "multipart",
+    "response_format",
+    "sse",
+    "tools",
+}
 PAIRS = {
     "chat": {"chat_answer"},
     "legacy_completions": {"chat", "chat_answer"},
+    "images": {"chat_answer", "images_answer"},
+    "images_answer": {"chat_answer"},
     "anthropic": {"anthropic_answer", "anthropic_content", "anthropic_tools"},
     "anthropic_answer": {"anthropic_blocks"},
     "responses": {"responses_answer", "responses_items", "responses_tools"},

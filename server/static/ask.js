@@ -20,6 +20,7 @@ const BY_CODE = {
   context_length_exceeded: "The conversation is too long for this model. Start a new chat.",
   upstream_not_found: "Flowith does not know this model (or has moved). Try another model.",
   upstream_unreachable: "The service could not reach Flowith.",
+  content_policy_violation: "Flowith does not make this picture: a content policy forbids it.",
   empty_response: "Flowith’s answer was empty. Try again, or try another model.",
   upstream_cut: BROKE_OFF,
 };
@@ -40,19 +41,7 @@ const BY_STATUS = {
  */
 export async function* ask({ root, key, model, messages, signal }) {
   const body = { model, messages, stream: true, stream_options: { include_usage: true } };
-  const response = await fetch(`${root}v1/chat/completions`, {
-    method: "POST",
-    headers: { "Authorization": `Bearer ${inBytes(key)}`, "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-    signal,
-  }).catch((wrong) => {
-    throw signal.aborted ? wrong : new Failure(UNREACHABLE);
-  });
-  const id = response.headers.get("X-Request-ID") ?? "";
-  if (!response.ok) throw await refusal(response, id);
-  if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
-    throw new Failure("Something else than the service answered, perhaps a login page.", "", id);
-  }
+  const { response, id } = await post(`${root}v1/chat/completions`, { key, body, signal });
   try {
     for await (const data of readEvents(response.body)) {
       if (data.startsWith("[DONE]")) return;
@@ -66,9 +55,33 @@ export async function* ask({ root, key, model, messages, signal }) {
       if (usage) yield { usage };
     }
   } catch (wrong) {
-    throw signal.aborted || wrong instanceof Failure ? wrong : new Failure(BROKE_OFF, "", id);
+    throw brokeOff(wrong, signal, id);
   }
-  throw new Failure(BROKE_OFF, "", id); // a whole answer ends in [DONE]
+  throw brokeOff(null, signal, id); // a whole answer ends in [DONE]
+}
+
+/** POSTs a question whose answer is a stream; the response, unread, and the request's id. */
+export async function post(url, { key, body, signal }) {
+  const response = await fetch(url, {
+    method: "POST",
+    headers: { "Authorization": `Bearer ${inBytes(key)}`, "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+    signal,
+  }).catch((wrong) => {
+    throw signal.aborted ? wrong : new Failure(UNREACHABLE);
+  });
+  const id = response.headers.get("X-Request-ID") ?? "";
+  if (!response.ok) throw await refusal(response, id);
+  if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
+    throw new Failure("Something else than the service answered, perhaps a login page.", "", id);
+  }
+  return { response, id };
+}
+
+/** What to throw where a stream ended too early: what was thrown in it, where that says more. */
+export function brokeOff(wrong, signal, id) {
+  if (wrong && (signal.aborted || wrong instanceof Failure)) return wrong;
+  return new Failure(BROKE_OFF, "", id);
 }
 
 /**
@@ -81,6 +94,10 @@ export async function* readEvents(stream) {
   let data = [];
   try {
     for (let read = await reader.read(); !read.done; read = await reader.read()) {
+      if (!/[\r\n]/.test(read.value)) {
+        rest += read.value; // a picture is one line, of megabytes
+        continue;
+      }
       // a \r at the very end may be the first half of a \r\n
       const lines = (rest + read.value).split(/\r\n|\n|\r(?=[^\n])/);
       rest = lines.pop();
@@ -110,7 +127,8 @@ async function refusal(response, id) {
   return failure;
 }
 
-function inWords({ code, message }, status, id) {
+/** What an error of the service means. */
+export function inWords({ code, message }, status, id) {
   const words = BY_CODE[code] ?? BY_STATUS[status] ?? `The service answered with status ${status}.`;
   return new Failure(words, message ?? "", id);
 }

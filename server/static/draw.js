@@ -23,6 +23,17 @@ export function thoughts(turn) {
   return text;
 }
 
+/** A picture with what can be done with it; `reuse` gets its element. */
+export async function picture(url, words, reuse) {
+  const image = element("img", { src: url, alt: words });
+  await image.decode();
+  const again = element("button", { type: "button" }, "Add to next message");
+  again.addEventListener("click", () => reuse(image));
+  const kind = url.slice(url.indexOf("/") + 1, url.indexOf(";"));
+  const save = element("a", { href: url, download: `picture.${kind}` }, "Save");
+  return element("figure", { className: "picture" }, image, element("figcaption", {}, again, save));
+}
+
 /** A line below a turn. */
 export function note(turn, text, className) {
   turn.node.append(element("p", { className }, text));

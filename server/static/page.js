@@ -1,8 +1,9 @@
 // The page's behaviour: copy buttons and the playground. Knows nothing of the wire, see ask.js.
 
 import { ask, Failure } from "./ask.js";
-import { element, note, show, thoughts, turn } from "./draw.js";
+import { element, note, picture, show, thoughts, turn } from "./draw.js";
 import { shrink } from "./images.js";
+import { draw } from "./pictures.js";
 
 const $ = (id) => document.getElementById(id);
 const play = $("play");
@@ -75,6 +76,12 @@ async function addImages(files) {
   listImages();
 }
 
+/** A picture of the conversation goes with the next question. */
+async function addAgain(image) {
+  await addImages([image]);
+  words.focus();
+}
+
 function listImages() {
   const rows = images.map((url, i) => {
     const remove = element("button", { type: "button" }, `Remove`);
@@ -104,6 +111,12 @@ async function send() {
     return;
   }
   const model = modelBox.value;
+  const draws = modelBox.selectedOptions[0]?.dataset.kind === "image";
+  if (draws && !text) {
+    say("Say in words what to draw.");
+    words.focus();
+    return;
+  }
   const sent = images;
   const parts = sent.map((url) => ({ type: "image_url", image_url: { url } }));
   const content = parts.length ? [...(text ? [{ type: "text", text }] : []), ...parts] : text;
@@ -120,12 +133,15 @@ async function send() {
   const mine = (running = new AbortController());
   busy(true);
   const asked = [...history, { role: "user", content }];
-  const said = await receive(answer, { key, model, messages: asked, signal: mine.signal });
+  const call = { key, model, signal: mine.signal };
+  const said = draws
+    ? await receivePicture(answer, { ...call, prompt: text, images: sent })
+    : await receive(answer, { ...call, messages: asked });
   if (mine !== running) return; // a new chat has begun meanwhile
   running = null;
   busy(false);
-  if (said) history = [...asked, { role: "assistant", content: said }];
-  else if (!words.value && !images.length) {
+  if (said && !draws) history = [...asked, { role: "assistant", content: said }];
+  else if (!said && !words.value && !images.length) {
     // nothing was answered: the question is not lost
     words.value = text;
     images = sent;
@@ -171,6 +187,26 @@ async function receive(answer, question) {
   answer.node.removeAttribute("aria-busy");
   talk.scrollTop = talk.scrollHeight;
   return text;
+}
+
+/** Shows a picture once it is made. Returns whether it was. */
+async function receivePicture(answer, call) {
+  const started = performance.now();
+  say(`${call.model} draws …`);
+  answer.node.setAttribute("aria-busy", "true");
+  let url = "";
+  try {
+    url = await draw({ root: play.dataset.root, ...call });
+    answer.words.append(await picture(url, call.prompt, addAgain));
+    const seconds = (performance.now() - started) / 1000;
+    note(answer, `made in ${seconds.toFixed(1)} s`, "measured");
+    say("The picture is here.");
+  } catch (wrong) {
+    explain(answer, wrong, call.signal);
+  }
+  answer.node.removeAttribute("aria-busy");
+  talk.scrollTop = talk.scrollHeight;
+  return Boolean(url);
 }
 
 function explain(answer, wrong, signal) {

@@ -372,6 +372,20 @@ def test_a_row_that_is_not_there_is_a_wrong_use(run: Run, flowith: FakeFlowith) 
     assert flowith.requests == []
 
 
+def test_no_picture_is_ever_asked_for(run: Run, fake: FakeFlowith, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.json"
+    drawing = {f"p{i}": {"model": f"p{i}", "kind": "image"} for i in range(3)}
+    rows.write_text(json.dumps({**drawing, "a": "a", **{f"q{i}": drawing["p0"] for i in range(9)}}))
+    found = run("--all", MODELS_FILE=str(rows), FLOWITH_API_URL=fake.url)
+    assert "12 of them make pictures; not tried" in found.output
+    asked = [seen for seen in fake.requests if seen.method == "POST"]
+    assert asked
+    assert not any(b'"p' in seen.body for seen in asked)
+    assert not any("image" in seen.path for seen in asked)
+    found = run("--model", "p1", MODELS_FILE=str(rows), FLOWITH_API_URL=fake.url)
+    assert (found.status, "makes pictures" in found.output) == (2, True)
+
+
 def test_all_goes_on_after_an_address_that_works(run: Run, flowith: FakeFlowith) -> None:
     assert run("--all").status == 0
     asked = {f"https://{seen.headers['host']}{seen.path}" for seen in posts(flowith)}

@@ -21,8 +21,9 @@ from commands.models import models, write_rows
 from proxy import create_app
 from settings import Settings, SettingsError, read_models, read_rows
 
-KNOWLEDGE_LIST, WEB_LIST, CREDITS = (
+KNOWLEDGE_LIST, PICTURE_LIST, WEB_LIST, CREDITS = (
     "/external/use/knowledge-base/models",
+    "/external/use/image/models",
     "/models",
     "/user/credits",
 )
@@ -44,7 +45,8 @@ WRITTEN = """{
   "gpt-4o": {"model": "gpt-5.5", "description": "Answered by gpt-5.5"},
   "*": "*",
   "claude-5-sonnet": {"model": "claude-5-sonnet", "name": "Claude 5 Sonnet"},
-  "gemini-2.5-pro": {"model": "gemini-2.5-pro", "name": "Gemini 2.5 Pro", "description": "Long"}
+  "gemini-2.5-pro": {"model": "gemini-2.5-pro", "name": "Gemini 2.5 Pro", "description": "Long"},
+  "gpt-image-2": {"model": "gpt-image-2", "name": "GPT Image 2", "kind": "image", "shape": "pixels"}
 }
 """
 Run = Callable[..., Result]
@@ -80,7 +82,7 @@ def test_refresh_shows_what_is_new_gone_changed_and_kept_and_writes_nothing(
     result = run("refresh")
     assert result.exit_code == 0
     lines = result.output.splitlines()
-    assert "5 models (left out: 1 media, 1 in another tier)" in lines[0]
+    assert "6 models (left out: 1 media, 1 in another tier)" in lines[0]
     assert lines[1:] == [
         '~ gpt-5.5: name "GPT-5.5"',
         "! mine: kept, but Flowith lists no mine or gone",
@@ -88,7 +90,8 @@ def test_refresh_shows_what_is_new_gone_changed_and_kept_and_writes_nothing(
         '~ deepseek-chat: name "DeepSeek Chat"',
         "+ claude-5-sonnet  Claude 5 Sonnet",
         "+ gemini-2.5-pro  Gemini 2.5 Pro",
-        "2 new, 1 gone, 2 changed, 4 kept",
+        "+ gpt-image-2  GPT Image 2",
+        "3 new, 1 gone, 2 changed, 4 kept",
         f"{file} is unchanged; --write writes it.",
     ]
     assert file.read_text("utf-8") == FILE
@@ -140,9 +143,11 @@ def test_the_shipped_file_is_written_as_it_stands(tmp_path: Path) -> None:
 def test_a_key_gets_the_knowledge_list_which_removes_nothing_from_the_llm_api(
     run: Run, fake: FakeFlowith, file: Path
 ) -> None:
-    fake.reply(json_reply({"models": ["new", "gpt-5.5", {"id": "told"}, 7], "count": 4}))
+    listed = json_reply({"models": ["new", "gpt-5.5", {"id": "told"}, 7], "count": 4})
+    fake.reply(listed, path=KNOWLEDGE_LIST)
     result = run("refresh", "--write", FLOWITH_AUTH_TOKEN=TOKEN)
-    assert [(seen.method, seen.path) for seen in fake.requests] == [("GET", KNOWLEDGE_LIST)]
+    asked = [(seen.method, seen.path) for seen in fake.requests]
+    assert asked == [("GET", KNOWLEDGE_LIST), ("GET", PICTURE_LIST)]
     assert fake.requests[0].headers["authorization"] == f"Bearer {TOKEN}"
     assert "! gone: kept, but Flowith lists no gone" in result.output
     assert "Nothing is removed" in result.output
@@ -157,13 +162,54 @@ def test_the_knowledge_list_is_the_whole_truth_for_the_knowledge_api(
     assert list(read_rows(file)) == ["gpt-5.5", "mine", "deepseek-reasoner", "gpt-4o", "*"]
 
 
+def test_models_that_make_pictures_get_rows_that_say_so(
+    run: Run, fake: FakeFlowith, file: Path
+) -> None:
+    listed = {
+        "by-ratio": {"media": ["image"], "supportedAspectRatios": ["auto", "1:1", "16:9"],
+                     "supportedImageSizes": ["1K", "4K", "8K"]},
+        "by-pixels": {"media": "image", "supportedAspectRatios": ["auto", "1024x1024"]},
+        "silent": {"media": ["text", "image"], "supportedAspectRatios": 7},
+        "gpt-5.5": {},
+    }  # fmt: skip
+    fake.reply(json_reply(listed), path=WEB_LIST)
+    run("refresh", "--write")
+    rows = read_models(file)
+    by_ratio, by_pixels, silent = rows["by-ratio"], rows["by-pixels"], rows["silent"]
+    assert (by_ratio.kind, by_ratio.shape, by_ratio.sizes) == ("image", "ratio", ("1k", "4k"))
+    assert (by_pixels.kind, by_pixels.shape, by_pixels.sizes) == ("image", "pixels", ())
+    assert (silent.kind, silent.shape) == ("image", "ratio")
+    assert rows["gpt-5.5"].kind == "chat"
+
+
+def test_rows_for_pictures_go_only_where_a_list_holds_pictures(
+    run: Run, fake: FakeFlowith, file: Path
+) -> None:
+    file.write_text('{"gpt-5.5": "gpt-5.5", "old": {"model": "old", "kind": "image"}}', "utf-8")
+    fake.reply(json_reply({"gpt-5.5": {}}), path=WEB_LIST)
+    assert "! old: kept, but Flowith lists no old" in run("refresh", "--write").output
+    assert "old" in read_rows(file)
+    fake.reset()
+    fake.reply(json_reply({"gpt-5.5": {}, "new": {"media": "image"}}), path=WEB_LIST)
+    run("refresh", "--write")
+    assert list(read_rows(file)) == ["gpt-5.5", "new"]
+
+
+def test_a_key_gets_the_list_of_pictures_too(run: Run, fake: FakeFlowith, file: Path) -> None:
+    fake.reply(json_reply({"models": ["gpt-5.5"]}), path=KNOWLEDGE_LIST)
+    fake.reply(json_reply({"models": ["flux", "gpt-5.5"]}), path=PICTURE_LIST)
+    run("refresh", "--write", FLOWITH_AUTH_TOKEN=TOKEN)
+    assert read_rows(file)["flux"] == {"model": "flux", "kind": "image"}
+    assert read_rows(file)["gpt-5.5"] == "gpt-5.5"
+
+
 def test_any_field_of_the_web_list_may_be_missing_or_odd(
     run: Run, fake: FakeFlowith, file: Path
 ) -> None:
     listed = {
         "bare": {}, "odd": {"title": 7, "description": ["x"], "tier": None, "media": None},
         "long": {"name": " Two\n lines\x1b[31m ", "description": "x" * 500, "tier": ["pro"]},
-        "picture": {"media": "image"}, "film": {"media": ["video", "text"]},
+        "song": {"media": "music"}, "film": {"media": ["video", "text"]},
         "text": {"media": "text"}, "*": {}, "a b": {}, "": {}, "no-object": 1,
     }  # fmt: skip
     fake.reply(json_reply(listed), path=WEB_LIST)
@@ -201,9 +247,9 @@ def test_models_of_another_tier_are_left_out_when_the_credits_tell(
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
-        (json_reply({}), "no text model"),
-        (json_reply({"models": [], "count": 0}), "no text model"),
-        (json_reply({"gpt-image-2": {"media": "image"}}), "no text model"),
+        (json_reply({}), "no model"),
+        (json_reply({"models": [], "count": 0}), "no model"),
+        (json_reply({"veo-3": {"media": "video"}}), "no model"),
         (json_reply({"error": {"message": "no"}}), "no list of models"),
         (json_reply(["gpt-5.5"]), "no list of models"),
         (json_reply(None), "no list of models"),
@@ -312,17 +358,19 @@ def test_list_shows_a_row_a_line_with_what_is_special(run: Run, file: Path) -> N
     file.write_text(
         '{"a": "a", "quick": {"model": "b", "fallbacks": ["c"], "context": 128000},'
         ' "k": {"model": "k", "api": "knowledge", "kb_list": ["1"], "images": false,'
-        ' "system_role": false}, "n": {"model": "n", "api": "llm", "native_tools": true}}'
+        ' "system_role": false}, "n": {"model": "n", "api": "llm", "native_tools": true},'
+        ' "p": {"model": "p", "kind": "image", "sizes": ["1k", "2k"]}}'
     )
     assert [line.split(maxsplit=4) for line in run("list").output.splitlines()[1:]] == [
         ["a", "a", "web", "-"],
         ["quick", "b,", "c", "web", "128,000  alias"],
         ["k", "k", "knowledge", "-", "no images, no system role, 1 knowledge bases"],
         ["n", "n", "llm", "-", "native tools"],
+        ["p", "p", "web_images", "-", "makes pictures at 1k, 2k"],
     ]
     rows = json.loads(run("list", "--json").output)
     assert rows[1]["upstream"] == ["b", "c"]
-    assert [row["id"] for row in rows] == ["a", "quick", "k", "n"]
+    assert [row["id"] for row in rows] == ["a", "quick", "k", "n", "p"]
 
 
 def flask(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -368,6 +416,15 @@ def test_the_list_is_what_openai_s_client_and_uis_read(api: MakeApi, tmp_path: P
     assert full["capabilities"]["vision"] is False
 
 
+def test_a_model_that_makes_pictures_is_listed_as_one(api: MakeApi) -> None:
+    entry = api().get("/v1/models/gpt-image-2").json
+    OpenAIModel.model_validate(entry, strict=True)
+    modalities = {"input_modalities": ["text", "image"], "output_modalities": ["image"]}
+    assert entry["architecture"] == modalities
+    assert "supported_parameters" not in entry
+    assert entry["capabilities"]["tools"] is False
+
+
 @pytest.mark.parametrize("dialect", ["web", "llm", "knowledge"])
 def test_a_listed_parameter_reaches_flowith_and_others_do_not(
     api: MakeApi, fake: FakeFlowith, dialect: str
@@ -398,7 +455,8 @@ def test_the_shipped_models_lead_to_models_that_are_listed_themselves() -> None:
             assert models[target].upstream[0] == target
         if model.id not in model.upstream and not model.id.endswith("*"):
             assert model.description == f"Answered by {', else '.join(model.upstream)}"
-            assert model.context == min(models[one].context or 0 for one in model.upstream)
+            assert (model.context or 0) == min(models[one].context or 0 for one in model.upstream)
+            assert {models[one].kind for one in model.upstream} == {model.kind}
     assert {
         "gpt-4.1", "gpt-4o", "gpt-4o-mini", "gpt-4", "gpt-4-turbo", "gpt-3.5-turbo", "gpt-5",
         "gpt-5-mini", "o3", "o4-mini",

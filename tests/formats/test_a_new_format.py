@@ -103,7 +103,7 @@ def test_it_fails_before_the_first_byte_in_its_own_words(ours: Api, fake: FakeFl
 def test_it_fails_within_a_stream_in_its_own_words(ours: Api, fake: FakeFlowith) -> None:
     fake.reply(web("half", 0.1, CUT))
     body = ours.send(b"gpt-4.1: greet me!", "/v1/shout").data
-    assert body.startswith(b"HALF\nALAS: ")
+    assert body.replace(b"...\n", b"").startswith(b"HALF\nALAS: ")
 
 
 def test_it_is_counted_and_logged_by_its_name(ours: Api, fake: FakeFlowith) -> None:

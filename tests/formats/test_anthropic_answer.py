@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from anthropic import Anthropic
 from anthropic.types import Message, RawMessageStreamEvent
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
@@ -64,20 +64,22 @@ def deltas(found: list[dict[str, Any]], field: str) -> list[str]:
     return [e["delta"][field] for e in found if field in e.get("delta", ())]
 
 
+BODIES: list[bytes] = []  # what the package is answered; the last one counts
+HTTP = httpx2.MockTransport(
+    lambda _request: httpx2.Response(
+        200, content=BODIES[-1], headers={"content-type": "text/event-stream"}
+    )
+)
+CLIENT = Anthropic(
+    api_key="a-key", base_url="http://service", http_client=httpx2.Client(transport=HTTP)
+)
+
+
 def through_the_package(body: bytes) -> Message:
     """What `.stream()` makes of a body."""
-
-    def answer(_request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, content=body, headers={"content-type": "text/event-stream"})
-
-    http = httpx2.Client(transport=httpx2.MockTransport(answer))
-    client = Anthropic(api_key="a-key", base_url="http://service", http_client=http)
-    asked: Any = {
-        "model": "a-model",
-        "max_tokens": 9,
-        "messages": [{"role": "user", "content": "?"}],
-    }
-    with client, client.messages.stream(**asked) as events:
+    BODIES[:] = [body]
+    asked: Any = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]}
+    with CLIENT.messages.stream(**asked) as events:
         return Message.model_validate(events.get_final_message().to_dict())
 
 
@@ -111,6 +113,7 @@ endings = st.builds(
 ) | st.just(Done("stop", "END"))
 
 
+@settings(deadline=None)  # a loaded machine is no fault of the answer
 @given(st.lists(between, max_size=12), endings, st.sampled_from([PLAIN, THINKING, SEARCHING]))
 def test_any_answer_is_the_same_streamed_and_whole(
     middle: list[Event], ending: Done, envelope: Envelope

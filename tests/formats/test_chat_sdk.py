@@ -774,7 +774,6 @@ def test_what_has_no_effect_is_named_in_a_header(client: OpenAI, flowith: FakeFl
 def test_what_lives_elsewhere_is_not_found_and_says_so(client: OpenAI) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: client.embeddings.create(model="gpt-4.1", input="a"),
-        lambda: client.images.generate(model="gpt-4.1", prompt="a"),
         lambda: client.moderations.create(input="a"),
     ]
     for call in calls:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import pytest
 from conftest import KEY, ROOT, MakeApi, Serve, Server
-from fake_flowith import CUT, HANG, FakeFlowith, error, think, web
+from fake_flowith import CUT, HANG, FakeFlowith, Reply, error, think, web
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
@@ -537,6 +537,59 @@ def test_a_chosen_image_can_be_taken_away_again(
     expect(page.locator("#images img")).to_have_count(0)
     page.get_by_label("Message").press("Enter")
     expect(page.locator("article")).to_have_count(0)
+    assert not flowith.requests
+
+
+def test_a_picture_is_made_and_changed(open_page: Open, flowith: FakeFlowith) -> None:
+    flowith.reply(flowith.demo)
+    page = open_page()
+    page.get_by_label("Model", exact=True).select_option("gemini-3.1-flash-image")
+    ask(page, "A blue pattern")
+    first = page.get_by_role("img", name="A blue pattern")
+    expect(first).to_be_visible()
+    assert first.evaluate("it => [it.naturalWidth, it.naturalHeight]") == [256, 256]
+    expect(page.locator(".measured")).to_have_text(re.compile(r"made in \d+\.\d s"))
+    page.get_by_role("button", name="Add to next message").click()
+    expect(page.locator("#images img")).to_have_count(1)
+    expect(page.get_by_label("Message")).to_be_focused()
+    ask(page, "make it red")
+    expect(page.get_by_role("img", name="make it red")).to_be_visible()
+    expect(page.locator(".question img")).to_have_count(1)
+    [stored] = flowith.files
+    asked = [seen.json for seen in flowith.requests if seen.path == "/image_gen"]
+    assert asked[0]["messages"] == [{"role": "user", "content": "A blue pattern"}]
+    assert asked[1]["messages"][0]["content"][1]["image_url"]["url"] == stored
+    save = page.get_by_role("link", name="Save").first
+    assert save.get_attribute("download") == "picture.png"
+
+
+def test_a_picture_can_be_stopped_and_a_refused_one_says_why(
+    open_page: Open, flowith: FakeFlowith
+) -> None:
+    refusal = b'{"error": "flagged by moderation"}\n'
+    flowith.reply(Reply(steps=[HANG]), Reply(steps=[refusal]), path="/image_gen")
+    page = open_page()
+    page.get_by_label("Model", exact=True).select_option("gpt-image-2")
+    page.get_by_role("button", name="Send").click()
+    ask(page, "a cat")
+    [call] = flowith.wait_for(1)
+    page.get_by_role("button", name="Stop").click()
+    assert call.wait_hung_up()
+    expect(page.get_by_label("Message")).to_have_value("a cat")
+    page.get_by_label("Message").press("Enter")
+    expect(page.locator(".answer").last).to_contain_text("a content policy forbids it")
+    assert page.locator("#talk img").count() == 0
+
+
+def test_a_picture_without_words_is_not_asked_for(
+    open_page: Open, flowith: FakeFlowith, tmp_path: Path
+) -> None:
+    page = open_page()
+    page.get_by_label("Model", exact=True).select_option("gpt-image-2")
+    page.get_by_label("Image file").set_input_files(a_picture(tmp_path))
+    expect(page.locator("#images img")).to_have_count(1)
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status")).to_have_text("Say in words what to draw.")
     assert not flowith.requests
 
 

@@ -26,7 +26,8 @@ def tree(tmp_path: Path) -> Path:
     (copy / "tests").mkdir(parents=True)
     for name in [path.name for path in ROOT.glob("*.py")] + ["models.json", ".env.example"]:
         shutil.copy(ROOT / name, copy)
-    shutil.copy(ROOT / "tests" / "fake_flowith.py", copy / "tests")
+    for name in ("fake_flowith.py", "fake_images.py"):
+        shutil.copy(ROOT / "tests" / name, copy / "tests")
     for name in PACKAGES:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     return copy

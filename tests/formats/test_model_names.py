@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from formats.model_names import find_model
 from settings import Model, Settings, SettingsError, read_models
 
 ROWS = {
@@ -40,7 +41,7 @@ FOUND = {
 
 @pytest.mark.parametrize("asked", FOUND)
 def test_a_model_is_found_by_any_of_its_names(asked: str) -> None:
-    model = SETTINGS.find_model(asked)
+    model = find_model(SETTINGS, asked)
     assert model is not None
     assert model.id == FOUND[asked]
 
@@ -50,11 +51,11 @@ def test_a_model_is_found_by_any_of_its_names(asked: str) -> None:
     ["", "gpt-4", "gpt-4.1-mini", "gpt-4.1-2025", "gpt-4.1-0613", "vendor/gpt-4.1", "claude"],
 )
 def test_another_model_is_not_taken_for_it(asked: str) -> None:
-    assert SETTINGS.find_model(asked) is None
+    assert find_model(SETTINGS, asked) is None
 
 
 def test_a_pattern_may_pass_the_name_on() -> None:
-    passed = SETTINGS.find_model("pass-7")
+    passed = find_model(SETTINGS, "pass-7")
     assert passed is not None
     assert passed.upstream == ("pass-7",)
 
@@ -63,12 +64,12 @@ def test_a_row_for_all_names_comes_last_and_passes_them_on() -> None:
     models = {**SETTINGS.models, "*": Model("*", ("*", "spare"))}
     every = replace(SETTINGS, models=models)
     for asked in ("new", "vendor/new", "openai/new-2025-01-02"):
-        assert every.find_model(asked) == Model(asked, (asked, "spare"))
+        assert find_model(every, asked) == Model(asked, (asked, "spare"))
     for asked, row in FOUND.items():
-        model = every.find_model(asked)
+        model = find_model(every, asked)
         assert model is not None
         assert model.id == row
-    assert every.find_model("") is None
+    assert find_model(every, "") is None
 
 
 def test_patterns_are_not_listed() -> None:

@@ -1,0 +1,75 @@
+"""What goes on to the caller while an answer is searched for calls.
+
+White space waits for the words behind it, text for the call that is required, and it is known
+whether the model can still be asked again. Knows nothing of what a call looks like.
+"""
+
+from bridge.tool_prompt import FORM
+from errors import Unmet
+from events import Event, Text
+
+HELD_CHARS = 1024 * 1024  # no real answer comes near it
+MOST_SPACES = 1000
+
+
+class Outlet:
+    """The way out of one answer; `out` is what goes on now.
+
+    `streamed`: what goes on leaves for the caller at once. `waiting`: a call is required, and
+    text is kept until it comes.
+    """
+
+    def __init__(self, *, last_try: bool, streamed: bool, waiting: bool) -> None:
+        self.streamed, self.waiting = streamed, waiting
+        self.out: list[Event] = []
+        self.may_retry = not last_try
+        self.sent = False
+        self.said: list[str] = []  # all the model wrote, as long as it may be asked again
+        self.recent: list[str] = []  # the text since the last call
+        self.gap = ""  # white space that is text if words follow
+        self.fresh = True  # nothing but white space since the beginning or the last call
+        self.spoken = False
+        self.made = 0  # calls
+        self._kept: list[str] = []
+        self._kept_chars = 0
+
+    def note_sent(self) -> None:
+        """Something has gone on to the caller."""
+        if self.streamed:
+            self.may_retry, self.sent = False, True
+            self.said.clear()
+
+    def release(self, text: str) -> None:
+        """Pass text on; white space at its end waits until words follow."""
+        words = text.rstrip()
+        if not words:
+            self.gap += text
+            if len(self.gap) >= MOST_SPACES:
+                gap, self.gap = self.gap, ""
+                self.say(gap)
+            return
+        gap = "" if self.made and not self.spoken else self.gap
+        self.gap = text[len(words) :]
+        self.fresh, self.spoken = False, True
+        self.recent.append(gap + words)
+        self.say(gap + words)
+
+    def say(self, text: str) -> None:
+        if not self.waiting:
+            self.note_sent()
+            self.out.append(Text(text))
+            return
+        self._kept.append(text)
+        self._kept_chars += len(text)
+        if self._kept_chars > HELD_CHARS:
+            raise self.unmet("The model wrote on and on without the call that is required.")
+
+    def flush(self) -> None:
+        """Let go what was kept until the required call came."""
+        text = "".join(self._kept)
+        self._kept.clear()
+        if text:
+            self.say(text)
+
+    def unmet(self, message: str) -> Unmet:
+        return Unmet(message, said="".join(self.said), form=FORM)

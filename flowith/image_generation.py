@@ -1,0 +1,300 @@
+"""Flowith's two APIs that make pictures: where each is, what it wants, and what its bytes mean.
+
+The web app's takes messages and answers in lines of JSON, the one for keys takes a prompt and
+answers with one object. Both tell where the file is. Nothing here does I/O or knows of OpenAI.
+"""
+
+import json
+import math
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import errors
+from chat_request import Prompt
+from errors import DOCTOR, EmptyAnswer, UpstreamError
+from events import Done, Event, Picture
+from flowith.dialects import DIALECTS, Dialect
+from flowith.file_address import Forbidden, origin_of, to_address
+from flowith.refusal import to_refusal
+from settings import Api, Model
+
+HOST = "https://edge.flowith.io"
+LONGEST_LINE = 4_194_304  # bytes
+ADDRESSES = ("url", "resultUrl", "imageUrl", "result")  # of a line that names its file plainly
+RATIOS = ("1:1", "3:2", "2:3", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
+KEY_RATIOS = ("1:1", "16:9", "9:16", "4:3", "3:4")
+PIXELS = ((1024, 1024), (1536, 1024), (1024, 1536), (2048, 2048), (3840, 2160), (2160, 3840),
+          (2880, 2880))  # fmt: skip
+RESOLUTIONS = (("512", 400_000), ("1k", 1_900_000), ("2k", 5_000_000), ("4k", math.inf))  # pixels
+FAILED = "GENERATION_FAILED"  # the code of work that was begun
+GATEWAYS = (408, 504, 520, 521, 522, 523, 524)  # statuses that leave open what became of the work
+POLICY = re.compile("content.?policy|policy|moderation|flagged", re.IGNORECASE)
+CREDITS = re.compile("insufficient.?credits", re.IGNORECASE)
+RATE = re.compile("rate.?limit", re.IGNORECASE)
+BAD_INPUT = re.compile("invalid.?input", re.IGNORECASE)
+MEANING: dict[type[UpstreamError], str] = {
+    errors.WordsRefused: "Flowith refused to make this picture: it is against a content policy.",
+    errors.OutOfCredits: "The proxy's Flowith account is out of credits.",
+    errors.RateLimited: "Flowith's rate limit is reached; try again later.",
+    errors.UpstreamRejected: "Flowith rejected the request for a picture.",
+    UpstreamError: "Flowith failed to make the picture.",
+}
+GONE = {
+    "web_images": "Flowith's web API for pictures was not found there, or it does not know this"
+    " model. Try another row of models.json, a flo_... key, or another FLOWITH_API_URL; the web"
+    f" app's newer form, /image_gen/async, is not spoken here. {DOCTOR}",
+    "key_images": "Flowith's API for pictures by key was not found there, or it does not know this"
+    " model. Try another row of models.json, a web login in place of the key, or another"
+    f" FLOWITH_API_URL. {DOCTOR}",
+}
+
+
+class FileLines:
+    """Lines of JSON, of which most only tell what goes on. What is no JSON says nothing."""
+
+    def __init__(self, origin: str, content_type: str = "") -> None:
+        self._origin = origin
+        self._line = _Gathered()
+        self._file = self._hint = ""
+
+    def decode(self, block: bytes) -> list[Event]:
+        *lines, rest = block.split(b"\n")
+        for line in lines:
+            self._line.add(line)
+            self._read_line(self._line.take())
+        self._line.add(rest)
+        return []
+
+    def flush(self) -> list[Event]:
+        self._read_line(self._line.take())
+        address = self._file or self._hint
+        if not address:
+            raise EmptyAnswer("Flowith ended its answer without a picture.")
+        return [Picture(address), Done()]
+
+    def _read_line(self, line: bytes) -> None:
+        frame = _to_frame(line.removeprefix(b"data:"))
+        refuse(frame)
+        file = frame.get("generatedFile")
+        if frame.get("type") == "generated_file" and isinstance(file, dict):
+            if file.get("status") == "ready":
+                self._file = to_address(file.get("url"), self._origin)
+        else:
+            self._hint = _named(frame, self._origin) or self._hint
+
+
+class FileReply:
+    """One JSON object, once the picture is made."""
+
+    def __init__(self, origin: str, content_type: str = "") -> None:
+        self._origin = origin
+        self._body = _Gathered()
+
+    def decode(self, block: bytes) -> list[Event]:
+        self._body.add(block)
+        return []
+
+    def flush(self) -> list[Event]:
+        frame = _to_frame(self._body.take())
+        refuse(frame)
+        data = frame.get("data")
+        if isinstance(data, list):
+            data = data[0] if data else None
+        if isinstance(data, dict) and data.get("url"):
+            return [Picture(to_address(data["url"], self._origin)), Done()]
+        if address := _named(frame, self._origin):
+            return [Picture(address), Done()]
+        raise EmptyAnswer("Flowith answered without a picture.")
+
+
+class _Gathered:
+    """Pieces of a line or of a body, put together once. `add` raises UpstreamError above the
+    limit."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > LONGEST_LINE:
+            raise UpstreamError("Flowith's answer has a line without an end.")
+        self._pieces.append(piece)
+
+    def take(self) -> bytes:
+        whole = b"".join(self._pieces)
+        self._pieces, self._size = [], 0
+        return whole
+
+
+def _to_frame(line: bytes) -> dict[str, Any]:
+    try:
+        frame = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return frame if isinstance(frame, dict) else {}
+
+
+def _named(frame: dict[str, Any], origin: str) -> str:
+    """The address that a line of an unknown kind names, empty where it names none."""
+    for name in ADDRESSES:
+        try:
+            return to_address(frame.get(name), origin)
+        except Forbidden:
+            continue
+    return ""
+
+
+def refuse(frame: dict[str, Any]) -> None:
+    """Raises the UpstreamError that a line or a reply is, where it is one.
+
+    It is never UpstreamAuth, which would be tried again with the other form of the token: the
+    work had begun.
+    """
+    failed = frame.get("success") is False or frame.get("status") in ("failed", "error")
+    if not (
+        failed or frame.get("error") or frame.get("error_type") or frame.get("type") == "error"
+    ):
+        return
+    refusal = to_refusal(None, frame)
+    told = json.dumps([frame.get(key) for key in ("error", "error_type", "code", "message")])
+    raise _with_meaning(_kind(told) or UpstreamError, refusal.said)
+
+
+def _kind(words: str) -> type[UpstreamError] | None:
+    """What words of Flowith mean, where they are known to mean something."""
+    if CREDITS.search(words):
+        return errors.OutOfCredits
+    if RATE.search(words):
+        return errors.RateLimited
+    if POLICY.search(words):
+        return errors.WordsRefused
+    return errors.UpstreamRejected if BAD_INPUT.search(words) else None
+
+
+def _with_meaning(kind: type[UpstreamError], said: str) -> UpstreamError:
+    refusal = kind(MEANING[kind])
+    refusal.said = said
+    return refusal
+
+
+def costs_nothing(refusal: UpstreamError) -> bool:
+    """Whether a call that failed so surely made no picture, so that it may be repeated: it never
+    got there, or was refused by its status."""
+    if isinstance(refusal, errors.UpstreamUnreachable):
+        return True
+    return refusal.upstream_status is not None and refusal.upstream_status not in GATEWAYS
+
+
+def to_ratio(size: tuple[int, int], allowed: tuple[str, ...]) -> str:
+    """The allowed ratio that is nearest to a size."""
+    wanted = math.log(size[0] / size[1])
+
+    def distance(ratio: str) -> float:
+        width, height = map(int, ratio.split(":"))
+        return abs(wanted - math.log(width / height))
+
+    return min(allowed, key=distance)
+
+
+def to_pixels(size: tuple[int, int]) -> str:
+    """The known size in pixels that is nearest to the one asked for, which may be that itself."""
+
+    def distance(known: tuple[int, int]) -> float:
+        return sum(math.log(a / b) ** 2 for a, b in zip(size, known, strict=True))
+
+    width, height = min(PIXELS, key=distance)
+    return f"{width}x{height}"
+
+
+def to_resolution(size: tuple[int, int], known: tuple[str, ...]) -> str:
+    """Flowith's name for about so many pixels; empty where the model does not know it."""
+    pixels = size[0] * size[1]
+    name = next(name for name, most in RESOLUTIONS if pixels <= most)
+    return name if name in known else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDialect:
+    """One of the two APIs, with the names that a `Dialect` has. `decoder` makes what one answer's
+    bytes are read with, whatever type they claim to be; `bearer`: which form of the token is tried
+    first."""
+
+    name: str
+    url: str
+    decoder: Callable[[str], FileLines | FileReply]
+    headers: Mapping[str, str]
+    ratios: tuple[str, ...]
+    bearer: bool = True
+
+    def payload(self, prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
+        """The JSON body for the first of `upstream`, the model ids still to be tried."""
+        payload: dict[str, Any] = {"model": upstream[0]} | self._shape(prompt, model)
+        if self.name == "web_images":
+            payload |= {"target_feature": "image_generation", "messages": prompt.messages}
+            payload |= {"nodeId": str(uuid.uuid4()), "convId": str(uuid.uuid4()), "stream": True}
+            quality = (prompt.options or {}).get("quality")
+            payload |= {"quality": quality} if quality else {}
+            return payload | ({"websearch": True} if prompt.online else {})
+        words, images = _last_words(prompt)
+        return payload | {"prompt": words} | ({"image_urls": images} if images else {})
+
+    def _shape(self, prompt: Prompt, model: Model) -> dict[str, str]:
+        size = prompt.drawing.size if prompt.drawing else None
+        if size is None or model.shape == "none":
+            return {}
+        if model.shape == "pixels":
+            return {"aspect_ratio": to_pixels(size)}
+        shape = {"aspect_ratio": to_ratio(size, self.ratios)}
+        resolution = to_resolution(size, model.sizes)
+        return shape | ({"image_size": resolution} if resolution else {})
+
+    def to_refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamError:
+        """The error for a status that is none of success."""
+        refusal = to_refusal(status, body, headers)
+        code = str(_to_frame(body).get("code", ""))
+        refusal.retryable = refusal.retryable and code != FAILED
+        if isinstance(refusal, errors.UpstreamNotFound):
+            refusal.message = GONE[self.name]
+        elif CREDITS.search(refusal.said + code):
+            refusal = _with_meaning(errors.OutOfCredits, refusal.said)
+        elif isinstance(refusal, errors.UpstreamRejected) and POLICY.search(refusal.said + code):
+            refusal = _with_meaning(errors.WordsRefused, refusal.said)
+        refusal.upstream_status = status
+        return refusal
+
+
+AnyDialect = Dialect | ImageDialect
+
+
+def _last_words(prompt: Prompt) -> tuple[str, list[str]]:
+    """The text of the last user message, and the addresses of its images."""
+    content = next(m["content"] for m in reversed(prompt.messages) if m["role"] == "user")
+    if isinstance(content, str):
+        return content, []
+    words = "\n".join(part["text"] for part in content if part["type"] == "text")
+    return words, [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+
+
+def image_dialects(given: str) -> dict[Api, ImageDialect]:
+    """The dialect for pictures by that for chat; `given` is FLOWITH_API_URL, whose host counts."""
+    origin = origin_of(given)
+    web = ImageDialect(
+        "web_images",
+        f"{origin or HOST}/image_gen",
+        partial(FileLines, origin),
+        DIALECTS["web"].headers,
+        RATIOS,
+    )
+    key = ImageDialect(
+        "key_images",
+        f"{origin or HOST}/external/use/image/generate",
+        partial(FileReply, origin),
+        DIALECTS["llm"].headers,
+        KEY_RATIOS,
+    )
+    return {"web": web, "llm": key, "knowledge": key}

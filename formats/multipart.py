@@ -1,0 +1,54 @@
+"""A form with files (multipart/form-data, RFC 7578) as plain fields.
+
+Knows nothing of what the fields mean.
+"""
+
+from io import BytesIO
+from typing import NamedTuple
+
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.formparser import MultiPartParser
+
+from errors import InvalidRequest
+
+LONGEST_BOUNDARY = 200  # characters; RFC 2046, 5.1.1 says 70, and not everybody keeps to it
+MOST_PARTS = 256
+
+
+class Form(NamedTuple):
+    """The text fields and the files of a form, in order, each with its name."""
+
+    texts: list[tuple[str, str]]
+    files: list[tuple[str, bytes]]
+
+
+def boundary_of(raw: bytes) -> bytes:
+    """What parts the fields, by the first line; empty where the body is no form."""
+    begins = raw[: LONGEST_BOUNDARY + 8].lstrip(b"\r\n")  # some begin with an empty line
+    boundary, end, _ = begins.partition(b"\r\n")
+    return boundary[2:] if end and boundary.startswith(b"--") else b""
+
+
+def parse_form(raw: bytes) -> Form:
+    """Read a form. Raises InvalidRequest for one that is broken or has very many parts."""
+    parser = MultiPartParser(_in_memory, max_form_parts=MOST_PARTS)
+    try:
+        fields, files = parser.parse(BytesIO(raw), boundary_of(raw), len(raw))
+    except RequestEntityTooLarge:
+        raise InvalidRequest(f"The form has more than {MOST_PARTS} parts.") from None
+    except ValueError:
+        raise InvalidRequest("The request's form (multipart/form-data) is broken.") from None
+    return Form(
+        [(str(name), text) for name, text in fields.items(multi=True)],
+        [(str(name), file.stream.read()) for name, file in files.items(multi=True)],
+    )
+
+
+def _in_memory(
+    total_content_length: int | None,
+    content_type: str | None,
+    filename: str | None,
+    content_length: int | None = None,
+) -> BytesIO:
+    """Where a part goes; werkzeug's own choice puts large ones on the disk."""
+    return BytesIO()

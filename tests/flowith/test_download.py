@@ -1,0 +1,394 @@
+"""The file of a picture: fetched whole, only from where it may come from, and in bounded time.
+
+Names are resolved and connections made by the standard library's functions, which are the edge
+that is faked here: there is no Internet in a test.
+"""
+
+import base64
+import hashlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from fake_flowith import CUT, DROP, HANG, FakeFlowith, Raw, Reply, Seen, Step, error
+from fake_images import drawn
+from gate import Gate
+
+from chat_request import Drawing, Prompt
+from clock import Clock
+from errors import CallerLeft, UpstreamCut, UpstreamError, UpstreamTimeout
+from events import Event, Picture, Silence
+from flowith import download
+from flowith.client import Flowith
+from flowith.download import Download, to_kind
+from flowith.file_address import Forbidden, is_public, origin_of, to_address
+from settings import Model, Settings
+
+PNG = drawn("a cat")
+PUBLIC = "93.184.216.34"
+REAL_CONNECT, REAL_RESOLVE = socket.create_connection, socket.getaddrinfo
+
+
+def file(*steps: Step, **options: Any) -> Reply:
+    return Reply(headers={"Content-Type": "text/html"}, steps=steps, **options)
+
+
+def fetch(url: str, origin: str = "", look: Callable[[], None] = lambda: None) -> list[Event]:
+    return list(Download(url, origin, "agent/1", 5.0, Clock(), look).events())
+
+
+def here(fake: FakeFlowith) -> list[Event]:
+    return fetch(f"{fake.url}/f/1/cat.png?x=1", fake.url)
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+
+
+# -- where a file may be ----------------------------------------------------------------------
+
+HOSTILE = [
+    "file:///etc/passwd", "ftp://r2.example/a", "http://r2.example/a", "//r2.example/a", "/a", "",
+    "https://", "https:///a", "https://user@r2.example/a", "https://a:b@r2.example/a",
+    "https://localhost/a", "https://LOCALHOST./a", "https://printer/a", "https://a.local/a",
+    "https://metadata.google.internal/a", "https://127.0.0.1/a", "https://127.1/a",
+    "https://2130706433/a", "https://0x7f.0.0.1/a", "https://0177.0.0.1/a", "https://0/a",
+    "https://10.1.2.3/a", "https://172.16.0.1/a", "https://192.168.1.1/a", "https://100.64.0.1/a",
+    "https://169.254.169.254/latest/meta-data", "https://224.0.0.1/a", "https://255.255.255.255/a",
+    "https://[::1]/a", "https://[::]/a", "https://[fe80::1]/a", "https://[fd00::1]/a",
+    "https://[::ffff:127.0.0.1]/a", "https://[::ffff:7f00:1]/a", "https://[2002:7f00:1::]/a",
+    "https://[64:ff9b::7f00:1]/a", "https://[2001:0:1::]/a", "https://[::127.0.0.1]/a",
+    "https://[::1", "https://r2.example:99999/a", "https://r2.example:x/a",
+    "http://127.0.0.1:9@evil.example/a", "http://127.0.0.1:90/a", "https://127.0.0.1:9/a",
+    "http://127.0.0.1:9\\@evil.example/a", "https://bücher.example/a", "javascript:alert(1)",
+    f"https://r2.example/{'a' * 3000}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", HOSTILE)
+def test_an_address_that_nobody_should_fetch_is_refused(url: str) -> None:
+    with pytest.raises(Forbidden):
+        to_address(url, "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("url", [None, 7, ["https://r2.example/a"], {"url": "x"}])
+def test_what_is_no_text_is_no_address(url: object) -> None:
+    with pytest.raises(Forbidden):
+        to_address(url, "")
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("https://r2.example/f/1/a@1x1.jpeg", "https://r2.example/f/1/a@1x1.jpeg"),
+        ("https://R2.example:8443/a?b=c", "https://R2.example:8443/a?b=c"),
+        ("https://r2.example/小猫 1.png", "https://r2.example/%E5%B0%8F%E7%8C%AB%201.png"),
+        ("https://r2.example/a\r\nHost: b", "https://r2.example/a%0D%0AHost:%20b"),
+        (f"https://{PUBLIC}/a", f"https://{PUBLIC}/a"),
+        ("https://[2606:4700::1111]/a", "https://[2606:4700::1111]/a"),
+        ("http://127.0.0.1:9/a", "http://127.0.0.1:9/a"),
+    ],
+)
+def test_an_address_that_may_be_fetched_is_put_in_order(url: str, address: str) -> None:
+    assert to_address(url, "http://127.0.0.1:9") == address
+
+
+def test_the_origin_is_what_the_operator_set_without_a_password() -> None:
+    assert origin_of("http://me:secret@Box:9/deep/path?x") == "http://box:9"
+    assert origin_of("") == ""
+
+
+@pytest.mark.parametrize("ip", ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::"])
+def test_an_address_of_the_internet_is_public(ip: str) -> None:
+    assert is_public(ip)
+
+
+# -- the connection ---------------------------------------------------------------------------
+
+
+class Net:
+    """Names of this test alone: what they resolve to, in turn, and where connections go."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.names: dict[str, list[list[str]]] = {}
+        self.connected: list[tuple[str, int]] = []
+
+    def resolve(self, host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
+        if host not in self.names:
+            return REAL_RESOLVE(host, port, *args, **kwargs)
+        turns = self.names[host]
+        found = turns.pop(0) if len(turns) > 1 else turns[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in found]
+
+    def connect(self, address: tuple[str, int], *args: Any, **kwargs: Any) -> socket.socket:
+        self.connected.append(address)
+        return REAL_CONNECT(("127.0.0.1", self.port), *args, **kwargs)
+
+
+@pytest.fixture
+def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlowith]:
+    """The stand-in behind a certificate for files.example, which this process trusts."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("files.example").configure_cert(context)
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    with FakeFlowith(tls=context) as fake:
+        fake.reply(file(PNG))
+        yield fake
+
+
+@pytest.fixture
+def net(secure: FakeFlowith, monkeypatch: pytest.MonkeyPatch) -> Net:
+    made = Net(secure.port)
+    made.names["files.example"] = [[PUBLIC]]
+    monkeypatch.setattr(socket, "getaddrinfo", made.resolve)
+    monkeypatch.setattr(socket, "create_connection", made.connect)
+    return made
+
+
+def test_a_public_file_is_fetched_without_any_token(net: Net, secure: FakeFlowith) -> None:
+    (picture,) = fetch("https://files.example/f/1/cat.png?v=2")
+    assert isinstance(picture, Picture)
+    assert base64.b64decode(picture.data) == PNG
+    assert picture.kind == "png"
+    (seen,) = secure.requests
+    assert (seen.method, seen.path, seen.query) == ("GET", "/f/1/cat.png", "v=2")
+    assert set(seen.headers) == {"host", "accept", "accept-encoding", "connection", "user-agent"}
+    assert seen.headers["host"] == "files.example"
+
+
+def test_the_address_that_was_checked_is_the_one_connected_to(net: Net) -> None:
+    """A name that turns into a private address after the look at it leads nowhere private."""
+    net.names["files.example"] = [[PUBLIC], ["127.0.0.1"]]
+    fetch("https://files.example/cat.png")
+    assert net.connected == [(PUBLIC, 443)]
+
+
+@pytest.mark.parametrize("ips", [["127.0.0.1"], [PUBLIC, "10.0.0.1"], ["169.254.169.254"]])
+def test_a_name_that_leads_inside_is_refused(net: Net, ips: list[str]) -> None:
+    net.names["files.example"] = [ips]
+    with pytest.raises(Forbidden, match="not public"):
+        fetch("https://files.example/cat.png")
+    assert net.connected == []
+
+
+def test_a_name_that_leads_inside_at_the_second_try_is_refused(
+    net: Net, secure: FakeFlowith
+) -> None:
+    secure.reset()
+    secure.reply(error(500))
+    net.names["files.example"] = [[PUBLIC], ["127.0.0.1"]]
+    with pytest.raises(Forbidden, match="not public"):
+        fetch("https://files.example/cat.png")
+    assert net.connected == [(PUBLIC, 443)]
+
+
+def test_the_certificate_must_be_the_name_s(net: Net, secure: FakeFlowith) -> None:
+    net.names["other.example"] = [[PUBLIC]]
+    with pytest.raises(UpstreamCut):
+        fetch("https://other.example/cat.png")
+    assert secure.requests == []
+
+
+def test_a_host_that_is_down_at_one_address_is_reached_at_the_next(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(address: tuple[str, int], *args: Any, **kwargs: Any) -> socket.socket:
+        if address[0] == "8.8.8.8":
+            raise ConnectionRefusedError
+        return net.connect(address, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    net.names["files.example"] = [["8.8.8.8", PUBLIC]]
+    assert len(fetch("https://files.example/cat.png")) == 1
+
+
+def test_through_a_proxy_the_tunnel_goes_to_the_address_that_was_checked(
+    secure: FakeFlowith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = Net(secure.port)
+    resolved.names["files.example"] = [[PUBLIC]]
+    monkeypatch.setattr(socket, "getaddrinfo", resolved.resolve)
+    with Gate(secure.port, {PUBLIC}) as gate:
+        threading.Thread(target=gate.serve_forever, args=(0.01,), daemon=True).start()
+        port = gate.server_address[1]
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        assert len(fetch("https://files.example/cat.png")) == 1
+        gate.shutdown()
+    assert gate.asked == [PUBLIC]
+
+
+# -- what comes -------------------------------------------------------------------------------
+
+
+def test_a_file_beside_the_api_is_fetched_from_the_operator_s_own_origin(fake: FakeFlowith) -> None:
+    fake.reply(file(PNG, framing="length"))
+    (picture,) = here(fake)
+    assert isinstance(picture, Picture)
+    assert base64.b64decode(picture.data) == PNG
+    assert "authorization" not in fake.requests[0].headers
+
+
+def test_a_large_file_is_encoded_right_whatever_its_pieces(fake: FakeFlowith) -> None:
+    whole = PNG + hashlib.shake_256(b"x").digest(2_000_003)
+    fake.reply(file(*[whole[i : i + 50_021] for i in range(0, len(whole), 50_021)]))
+    (picture,) = here(fake)
+    assert isinstance(picture, Picture)
+    assert base64.b64decode(picture.data) == whole
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 300])
+def test_no_redirect_is_followed(fake: FakeFlowith, status: int) -> None:
+    fake.reply(error(status, headers={"Location": f"{fake.url}/elsewhere"}))
+    with pytest.raises(Forbidden, match="leads elsewhere"):
+        here(fake)
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"x", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"<!doctype html>" * 99, b"BM" * 99,
+     b"\x89PNG", b"RIFF\0\0\0\0WAVE" * 9, b'{"secret": "of a service inside"}'],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused_whatever_it_is_called(
+    fake: FakeFlowith, body: bytes
+) -> None:
+    fake.reply(Reply(headers={"Content-Type": "image/png"}, steps=[body]))
+    with pytest.raises(Forbidden, match="no PNG") as wrong:
+        here(fake)
+    assert "secret" not in wrong.value.message
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("begins", "kind"),
+    [(PNG, "png"), (b"\xff\xd8\xff\xe0 JFIF", "jpeg"), (b"RIFF\1\2\n\4WEBPVP8 ", "webp"),
+     (b"GIF89a..", "gif"), (b"GIF87a..", "gif")],
+)  # fmt: skip
+def test_the_first_bytes_tell_what_it_is(begins: bytes, kind: str) -> None:
+    assert to_kind(begins) == kind
+
+
+def test_ten_gigabytes_are_refused_before_they_are_read(fake: FakeFlowith) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n"
+    fake.reply(Raw([head, PNG, HANG]))
+    with pytest.raises(Forbidden, match="larger than 48 MB"):
+        here(fake)
+    assert len(fake.requests) == 1
+
+
+def test_a_file_that_does_not_tell_its_size_is_cut_at_the_limit(fake: FakeFlowith) -> None:
+    fake.reply(file(PNG, *[bytes(1_000_000)] * 60))
+    with pytest.raises(Forbidden, match="larger than 48 MB"):
+        here(fake)
+    assert fake.requests[0].wait_hung_up(5)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        file(PNG[:200], CUT),
+        file(PNG[:200], DROP),
+        file(PNG[:200], CUT, framing="length"),
+        Raw([b"HTTP/1.1 200 OK\r\nContent-Le", CUT]),
+        file(),
+        Raw([b"HTTP/1.1 100 Continue\r\n\r\n" * 9, b"HTTP/1.1 200 OK\r\n\r\n" + PNG]),
+        error(404),
+        error(503),
+    ],
+    ids=["chunks", "reset", "length", "head", "nothing", "1xx", "not yet", "busy"],
+)
+def test_a_failed_download_is_repeated_as_the_picture_is_paid_for(
+    fake: FakeFlowith, broken: Any
+) -> None:
+    fake.reply(broken, broken, file(PNG))
+    assert len(here(fake)) == 1
+    fake.reset()
+    fake.reply(broken)
+    with pytest.raises(UpstreamError) as wrong:
+        here(fake)
+    assert wrong.value.status == 502
+    assert len(fake.requests) == download.TRIES
+
+
+def test_a_file_that_drips_ends_with_the_patience_for_it(
+    fake: FakeFlowith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 0.3)
+    monkeypatch.setattr(download, "TRIES", 1)
+    drip: list[Step] = [step for byte in PNG for step in (bytes([byte]), 0.02)]
+    for reply in (
+        file(*drip),
+        file(*drip, framing="close"),
+        Raw([b"HTTP/1.1 200 OK\r\nX: ", *drip]),
+    ):
+        fake.reset()
+        fake.reply(reply)
+        with pytest.raises((UpstreamTimeout, UpstreamCut)):
+            here(fake)
+        assert fake.requests[0].wait_hung_up(5)
+
+
+def test_signs_of_life_come_while_a_file_is_slow(fake: FakeFlowith) -> None:
+    fake.reply(file(PNG[:100], 0.5, PNG[100:]))
+    origin = fake.url
+    events = list(Download(f"{origin}/a", origin, "a", 0.1, Clock(), lambda: None).events())
+    assert events.count(Silence()) >= 2
+    assert isinstance(events[-1], Picture)
+
+
+def test_a_caller_who_leaves_ends_the_download(fake: FakeFlowith) -> None:
+    fake.reply(file(PNG[:100], HANG))
+    left = threading.Event()
+
+    def look() -> None:
+        if left.is_set():
+            raise CallerLeft
+
+    work = Download(f"{fake.url}/a", fake.url, "a", 5.0, Clock(), look)
+
+    def leave(seen: Seen) -> None:
+        time.sleep(0.05)
+        left.set()
+        work.wake()
+
+    fake.log = lambda seen: threading.Thread(target=leave, args=(seen,)).start()
+    with pytest.raises(CallerLeft):
+        list(work.events())
+    assert fake.requests[0].wait_hung_up(5)
+
+
+def test_closing_the_answer_ends_the_download_too(fake: FakeFlowith) -> None:
+    fake.reply(file(PNG[:100], HANG))
+    settings = Settings(flowith_api_url=fake.url, flowith_auth_token=("flo_a",))
+    model = Model("m", ("m",), kind="image")
+    answer = Flowith(settings).open(Prompt([], drawing=Drawing()), model)
+    events = answer.fetch(Picture(f"{fake.url}/a"))
+    fake.log = lambda seen: threading.Timer(0.05, answer.close).start()
+    with pytest.raises(CallerLeft):
+        list(events)
+    assert fake.requests[0].wait_hung_up(5)
+
+
+def test_no_more_than_eight_are_under_way_at_once(fake: FakeFlowith) -> None:
+    """Each waits for its file until eight others do, or for a while."""
+    fake.reply(file(0.3, PNG))
+    threads = [threading.Thread(target=here, args=(fake,)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    most = 0
+    while any(thread.is_alive() for thread in threads):
+        most = max(most, fake.open_connections)
+        time.sleep(0.01)
+    assert len(fake.requests) == 20
+    assert most == 8

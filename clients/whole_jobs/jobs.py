@@ -57,7 +57,7 @@ class Site:
         environ |= {"HOME": str(self.home), "NO_COLOR": "1", "CI": "1", "PYTHONIOENCODING": "utf-8"}
         environ |= {"BASE_URL": f"{self.server.url}/v1", "API_KEY": KEY, "TASK": task}
         environ |= {"BIN": str(HERE / "node_modules/.bin"), "PYTHON": str(python_of("agents"))}
-        environ |= {"AIDER": str(python_of("aider").parent / "aider"), "HERE": str(HERE)}
+        environ |= {"AIDER_PYTHON": str(python_of("aider")), "HERE": str(HERE)}
         return subprocess.Popen(
             ["bash", "-c", self.agent.command],
             cwd=self.work,
@@ -74,8 +74,7 @@ class Site:
         try:
             said, _ = process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            said, _ = process.communicate()
+            said = end(process)
             raise AssertionError(f"not done after {SECONDS} s: {tail(said)}") from None
         return said.decode("utf-8", "replace")
 
@@ -113,6 +112,14 @@ class Site:
         return self.asked()[0]
 
 
+def end(process: subprocess.Popen[bytes]) -> bytes:
+    """End an agent and all that it started; what it had printed."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    said, _ = process.communicate()
+    return said
+
+
 def tail(said: bytes | str) -> str:
     text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
     return " ".join(text.split())[-400:]
@@ -138,8 +145,7 @@ def a_stop_closes_the_upstream(site: Site) -> None:
         os.killpg(process.pid, signal.SIGINT)
         assert waits.wait_hung_up(15), "the call to Flowith went on"
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        end(process)
 
 
 def says_at_once(status: int, words: str) -> Callable[[Site], None]:
@@ -165,9 +171,7 @@ def a_cut_is_not_taken_for_whole(site: Site) -> None:
     except subprocess.TimeoutExpired:
         return
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        end(process)
     told = b"broke off" in said or b"rror" in said
     again = len(site.asked()) > 1
     assert told or process.returncode or again, f"passed for whole: {tail(said)}"

@@ -118,8 +118,8 @@ def aider(_work: Path) -> list[str]:
 
 AIDER_COMMAND = """
 export OPENAI_API_KEY=$API_KEY OPENAI_API_BASE=$BASE_URL
-exec $AIDER --model openai/gpt-4.1 --yes-always --no-show-model-warnings --no-check-update \
-  --analytics-disable --no-gitignore --no-auto-commits --message "$TASK" greeting.md
+exec $AIDER_PYTHON -m aider --model openai/gpt-4.1 --yes-always --no-show-model-warnings \
+  --no-check-update --analytics-disable --no-gitignore --no-auto-commits --message "$TASK" greeting.md
 """
 
 
@@ -135,7 +135,7 @@ def mini_swe_agent(_work: Path) -> list[str]:
 MINI = """
 export OPENAI_API_KEY=$API_KEY OPENAI_API_BASE=$BASE_URL
 export MSWEA_CONFIGURED=true MSWEA_COST_TRACKING=ignore_errors MSWEA_SILENT_STARTUP=1
-exec $(dirname $PYTHON)/mini -m openai/gpt-4.1 -y --exit-immediately -t "$TASK"
+exec $PYTHON -m minisweagent.run.mini -m openai/gpt-4.1 -y --exit-immediately -t "$TASK"
 """
 
 

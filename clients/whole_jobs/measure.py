@@ -4,21 +4,18 @@ For each agent: the characters that the model gets with its first request, and h
 within a minute while every answer is a 502.
 """
 
-import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent.parent / "tests")]
 
 from fake_flowith import FakeFlowith, Seen, error  # noqa: E402
-from jobs import TASK, Site, install  # noqa: E402
+from jobs import TASK, Site, end, install  # noqa: E402
 from known_agents import AGENTS  # noqa: E402
 
 MINUTE = 60  # seconds, counted from the first request
@@ -44,9 +41,7 @@ def measure(name: str) -> str:
             ended = "and went on"
         finally:
             times = len(site.asked())
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            end(process)
             site.server.stop()
     return f"{name}: {characters(first):,} characters; over a 502 it asked {times} times {ended}"
 

@@ -69,7 +69,8 @@ FOREIGN = {"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "WORKER_CLASS", "OPE
            "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
            "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_AUTH_TOKEN",
            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "IMAGE_GEN_OAI_API_KEY",
-           "IMAGE_GEN_OAI_BASEURL", "DALLE3_API_KEY", "DALLE_REVERSE_PROXY"}  # fmt: skip
+           "IMAGE_GEN_OAI_BASEURL", "MSWEA_COST_TRACKING", "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT",
+           "QWEN_CODE_UNATTENDED_RETRY", "DALLE3_API_KEY", "DALLE_REVERSE_PROXY"}  # fmt: skip
 
 
 def blocks(*kinds: str) -> list[Any]:
@@ -247,6 +248,12 @@ def test_the_agents_that_did_a_whole_job_are_those_that_make_clients_runs() -> N
     agents = re.findall(r'^    "([^"]+)": Agent\(', known, re.MULTILINE)
     told = [title for title, *_, how in TABLE if "clients/whole_jobs/" in how]
     assert sorted(agents) == sorted(re.sub(", .*", "", title) for title in told)
+
+
+def test_the_readme_counts_the_clients_that_it_leaves_out() -> None:
+    table = TEXTS["README.md"].partition("## Clients")[2].partition("\n## ")[0]
+    shown = re.findall(r"^\| (?!client |---)", table, re.MULTILINE)
+    assert f" has {len(TABLE) - len(shown)} more" in table
 
 
 def test_the_page_and_the_docs_tell_the_same_settings(api: MakeApi) -> None:

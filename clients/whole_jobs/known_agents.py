@@ -160,7 +160,7 @@ AGENTS = {
     "Cline": Agent(CLINE, cline, ("run_commands",)),
     "Continue": Agent(CONTINUE, continue_cli, ("MultiEdit",)),
     "aider": Agent(AIDER_COMMAND, aider, (), runs_commands=False, insists=True),
-    "mini-swe-agent": Agent(MINI, mini_swe_agent, (), prints=False),
+    "mini-swe-agent": Agent(MINI, mini_swe_agent, (), prints=False, insists=True),
     "OpenAI Agents SDK": Agent(
         "exec $PYTHON $HERE/use_openai_agents.py", scripted, ("run_command",)
     ),

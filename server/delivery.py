@@ -158,8 +158,8 @@ def _stream(first: bytes, blocks: Iterator[bytes], call: Call) -> Iterator[bytes
         yield first
         yield from blocks
         record.ending = "done"
-    except ProxyError:
-        return  # told by the format, noted by `_watched`
+    except ProxyError as wrong:
+        record.ending = wrong.code or wrong.type  # told by the format
     except CallerLeft:
         call.caller.break_off()  # a caller who has closed for sending alone must see it, too
     except Exception as wrong:  # noqa: BLE001 - a bug in a format: nobody is left to tell it

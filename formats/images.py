@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, Literal
 
 from chat_request import ChatRequest, Drawing, Message
@@ -50,7 +51,8 @@ class Images:
         if "mask" in body or any(name == "mask" for name, _ in files):
             text = "Unsupported parameter: 'mask'. Say in the prompt which part is to change."
             raise InvalidRequest(text, param="mask", code="unsupported_parameter")
-        images = [*_uploaded(files), *_linked(body)]
+        given = chain(_uploaded(files), _linked(body))
+        images = list(islice(given, MOST_IMAGES + 1))
         if len(images) > MOST_IMAGES:
             raise bad_value("image", f"at most {MOST_IMAGES} images", "array_above_max_length")
         if self.NAME == "image_edit" and not images:

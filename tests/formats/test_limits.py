@@ -51,6 +51,53 @@ def refusal(format: Format, body: Body) -> InvalidRequest:
     return wrong.value
 
 
+TALKS: dict[str, tuple[Format, str, Body]] = {
+    "chat": (chat, "messages", {}),
+    "responses": (responses, "input", {}),
+    "anthropic": (anthropic, "messages", {"max_tokens": 9}),
+}
+
+
+@pytest.mark.parametrize("api", TALKS)
+def test_a_conversation_without_end_is_refused(api: str) -> None:
+    format, field, more = TALKS[api]
+    wrong = refusal(format, {field: USER * 50_001, **more})
+    assert (wrong.param, wrong.code) == (field, "array_above_max_length")
+
+
+@pytest.mark.parametrize("api", TALKS)
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [([[]] * 100_001, "objects and arrays"), (json.loads("[" * 501 + "]" * 501), "too deeply")],
+    ids=["wide", "deep"],
+)
+def test_what_is_very_wide_or_deep_is_refused(api: str, metadata: Any, said: str) -> None:
+    format, field, more = TALKS[api]
+    wrong = refusal(format, {field: USER, "metadata": metadata, **more})
+    assert said in wrong.message
+
+
+def test_a_namespace_has_a_short_name() -> None:
+    """It is part of the name of each of its tools."""
+    space = {"type": "namespace", "name": "n" * 257, "tools": offer(1)}
+    wrong = refusal(responses, {"input": "Hi", "tools": [space]})
+    assert (wrong.param, wrong.code) == ("tools[0].name", "string_above_max_length")
+
+
+@pytest.mark.parametrize("kind", ["document", "search_result"])
+def test_documents_do_not_stand_in_one_another(kind: str) -> None:
+    """Each would copy all that stands in it."""
+    inner: Body = {"type": kind, "title": "t", "source": "s", "content": []}
+    block = {**inner, "content": [inner]}
+    if kind == "document":
+        inner["source"] = {"type": "content", "content": []}
+        block = {"type": kind, "source": {"type": "content", "content": [inner]}}
+    wrong = refusal(
+        anthropic, {"max_tokens": 9, "messages": [{"role": "user", "content": [block]}]}
+    )
+    assert wrong.code == "invalid_value"
+
+
 @pytest.mark.parametrize("api", APIS)
 def test_more_tools_than_a_model_can_be_told_of_are_refused(api: str) -> None:
     format, to_body, _ = APIS[api]

@@ -95,7 +95,8 @@ ITEM = st.fixed_dictionaries(
     {
         "type": st.sampled_from(
             ["message", "function_call", "function_call_output", "custom_tool_call", "reasoning",
-             "item_reference", "compaction", "compaction_trigger", "additional_tools", "shell_output"]
+             "item_reference", "compaction", "compaction_trigger", "additional_tools",
+             "shell_output"]
         ) | JSON,
     },
     optional={

@@ -30,7 +30,8 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
 
 The status says whether to try again: what no repeating heals is a 4xx (402 and 424 are the
 operator's to mend, and clients that repeat every 5xx and 429 stop at them), what may heal is a
-5xx, or 429 with Retry-After.
+5xx, or 429 with Retry-After. The type follows the status: opencode 1.18 and Continue's command line
+1.5 repeat whatever is called a `server_error`, for a minute and more.
 
 CallerLeft is no error: it unwinds the work for a caller who has gone.
 """
@@ -129,7 +130,9 @@ class UpstreamError(ProxyError, status=502, code="upstream_error"):
         return known | self.headers
 
 
-class UpstreamAuth(UpstreamError, status=424, code="upstream_auth_error"): ...
+class UpstreamAuth(
+    UpstreamError, status=424, type="invalid_request_error", code="upstream_auth_error"
+): ...
 
 
 class OutOfCredits(
@@ -140,7 +143,9 @@ class OutOfCredits(
 class RateLimited(UpstreamError, status=429, type="requests", code="rate_limit_exceeded"): ...
 
 
-class UpstreamNotFound(UpstreamError, status=424, code="upstream_not_found"): ...
+class UpstreamNotFound(
+    UpstreamError, status=424, type="invalid_request_error", code="upstream_not_found"
+): ...
 
 
 class UpstreamRejected(UpstreamError, status=400, type="invalid_request_error", code=None):

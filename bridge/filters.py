@@ -9,7 +9,7 @@ from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 
-from bridge.tokens import estimate_tokens
+from bridge.tokens import MOST_PER_CHARACTER, estimate_tokens
 from errors import ThoughtsOnly
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage, Working
 
@@ -240,9 +240,13 @@ def cut_at_length(events: Iterator[Event], limit: int) -> Iterator[Event]:
             yield event
             continue
         kind, text = type(event), event.text
+        most = counted + MOST_PER_CHARACTER * (len(tail) + len(text))
+        # far from it nothing is cut up, and little is counted: an estimate for each token costs ten
+        # times what the token does (docs/performance.md)
+        step = TAIL if most > limit else len(text)
         while text:
-            piece, text = text[:TAIL], text[TAIL:]
-            if counted + estimate_tokens(tail + piece) > limit:
+            piece, text = text[:step], text[step:]
+            if most > limit and counted + estimate_tokens(tail + piece) > limit:
                 ends = range(1, len(piece) + 1)
                 left = limit - counted
                 fits = bisect(ends, left, key=lambda end: estimate_tokens(tail + piece[:end]))

@@ -170,9 +170,21 @@ for (const [provider, named] of Object.entries(providers)) {
     assert.deepEqual(last, PARIS);
     assert.deepEqual(await object, PARIS);
   });
-  const painters = { compatible: compatible(apiKey).imageModel, openai: openai(apiKey).image };
+  add("image", async () => {
+    const image = new TextEncoder().encode("\x89PNG\r\n\x1a\n a picture");
+    const content = [
+      { type: "text", text: "image" }, { type: "image", image, mediaType: "image/png" },
+    ];
+    const { text } = await generateText({ model, messages: [{ role: "user", content }] });
+    assert.match(text, /^https:\/\/files\.example\/f\//);
+  });
+}
+
+const painters = { compatible: compatible(apiKey).imageModel, openai: openai(apiKey).image };
+for (const [provider, painter] of Object.entries(painters)) {
+  const add = (name, test) => (cases[`${provider}: ${name}`] = test);
   const paint = (prompt, more) =>
-    generateImage({ model: painters[provider]("gpt-image-1"), prompt, maxRetries: 0, ...more });
+    generateImage({ model: painter("gpt-image-1"), prompt, maxRetries: 0, ...more });
   add("a picture", async () => {
     const { image } = await paint("a red house", { size: "1024x1024" });
     assert.equal(image.mediaType, "image/png");
@@ -194,14 +206,6 @@ for (const [provider, named] of Object.entries(providers)) {
     const prompt = `#silent 30 for abort of a picture, ${provider}`;
     await thrown(() => paint(prompt, { abortSignal: AbortSignal.timeout(800) }));
     await hungUp(prompt);
-  });
-  add("image", async () => {
-    const image = new TextEncoder().encode("\x89PNG\r\n\x1a\n a picture");
-    const content = [
-      { type: "text", text: "image" }, { type: "image", image, mediaType: "image/png" },
-    ];
-    const { text } = await generateText({ model, messages: [{ role: "user", content }] });
-    assert.match(text, /^https:\/\/files\.example\/f\//);
   });
 }
 

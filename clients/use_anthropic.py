@@ -198,7 +198,8 @@ def cases_of(way: str, ask: Callable[..., Any]) -> None:
     def _() -> None:
         wrong = thrown(lambda: ask("cut"))
         assert isinstance(wrong, anthropic.APIStatusError), repr(wrong)
-        assert wrong.body["error"]["type"] == "api_error"
+        body: Any = wrong.body
+        assert body["error"]["type"] == "api_error"
 
 
 for each in WAYS.items():

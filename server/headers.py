@@ -5,6 +5,7 @@ Knows nothing of formats but the names of their headers.
 
 import random
 import re
+import string
 from collections.abc import Iterable
 
 from flask import Request, Response
@@ -21,9 +22,15 @@ METHODS = "GET, POST, OPTIONS, HEAD, DELETE"
 
 
 def to_id(request: Request) -> str:
-    """The caller's id for the request where it is a sane one, else a new one."""
+    """The caller's id for the request where it is a sane one, else a new one.
+
+    Ours has no digits: an error's message names it, and opencode takes a 429 or 502 anywhere in an
+    error for a reason to try again.
+    """
     given = request.headers.get("X-Request-ID", "")
-    return given if SANE_ID.fullmatch(given) else f"req_{random.getrandbits(96):024x}"
+    if SANE_ID.fullmatch(given):
+        return given
+    return "req_" + "".join(random.choices(string.ascii_lowercase, k=24))
 
 
 def add_headers(

@@ -140,6 +140,12 @@ class Metrics:
         self._healthy.set(healthy)
 
 
+def note_end(record: Record, metrics: Metrics) -> None:
+    """Count and log a request that is over."""
+    metrics.count(record)
+    record.write()
+
+
 def to_label(ending: str) -> str:
     """How a request ended, without the details that the log has."""
     return ending.partition(":")[0].replace(" ", "_") or "done"

@@ -53,7 +53,8 @@ NOT_RUN = {
     "make -C /opt": "changes the machine; make dev does the same",
     "python3 -m venv": "loads packages; make dev does the same",
     "llm": "clients/use_llm.py",
-    "OPENAI_API_BASE": "needs aider",
+    "OPENAI_API_BASE": "clients/whole_jobs/known_agents.py",
+    "OPENAI_BASE_URL": "clients/whole_jobs/known_agents.py",
     "python": "takes minutes; make bench does the same",
 } | dict.fromkeys(
     ("useradd", "install -m", "cp /opt", "ln -s", "systemctl", "nginx -t"), "changes the machine"
@@ -68,7 +69,8 @@ FOREIGN = {"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "WORKER_CLASS", "OPE
            "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
            "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_AUTH_TOKEN",
            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "IMAGE_GEN_OAI_API_KEY",
-           "IMAGE_GEN_OAI_BASEURL", "DALLE3_API_KEY", "DALLE_REVERSE_PROXY"}  # fmt: skip
+           "IMAGE_GEN_OAI_BASEURL", "MSWEA_COST_TRACKING", "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT",
+           "QWEN_CODE_UNATTENDED_RETRY", "DALLE3_API_KEY", "DALLE_REVERSE_PROXY"}  # fmt: skip
 
 
 def blocks(*kinds: str) -> list[Any]:
@@ -237,8 +239,21 @@ def test_a_client_s_address_has_the_form_that_the_table_says(
 def test_the_clients_that_were_run_are_those_that_make_clients_runs() -> None:
     drive = (ROOT / "clients" / "drive.py").read_text("utf-8")
     programs = re.findall(r'^    "[^"]+": "([^"]+)",$', drive, re.MULTILINE)
-    told = [how for *_, how in TABLE if "../clients/" in how]
-    assert sorted(programs) == sorted(re.findall(r"^run: \[([^\]]+)", "\n".join(told), re.M))
+    told = re.findall(r"\[([^\]]+)\]\(\.\./clients/\1\)", "\n".join(how for *_, how in TABLE))
+    assert sorted(programs) == sorted(told)
+
+
+def test_the_agents_that_did_a_whole_job_are_those_that_make_clients_runs() -> None:
+    known = (ROOT / "clients" / "whole_jobs" / "known_agents.py").read_text("utf-8")
+    agents = re.findall(r'^    "([^"]+)": Agent\(', known, re.MULTILINE)
+    told = [title for title, *_, how in TABLE if "clients/whole_jobs/" in how]
+    assert sorted(agents) == sorted(re.sub(", .*", "", title) for title in told)
+
+
+def test_the_readme_counts_the_clients_that_it_leaves_out() -> None:
+    table = TEXTS["README.md"].partition("## Clients")[2].partition("\n## ")[0]
+    shown = re.findall(r"^\| (?!client |---)", table, re.MULTILINE)
+    assert f" has {len(TABLE) - len(shown)} more" in table
 
 
 def test_the_page_and_the_docs_tell_the_same_settings(api: MakeApi) -> None:

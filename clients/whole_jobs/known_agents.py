@@ -15,15 +15,17 @@ COUNT = "wc -l < greeting.md > lines.txt"
 class Agent:
     """`command` runs in bash, in the folder to work in; `steps` are what the model says, given
     that folder; `tools` names tools whose offer marks a request as part of the job, `result` what
-    each result of a tool begins with in the prompt, as a regular expression."""
+    each result of a tool begins with in the prompt, as a regular expression. One that `insists`
+    repeats whatever fails, be it a 402."""
 
     command: str
     steps: Callable[[Path], list[str]]
     tools: tuple[str, ...] = ()
     runs_commands: bool = True
     prints: bool = True
+    insists: bool = False
     without: Collection[str] = ()
-    result: str = r'<tool_result id=\\?"(?!\.\.\.)'
+    result: str = '<tool_result id="'
 
 
 def call(name: str, **arguments: Any) -> str:
@@ -118,8 +120,9 @@ def aider(_work: Path) -> list[str]:
 
 AIDER_COMMAND = """
 export OPENAI_API_KEY=$API_KEY OPENAI_API_BASE=$BASE_URL
-exec $AIDER --model openai/gpt-4.1 --yes-always --no-show-model-warnings --no-check-update \
-  --analytics-disable --no-gitignore --no-auto-commits --message "$TASK" greeting.md
+exec $AIDER_PYTHON -m aider --model openai/gpt-4.1 --yes-always --no-show-model-warnings \
+  --no-check-update --analytics-disable --no-gitignore --no-auto-commits \
+  --message "$TASK" greeting.md
 """
 
 
@@ -135,7 +138,7 @@ def mini_swe_agent(_work: Path) -> list[str]:
 MINI = """
 export OPENAI_API_KEY=$API_KEY OPENAI_API_BASE=$BASE_URL
 export MSWEA_CONFIGURED=true MSWEA_COST_TRACKING=ignore_errors MSWEA_SILENT_STARTUP=1
-exec $(dirname $PYTHON)/mini -m openai/gpt-4.1 -y --exit-immediately -t "$TASK"
+exec $PYTHON -m minisweagent.run.mini -m openai/gpt-4.1 -y --exit-immediately -t "$TASK"
 """
 
 
@@ -156,8 +159,8 @@ AGENTS = {
     "qwen-code": Agent(QWEN, qwen_code, ("run_shell_command",)),
     "Cline": Agent(CLINE, cline, ("run_commands",)),
     "Continue": Agent(CONTINUE, continue_cli, ("MultiEdit",)),
-    "aider": Agent(AIDER_COMMAND, aider, (), runs_commands=False),
-    "mini-swe-agent": Agent(MINI, mini_swe_agent, (), prints=False),
+    "aider": Agent(AIDER_COMMAND, aider, (), runs_commands=False, insists=True),
+    "mini-swe-agent": Agent(MINI, mini_swe_agent, (), prints=False, insists=True),
     "OpenAI Agents SDK": Agent(
         "exec $PYTHON $HERE/use_openai_agents.py", scripted, ("run_command",)
     ),

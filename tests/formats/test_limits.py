@@ -7,6 +7,7 @@ import pytest
 
 from errors import InvalidRequest
 from formats import Format, anthropic, chat, responses
+from formats.images import EDITS
 from settings import Settings
 
 USER = [{"role": "user", "content": "Hi"}]
@@ -75,6 +76,19 @@ def test_what_is_very_wide_or_deep_is_refused(api: str, metadata: Any, said: str
     format, field, more = TALKS[api]
     wrong = refusal(format, {field: USER, "metadata": metadata, **more})
     assert said in wrong.message
+
+
+def test_the_head_of_a_part_of_a_form_is_short() -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="' + b'\\"' * 10_000 + b'"\r\n\r\n'
+    with pytest.raises(InvalidRequest, match="broken"):
+        EDITS.parse(head + b"x\r\n--b--\r\n", Settings())
+
+
+def test_the_head_of_a_data_url_is_short() -> None:
+    url = f"data:a/{'a' * 2000};base64,eA=="
+    part = {"type": "image_url", "image_url": {"url": url}}
+    wrong = refusal(chat, {"messages": [{"role": "user", "content": [part]}]})
+    assert wrong.code == "invalid_base64"
 
 
 def test_a_namespace_has_a_short_name() -> None:

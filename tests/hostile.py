@@ -94,7 +94,7 @@ INPUTS = (
         lambda: {"messages": says("Look"), "tools": [TOOL]},
         lambda: web(SPACES),
     ),
-    Input("20,000 results in a row", lambda: many_results(20_000)),
+    Input("10,000 results in a row", lambda: many_results(10_000)),
     Input("20,000 tools", lambda: many_tools(20_000)),
     Input(
         "30 KB of stop strings",

@@ -52,7 +52,7 @@ clients: dev ## real clients and agents against the service (20 minutes, Node 20
 	$(BIN)/python clients/whole_jobs/jobs.py
 
 screenshots: dev ## the pictures of the page in docs/images, taken anew (needs Chromium)
-	PYTHONPATH=. $(BIN)/python tests/screenshots.py
+	PYTHONPATH=.:tests/server $(BIN)/python tests/screenshots.py
 
 image: ## build the container image with docker, podman or buildah
 	@test -n "$(ENGINE)" || { echo "Neither docker nor podman nor buildah works here."; exit 1; }

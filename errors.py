@@ -25,6 +25,7 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
         ├── UpstreamUnreachable     502 upstream_unreachable, no connection was made
         ├── UpstreamCut             502 upstream_cut, the answer broke off
         ├── EmptyAnswer             502 empty_response
+        │   └── ThoughtsOnly        the same, where the model has thought
         └── Unmet                   502 unmet_requirement, the model did not do what was demanded
 
 The status says whether to try again: what no repeating heals is a 4xx (402 and 424 are the
@@ -172,6 +173,13 @@ class UpstreamCut(UpstreamError, code="upstream_cut"): ...
 
 
 class EmptyAnswer(UpstreamError, code="empty_response"): ...
+
+
+class ThoughtsOnly(EmptyAnswer):
+    """The model thought, and ended its answer without a word."""
+
+    def __init__(self) -> None:
+        super().__init__("The model thought, but gave no answer.")
 
 
 class Unmet(UpstreamError, code="unmet_requirement"):

@@ -34,6 +34,7 @@ worker_connections = settings.max_streams + BESIDE_STREAMS
 threads = 64  # for WORKER_CLASS=gthread only, which holds one caller per thread
 timeout = 60  # seconds the event loop may stand still, no limit for requests
 graceful_timeout = settings.graceful_timeout  # must stay below Docker's stop_grace_period
+limit_request_field_size = 32_768  # bytes; on localhost a browser sends other programs' cookies
 keepalive = 10  # also the deadline for a request's headers; 0 would mean none at all
 preload_app = False  # gevent has to be there first, or every HTTPS call ends in a RecursionError
 # no max_requests: with one worker it would shut everybody out while the last stream ends

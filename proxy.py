@@ -3,11 +3,8 @@
 Knows nothing of Flowith's wire; each request is one walk from a format's `parse` to a `Response`.
 """
 
-import json
-import re
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, g, request
 
@@ -23,12 +20,14 @@ from formats import (
     responses_compaction,
 )
 from formats.model_list import to_anthropic_list, to_anthropic_listing, to_listing
-from server.delivery import count, deliver, find_model, flowith, render_error, settings
+from server import delivery
+from server.delivery import deliver
 from server.headers import add_headers, to_id
 from server.keys import require_api_key, require_known_origin
 from server.log import Record, set_up_logging
-from server.metrics import Metrics, attach, monitoring
+from server.metrics import attach, monitoring, note_end
 from server.pages import VERSION, site
+from server.paths import mending_paths
 from server.shutdown import Drain
 from settings import Settings
 
@@ -41,10 +40,6 @@ FORMATS: dict[str, Format] = {  # what is spoken at a path, in refusals too
     "/v1/responses": responses,
     "/v1/responses/compact": responses_compaction,
 }
-API_PATHS = "chat/completions|completions|deployments|images|messages|models|responses"
-# What may stand before a path by mistake: a part of the base URL twice, or a whole endpoint.
-BEFORE = "v1|api|openai|anthropic|chat/completions|completions|messages|responses"
-MISPLACED = re.compile(rf"(?:/(?:{BEFORE}))*/((?:{API_PATHS})(?:/.*)?)$")
 
 api = Blueprint("api", __name__, url_prefix="/v1")
 api.before_request(require_api_key)
@@ -61,29 +56,12 @@ def create_app(settings: Settings) -> Flask:
     attach(app)
     app.before_request(begin)
     app.after_request(finish)
-    app.register_error_handler(Exception, lambda wrong: render_error(wrong, format_of()))
+    app.register_error_handler(Exception, lambda wrong: delivery.render_error(wrong, format_of()))
     app.register_blueprint(api)
     app.register_blueprint(site)
     app.register_blueprint(monitoring)
-    inner = app.wsgi_app
-    app.wsgi_app = lambda environ, start_response: inner(  # type: ignore[method-assign]
-        normalised(environ), start_response
-    )
+    app.wsgi_app = mending_paths(app.wsgi_app)  # type: ignore[assignment,method-assign]
     return app
-
-
-def normalised(environ: dict[str, Any]) -> dict[str, Any]:
-    """Forgive base URLs with or without /v1, doubled and trailing slashes, with an API's name or
-    with the whole endpoint in them.
-
-    Done before routing, because a redirect breaks browsers' preflights and a curl that POSTs.
-    """
-    path = environ.get("PATH_INFO") or "/"
-    if path != "/v1/chat/completions":
-        path = re.sub("/+", "/", path).rstrip("/") or "/"
-        found = MISPLACED.fullmatch(path)
-        environ["PATH_INFO"] = f"/v1/{found[1]}" if found else path
-    return environ
 
 
 def format_of() -> Format:
@@ -112,16 +90,10 @@ def begin() -> Response | None:
 def finish(response: Response) -> Response:
     """Headers that every response carries, and its access-log line."""
     record: Record = g.record
-    add_headers(response, request, record.id, format_of().ID_HEADERS, settings())
+    add_headers(response, request, record.id, format_of().ID_HEADERS, delivery.settings())
     record.status = response.status_code
-    response.call_on_close(partial(end, record, current_app.extensions["metrics"]))
+    response.call_on_close(partial(note_end, record, current_app.extensions["metrics"]))
     return response
-
-
-def end(record: Record, metrics: Metrics) -> None:
-    """Count and log a request that is over."""
-    metrics.count(record)
-    record.write()
 
 
 @api.post("/chat/completions")
@@ -169,7 +141,7 @@ def messages() -> Response:
 @api.post("/messages/count_tokens")
 def count_tokens() -> Response:
     """How many tokens a request to Anthropic's Messages would take in."""
-    return _json({"input_tokens": count(anthropic, anthropic.parse)})
+    return delivery.to_json({"input_tokens": delivery.count(anthropic, anthropic.parse)})
 
 
 @api.post("/responses")
@@ -187,8 +159,8 @@ def compact_response() -> Response:
 @api.post("/responses/input_tokens")
 def count_input_tokens() -> Response:
     """About how many tokens a request for a response would send."""
-    tokens = count(responses, responses.parse)
-    return _json({"object": "response.input_tokens", "input_tokens": tokens})
+    tokens = delivery.count(responses, responses.parse)
+    return delivery.to_json({"object": "response.input_tokens", "input_tokens": tokens})
 
 
 @api.get("/responses", websocket=True)
@@ -207,22 +179,18 @@ def find_response(name: str) -> Response:
 @api.get("/models")
 def list_models() -> Response:
     """The models of models.json, in its order."""
-    models = settings().listed
+    models = delivery.settings().listed
     if format_of() is anthropic:
-        return _json(to_anthropic_list(models))
-    apis = flowith().apis_for
-    return _json({"object": "list", "data": [to_listing(model, apis(model)) for model in models]})
+        return delivery.to_json(to_anthropic_list(models))
+    apis = delivery.flowith().apis_for
+    data = [to_listing(model, apis(model)) for model in models]
+    return delivery.to_json({"object": "list", "data": data})
 
 
 @api.get("/models/<path:name>")
 def show_model(name: str) -> Response:
     """One model; ids may hold slashes."""
-    model = replace(find_model(name), id=name)
+    model = replace(delivery.find_model(name), id=name)
     if format_of() is anthropic:
-        return _json(to_anthropic_listing(model))
-    return _json(to_listing(model, flowith().apis_for(model)))
-
-
-def _json(body: Any) -> Response:
-    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-    return Response(text, content_type="application/json")
+        return delivery.to_json(to_anthropic_listing(model))
+    return delivery.to_json(to_listing(model, delivery.flowith().apis_for(model)))

@@ -9,8 +9,8 @@ from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 
-from bridge.tokens import estimate_tokens
-from errors import EmptyAnswer
+from bridge.tokens import MOST_PER_CHARACTER, estimate_tokens
+from errors import ThoughtsOnly
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage, Working
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -25,10 +25,12 @@ def split_think(events: Iterator[Event], *, calls: bool = False) -> Iterator[Eve
 
     Only a possible part of a tag and white space next to a tag are held back. With `calls` a call
     in the taught form is text again where it ends an answer whose thoughts were never closed: the
-    model has forgotten the tag and waits for the result. No other call in thoughts is one.
+    model has forgotten the tag and waits for the result. No other call in thoughts is one. Raises
+    ThoughtsOnly where the answer ends properly and was never begun.
     """
     splitter = _Splitter()
     thoughts: list[str] = []
+    called = False
     for event in events:
         if isinstance(event, Text):
             for one in splitter.feed(event.text):
@@ -41,7 +43,11 @@ def split_think(events: Iterator[Event], *, calls: bool = False) -> Iterator[Eve
             continue
         if not isinstance(event, (Silence, Working)):
             yield from splitter.flush()
-        if event == Done("stop") and splitter.close and (call := _last_call(thoughts)):
+        called = called or isinstance(event, ToolCall)
+        if event == Done("stop") and not (splitter.said or called):
+            call = _last_call(thoughts) if splitter.close else ""
+            if not call:
+                raise ThoughtsOnly
             yield Text(call)
         yield event
     yield from splitter.flush()
@@ -62,6 +68,7 @@ class _Splitter:
 
     def __init__(self) -> None:
         self.over = False
+        self.said = False  # whether a word of the answer itself has been passed on
         self.close = ""  # the tag that ends the thoughts we are in
         self.held = ""  # a possible part of a tag
         self.spaces: list[str] = []  # before the first tag
@@ -120,8 +127,11 @@ class _Splitter:
             text = self.held if self.found else "".join(self.spaces) + self.held
         self.held, self.breaks = "", 0
         self.spaces.clear()
-        if text:
-            yield Reasoning(text) if self.close else Text(text)
+        if text and self.close:
+            yield Reasoning(text)
+        elif text:
+            self.said = self.said or not text.isspace()
+            yield Text(text)
 
 
 def partial_suffix(text: str, words: tuple[str, ...]) -> int:
@@ -230,9 +240,13 @@ def cut_at_length(events: Iterator[Event], limit: int) -> Iterator[Event]:
             yield event
             continue
         kind, text = type(event), event.text
+        most = counted + MOST_PER_CHARACTER * (len(tail) + len(text))
+        # far from it nothing is cut up, and little is counted: an estimate for each token costs ten
+        # times what the token does (docs/performance.md)
+        step = TAIL if most > limit else len(text)
         while text:
-            piece, text = text[:TAIL], text[TAIL:]
-            if counted + estimate_tokens(tail + piece) > limit:
+            piece, text = text[:step], text[step:]
+            if most > limit and counted + estimate_tokens(tail + piece) > limit:
                 ends = range(1, len(piece) + 1)
                 left = limit - counted
                 fits = bisect(ends, left, key=lambda end: estimate_tokens(tail + piece[:end]))
@@ -283,17 +297,10 @@ def count_usage(
 
 
 def hide_reasoning(events: Iterator[Event]) -> Iterator[Event]:
-    """Drop thoughts; the caller still gets signs of life while the model thinks. Raises
-    EmptyAnswer where there is nothing else."""
-    said = False
+    """Drop thoughts; while they flow, `Working` comes from where they come from."""
     for event in events:
-        if isinstance(event, Reasoning):
-            yield Working()
-            continue
-        said = said or isinstance(event, (Text, ToolCall))
-        if event == Done("stop") and not said:
-            raise EmptyAnswer("The model thought, but gave no answer.")
-        yield event
+        if not isinstance(event, Reasoning):
+            yield event
 
 
 def tag_reasoning(events: Iterator[Event]) -> Iterator[Event]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from chat_request import Prompt
-from errors import Unmet
+from errors import ThoughtsOnly, Unmet
 from events import Event, PromptSize, Reasoning, Silence, Working
 
 Ask = Callable[[Prompt, bool], Iterator[Event]]
@@ -16,26 +16,31 @@ _NO_ANSWER = (*_AT_ONCE, Reasoning)
 
 
 def ask_twice(ask: Ask, prompt: Prompt, *, hold: bool) -> Iterator[Event]:
-    """The events of the answer to `prompt`; of a second one where the first is `Unmet` and nothing
-    of it has left for the caller. Thoughts are not the answer: more of them may follow.
+    """The events of the answer to `prompt`; of a second one where the first is `Unmet` or was but
+    thought, and nothing of it has left for the caller. Thoughts are not the answer: more of them
+    may follow.
 
     `ask` is given the prompt and whether it is the last try. With `hold`, where the caller gets the
-    answer in one piece, the first answer is kept until it is whole. Raises Unmet.
+    answer in one piece, the first answer is kept until it is whole. Raises Unmet, ThoughtsOnly.
     """
     left, sized = False, False
     held: list[Event] = []
+    events = ask(prompt, False)
     try:
-        for event in ask(prompt, False):
+        for event in events:
             sized = sized or isinstance(event, PromptSize)
             if hold and not isinstance(event, _AT_ONCE):
                 held.append(event)
                 continue
             left = left or not isinstance(event, _NO_ANSWER)
             yield event
-    except Unmet as unmet:
+            if left:
+                yield from events  # with nothing to do for each word
+    except (Unmet, ThoughtsOnly) as wrong:
         if left:
             raise
-        prompt = corrected(prompt, unmet)
+        if isinstance(wrong, Unmet):
+            prompt = corrected(prompt, wrong)
     else:
         yield from held
         return

@@ -63,8 +63,9 @@ class Account:
         return max(running, key=lambda rest: (rest.holds, rest.until), default=None)
 
     def healthy(self, now: float) -> bool:
-        """Whether it rests for no model at all."""
-        return all(rest.until <= now for rest in list(self.rests.values()))
+        """Whether it can be asked for some model: a rest for one model is not the account's."""
+        rest = self.rests.get(ALL)
+        return rest is None or rest.until <= now
 
 
 class Accounts:
@@ -80,7 +81,7 @@ class Accounts:
         self._lock = threading.Lock()
 
     def healthy(self) -> int:
-        """How many accounts do not rest."""
+        """How many accounts do not rest for all models."""
         now = time.monotonic()
         return sum(account.healthy(now) for account in self.all)
 

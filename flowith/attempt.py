@@ -17,7 +17,7 @@ import requests
 import errors
 from chat_request import Prompt
 from clock import Clock
-from errors import EmptyAnswer, UpstreamError
+from errors import EmptyAnswer, ThoughtsOnly, UpstreamError
 from events import Done, Event, Picture, Reasoning, Silence, Text, ToolCall
 from flowith.accounts import Account
 from flowith.connection import Exchange
@@ -142,8 +142,7 @@ class Attempt:
             return events
         self._spoke = any(map(_is_word, events))
         if last == Done("stop") and not self._spoke:
-            what = "thought, but gave no answer" if self.begun else "sent an empty answer"
-            raise EmptyAnswer(f"Flowith {what}.")
+            raise ThoughtsOnly if self.begun else EmptyAnswer("Flowith sent an empty answer.")
         self.begun = self.begun or self._spoke or any(map(_is_thought, events))
         held, self._held = [*self._held, *events], []
         if self.begun or self.finished:

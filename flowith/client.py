@@ -258,7 +258,8 @@ class Answer:
         while not attempt.finished:
             begun = self.first_event is not None
             patience = settings.idle_timeout if begun else first
-            block = channel.take(min(deadlines.tick_at, heard + patience, deadlines.total_by))
+            sign_at = min(deadlines.tick_at, deadlines.works_at)
+            block = channel.take(min(sign_at, heard + patience, deadlines.total_by))
             now = time.monotonic()
             self._look(now)
             if events := attempt.read(block):
@@ -271,6 +272,8 @@ class Answer:
                 raise UpstreamTimeout(f"Flowith {phase} for {patience:g} seconds.")
             elif deadlines.silence_is_due(now):
                 yield Silence()
+            elif deadlines.working_is_due(now):
+                yield Working()
 
     def _heard(self, attempt: Attempt, events: list[Event], now: float) -> Iterator[Event]:
         """Events that have just come, and a sign of life where they alone may be none."""

@@ -24,6 +24,7 @@ from urllib3.exceptions import ProtocolError
 
 from flowith.encoding import to_reader
 from flowith.http_answer import HttpAnswer
+from flowith.tls import TlsSocket, take_over
 
 ESTABLISHED = 1  # the TCP state
 BLOCK = 65_536  # bytes
@@ -170,6 +171,8 @@ class _Recorded:
 def _is_quiet(sock: Any) -> bool:
     """Whether a kept connection is open and has said nothing unasked: two system calls, where
     urllib3's poll goes through gevent's loop (30 us, measured)."""
+    if isinstance(sock, TlsSocket) and not sock.is_quiet():
+        return False
     if not hasattr(socket, "TCP_INFO"):
         return not urllib3.util.wait_for_read(sock, timeout=0.0)
     waiting = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0" * 4), sys.byteorder)
@@ -180,11 +183,14 @@ class Plain(_Recorded, HTTPConnection):  # type: ignore[misc]  # request() takes
     pass
 
 
-class Secure(_Recorded, HTTPSConnection):  # type: ignore[misc]
+class _OverTls(HTTPSConnection):
     def connect(self) -> None:
         super().connect()
-        # an end without close_notify may be anybody's doing: it must not look like an end
-        self.sock.suppress_ragged_eofs = False
+        self.sock = take_over(self.sock)  # type: ignore[arg-type]  # see _share_context
+
+
+class Secure(_Recorded, _OverTls):  # type: ignore[misc]
+    pass
 
 
 class _HTTPPool(HTTPConnectionPool):

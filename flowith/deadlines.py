@@ -13,7 +13,7 @@ class Deadlines:
 
     heartbeat: float  # seconds between two signs of life
     tick_at: float  # when silence has lasted long enough for one
-    works_at: float  # when words have flowed long enough for one
+    works_at: float  # when one is due to callers who have heard nothing of the words that came
     total_by: float
     retry_by: float
 
@@ -33,11 +33,11 @@ class Deadlines:
         """Whether it is time for a sign of life; the next one is due a heartbeat later."""
         due = now >= self.tick_at
         if due:
-            self.tick_at = now + self.heartbeat
+            self.tick_at = self.works_at = now + self.heartbeat
         return due
 
     def working_is_due(self, now: float) -> bool:
-        """The same while words flow, of which perhaps none reaches the caller yet."""
+        """The same where words have come, of which perhaps none has reached the caller."""
         due = now >= self.works_at
         if due:
             self.works_at = now + self.heartbeat

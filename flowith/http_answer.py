@@ -11,7 +11,6 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from urllib3 import HTTPHeaderDict
 from urllib3.exceptions import ProtocolError
 
-BLOCK = 65_536  # bytes of TLS records that are gathered
 PIECE = 8_192  # bytes per read; to make room for more each time costs a crowd a third
 LONGEST_HEAD = 65_536  # bytes of one head, and of framing between two pieces of a body
 MOST_HEADERS = 100
@@ -34,7 +33,6 @@ class HttpAnswer:
         self.version = ""
         self.headers = HTTPHeaderDict()
         self._connection, self._socket = connection, sock
-        self._secure = hasattr(sock, "suppress_ragged_eofs")
         self._pieces: list[bytes] = []  # of the body, not yet taken
         self._announced: int | None = None  # bytes that Content-Length still promises
         self._lines = 0  # of headers
@@ -134,24 +132,7 @@ class HttpAnswer:
             data: bytes = self._socket.recv(PIECE)
         except ssl.SSLError as wrong:  # which urllib3 takes for a failed handshake
             raise ConnectionResetError("the TLS connection broke off") from wrong
-        return data + self._more_records() if self._secure and data else data
-
-    def _more_records(self) -> bytes:
-        """All TLS records that have arrived, where a read of a TLS socket gives but one.
-
-        A record is often one token: without this a crowd over TLS falls behind for ever (measured).
-        """
-        sock, records = self._socket, bytearray()
-        kept = sock.gettimeout()
-        sock.settimeout(0)
-        try:
-            while len(records) < BLOCK and (more := sock.recv(PIECE)):
-                records += more
-        except OSError:  # "want read": nothing more has come; a real fault shows at the next read
-            pass
-        finally:
-            sock.settimeout(kept)
-        return bytes(records)
+        return data
 
     def _read_body(self, data: bytes) -> None:
         if data:

@@ -24,6 +24,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from errors import DOCTOR, UpstreamCut, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from flowith.connection import POOLS, Exchange, current
 from flowith.encoding import UnknownEncoding
+from flowith.tls import decrypt_in_memory
 
 FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 ERROR_BODY = 65_536  # bytes read of an error's body
@@ -176,7 +177,10 @@ def _share_context(pool: Any) -> None:
     if pool.ca_certs or pool.ca_cert_dir:
         context.load_verify_locations(pool.ca_certs, pool.ca_cert_dir)
     pool.ca_certs = pool.ca_cert_dir = None
+    decrypt_in_memory(context)
     pool.conn_kw["ssl_context"] = context
+    if proxy := pool.conn_kw.get("proxy_config"):  # which may be spoken to over TLS itself
+        pool.conn_kw["proxy_config"] = proxy._replace(ssl_context=context)
 
 
 def _was_dropped(wrong: BaseException, exchange: Exchange) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, assert_never
 
+from errors import EmptyAnswer
 from events import (
     Answering,
     Citation,
@@ -135,9 +136,8 @@ class Output:
 
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
-        self.hidden = (
-            envelope.compact
-        )  # a summary: it is shown when it is whole, and nothing else is
+        # A summary is shown when it is whole, and nothing else is.
+        self.hidden = envelope.compact
         self.items: list[dict[str, Any]] = []
         self.open: Item | None = None
         self._notes: list[dict[str, Any]] = []  # sources that came before the text
@@ -229,11 +229,15 @@ class Output:
         return "incomplete" if reason in INCOMPLETE else "completed"
 
     def finish(self, reason: str) -> dict[str, Any] | None:
-        """Note how the answer ended. Returns the one item of a summary."""
+        """Note how the answer ended. Returns the one item of a summary; raises EmptyAnswer where
+        there is none, as after a call of a tool, which is not passed on."""
         self._reason = reason
         if not self.hidden:
             return None
-        content = to_summary("".join(self._summary))
+        summary = "".join(self._summary)
+        if not summary.strip():
+            raise EmptyAnswer("The model wrote no summary.")
+        content = to_summary(summary)
         made = {"id": to_id("cmp"), "type": "compaction", "encrypted_content": content}
         self.items = [made]
         return made

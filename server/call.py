@@ -65,9 +65,9 @@ class Call:
                 answer.close()
 
         prompt = to_prompt(chat, messages, model)
-        if chat.tools or chat.format:
-            return ask_twice(ask, prompt, hold=not chat.stream)
-        return ask(prompt, True)
+        if prompt.drawing:
+            return ask(prompt, True)  # a picture may have cost credits
+        return ask_twice(ask, prompt, hold=not chat.stream)
 
     def close(self) -> None:
         """Stop everything upstream and note what became of it; may be called more than once."""

@@ -4,6 +4,7 @@ alive, close.
 Knows nothing of what the bytes say; `render_error` is what becomes of an error before the first.
 """
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -157,8 +158,8 @@ def _stream(first: bytes, blocks: Iterator[bytes], call: Call) -> Iterator[bytes
         yield first
         yield from blocks
         record.ending = "done"
-    except ProxyError:
-        return  # told by the format, noted by `_watched`
+    except ProxyError as wrong:
+        record.ending = wrong.code or wrong.type  # told by the format
     except CallerLeft:
         call.caller.break_off()  # a caller who has closed for sending alone must see it, too
     except Exception as wrong:  # noqa: BLE001 - a bug in a format: nobody is left to tell it
@@ -206,6 +207,12 @@ def _late(
             log_bug(wrong, record.id)
         code = wrong.code or wrong.type if isinstance(wrong, ProxyError) else "internal_error"
         call.break_off(code)
+
+
+def to_json(body: object) -> Response:
+    """A response that holds one JSON value."""
+    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(text, content_type="application/json")
 
 
 def render_error(wrong: Exception, format: Format) -> Response:

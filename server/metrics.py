@@ -86,7 +86,9 @@ class Metrics:
         self._left = counter("callers_left", "Callers who left before the end.")
         self._running = gauge("running_streams", "Answers under way.", multiprocess_mode="livesum")
         self._healthy = gauge(
-            "healthy_accounts", "Accounts that do not rest.", multiprocess_mode="livemin"
+            "healthy_accounts",
+            "Accounts that do not rest for all models.",
+            multiprocess_mode="livemin",
         )
         total = gauge("accounts", "Flowith accounts.", multiprocess_mode="livemax")
         total.set(len(accounts.all))
@@ -136,6 +138,12 @@ class Metrics:
         healthy = self._accounts.healthy()
         self._resting = healthy < len(self._accounts.all)
         self._healthy.set(healthy)
+
+
+def note_end(record: Record, metrics: Metrics) -> None:
+    """Count and log a request that is over."""
+    metrics.count(record)
+    record.write()
 
 
 def to_label(ending: str) -> str:

@@ -3,17 +3,21 @@
 import select
 import socket
 import socketserver
+import ssl
 
 
 class Gate(socketserver.ThreadingTCPServer):
-    """An HTTP proxy that leads the names in `open` to one port, and all others nowhere."""
+    """An HTTP proxy that leads the names in `open` to one port, and all others nowhere. With `tls`
+    it is itself spoken to over TLS."""
 
     daemon_threads = True
 
-    def __init__(self, port: int, names: set[str]) -> None:
+    def __init__(self, port: int, names: set[str], tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Tunnel)
         self.leads_to, self.open = port, names
         self.asked: list[str] = []
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
 
 
 class Tunnel(socketserver.BaseRequestHandler):

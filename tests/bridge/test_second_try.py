@@ -6,7 +6,7 @@ import pytest
 
 from bridge.second_try import ask_twice
 from chat_request import Prompt
-from errors import Unmet
+from errors import ThoughtsOnly, Unmet, UpstreamError
 from events import (
     Citation,
     Done,
@@ -28,14 +28,14 @@ SIGNS: list[Event] = [PromptSize(3), Silence(), Working()]
 class Model:
     """Answers with the events of each try in turn, then with what is raised."""
 
-    def __init__(self, *tries: list[Event | Unmet]) -> None:
+    def __init__(self, *tries: list[Event | UpstreamError]) -> None:
         self.tries = list(tries)
         self.asked: list[tuple[Prompt, bool]] = []
 
     def __call__(self, prompt: Prompt, last_try: bool) -> Iterator[Event]:
         self.asked.append((prompt, last_try))
         for one in self.tries.pop(0):
-            if isinstance(one, Unmet):
+            if isinstance(one, UpstreamError):
                 raise one
             yield one
 
@@ -58,15 +58,24 @@ def test_it_is_asked_again_while_no_answer_has_left(hold: bool, first: list[Even
     assert "No JSON." in prompt.messages[2]["content"]
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_thoughts_alone_are_asked_for_again_in_the_same_words(hold: bool) -> None:
+    model = Model([Silence(), Reasoning("hm"), ThoughtsOnly()], [*GOOD])
+    passed = list(ask_twice(model, PROMPT, hold=hold))
+    assert passed == [Silence(), *([] if hold else [Reasoning("hm")]), *GOOD]
+    assert model.asked == [(PROMPT, False), (PROMPT, True)]
+
+
 LEFT = [Text("a"), ToolCall("i", "f", "{}"), Citation("t")]
 
 
 @pytest.mark.parametrize("event", LEFT, ids=lambda event: type(event).__name__)
 def test_what_has_left_is_never_followed_by_a_second_answer(event: Event) -> None:
-    model = Model([event, UNMET], [*GOOD])
-    with pytest.raises(Unmet):
-        list(ask_twice(model, PROMPT, hold=False))
-    assert len(model.asked) == 1
+    for wrong in (UNMET, ThoughtsOnly()):
+        model = Model([event, wrong], [*GOOD])
+        with pytest.raises(type(wrong)):
+            list(ask_twice(model, PROMPT, hold=False))
+        assert len(model.asked) == 1
 
 
 @pytest.mark.parametrize("event", LEFT, ids=lambda event: type(event).__name__)

@@ -6,8 +6,10 @@ from collections import defaultdict
 
 import pytest
 from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bridge.tokens import estimate_tokens
+from bridge.tokens import MOST_PER_CHARACTER, estimate_tokens
 
 CLOSE = ("english", "chinese", "python", "javascript", "json")
 
@@ -90,3 +92,9 @@ def test_hostile_text_takes_no_time(unit: str) -> None:
         started = time.perf_counter()
         estimate_tokens(text)
         assert time.perf_counter() - started < 0.5
+
+
+@given(st.text())
+def test_no_text_is_estimated_at_more_than_the_bound(text: str) -> None:
+    """`cut_at_length` counts no further where even that would be within its limit."""
+    assert estimate_tokens(text) <= MOST_PER_CHARACTER * len(text)

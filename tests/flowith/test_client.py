@@ -283,6 +283,8 @@ def test_another_account_takes_over_and_the_refused_one_rests(
     for _ in range(3):
         assert ask(ours) == [Text("Hi"), Done()]
     assert (empty.call_count, taken.call_count) == (1, 3)
+    assert ours.accounts.healthy() == 2
+    ask(ours, Model("n", ("n",)))
     assert ours.accounts.healthy() == 1
 
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from errors import (
     ContextTooLong,
+    EmptyAnswer,
     InvalidRequest,
     OutOfCredits,
     ProxyError,
@@ -329,6 +330,20 @@ def test_the_compact_route_gives_the_same_item_as_one_object() -> None:
     assert [item["type"] for item in made["output"]] == ["compaction"]
 
 
+@pytest.mark.parametrize("said", [[], [Text(" \n")], [ToolCall("call_1", "look", "{}")]], ids=repr)
+def test_a_summary_that_is_none_is_an_error(said: list[Event]) -> None:
+    raw = b'{"model": "gpt-4.1", "input": "Hi"}'
+    chat = responses_compaction.parse(raw, Settings())
+    given = responses_compaction.to_envelope(chat, Settings(), "req_1")
+    with pytest.raises(EmptyAnswer):
+        responses_compaction.whole([*said, *END], given, Tally())
+    blocks = responses.stream(iter([Silence(), *said, *END]), given, Tally())
+    next(blocks)
+    assert b'"type":"response.failed"' in next(blocks)
+    with pytest.raises(EmptyAnswer):
+        next(blocks)
+
+
 def test_the_response_says_again_what_was_asked() -> None:
     asked: dict[str, Any] = {
         "instructions": "Be brief.", "max_output_tokens": 99, "metadata": {"a": "b"},
@@ -394,6 +409,8 @@ def test_any_events_make_a_stream_whose_end_is_the_whole_answer(
         replace(event, id=f"call_{i}") if isinstance(event, ToolCall) else event
         for i, event in enumerate(events)
     ]
+    if compact:
+        events.append(Text("A summary."))
     events += [USAGE, Done(reason)]
     asked = replace(envelope(), compact=compact)
     body = b"".join(responses.stream(iter(events), asked, Tally()))

@@ -19,6 +19,7 @@ from conftest import KEY, PACKAGES, ROOT, TOKEN, WEB_TOKEN, Api, MakeApi, Serve,
 from fake_flowith import CUT, HANG, FakeFlowith, Reply, Seen, error, llm, web
 from prometheus_client.parser import text_string_to_metric_families
 
+from errors import OPERATORS
 from flowith.accounts import Account
 from server.metrics import to_label
 
@@ -171,12 +172,24 @@ def test_an_account_that_rests_is_not_healthy_until_it_answers(
     ours = api(FLOWITH_AUTH_TOKEN=f"{TOKEN},{TOKEN[:-1]}0", RETRY_ATTEMPTS="2")
     numbers = look(ours)
     assert (numbers.of("accounts"), numbers.of("healthy_accounts")) == (2, 2)
-    fake.reply(error(429, headers={"Retry-After": "1"}), llm("Hi"))
+    fake.reply(error(401), error(401), llm("Hi"))  # the token is tried in both its forms
     finish(ours)
     numbers = look(ours)
     assert (numbers.of("accounts"), numbers.of("healthy_accounts")) == (2, 1)
-    time.sleep(1.1)
+    accounts = ours.client.application.extensions["flowith"].accounts
+    accounts.settle(accounts.all[0], "any", None)
     assert look(ours).of("healthy_accounts") == 2
+
+
+def test_an_account_that_rests_for_one_model_is_ready_for_the_others(
+    api: MakeApi, fake: FakeFlowith
+) -> None:
+    ours = api(FLOWITH_AUTH_TOKEN=TOKEN, RETRY_ATTEMPTS="1")
+    for refusal in (error(402), error(429, headers={"Retry-After": "60"})):
+        fake.reply(refusal)
+        finish(ours)
+        assert look(ours).of("healthy_accounts") == 1
+        assert ours.client.get("/health/ready").status_code == 200
 
 
 def test_an_account_keeps_its_name_when_its_login_is_renewed() -> None:
@@ -293,14 +306,14 @@ def serve_two(serve: Serve, **environ: str) -> Server:
 def test_an_account_that_rests_in_one_worker_is_seen_through_the_other(
     serve: Serve, fake: FakeFlowith
 ) -> None:
-    fake.reply(error(429))
+    fake.reply(error(401))
     server = serve_two(serve, RETRY_ATTEMPTS="1")
     first, second = workers(server)
     with asleep(second):
         connection, response = server.post({})
-        assert response.status == 429
+        assert response.status == 424
         connection.close()
-        server.wait_for_log("end=rate_limit_exceeded")
+        server.wait_for_log("end=upstream_auth_error")
     with asleep(first):
         assert scrape(server).of("healthy_accounts") == 0
 
@@ -492,6 +505,14 @@ def test_the_dashboard_and_the_alerts_ask_for_what_there_is(everything: Numbers)
         re.sub("_(sum|count|bucket)$", "", name) for name in labels if "_created" not in name
     }
     assert missing <= {re.sub("_bucket$", "", name) for name in asked}
+
+
+def test_what_the_operator_has_to_mend_counts_as_a_failure() -> None:
+    queries = json.dumps(DASHBOARD).replace('\\"', '"') + ALERTS
+    (callers_own,) = set(re.findall(r'status!~"([^"]+)"', queries))
+    left_out = {status for status in range(200, 600) if re.fullmatch(callers_own, str(status))}
+    assert {400, 401, 403, 404, 408, 413, 415, 426} <= left_out
+    assert not left_out & {200, *OPERATORS, 429, *range(500, 600)}
 
 
 def test_the_dashboard_s_legends_and_variables_are_there() -> None:

@@ -152,6 +152,7 @@ GUNICORNS_OWN = {
     "two hosts": (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
     "too long an address": (b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
     "too many headers": (b"GET / HTTP/1.1\r\n" + b"X: secret-key\r\n" * 200 + b"\r\n", 431),
+    "too long a header": (b"GET / HTTP/1.1\r\nX: " + b"secret-key" * 4_000 + b"\r\n\r\n", 431),
     "an expectation": (b"GET / HTTP/1.1\r\nHost: x\r\nExpect: secret-key\r\n\r\n", 417),
     "an encoding": (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: br\r\n\r\n", 501),
 }
@@ -160,6 +161,7 @@ BEHIND_PROXIES = (
     b"X-Forwarded-Proto: http\r\nX-Forwarded-Ssl: on\r\n",
     b"X-Forwarded-Proto: https\r\nX-Forwarded-Protocol: http\r\n",
     b"X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n",
+    b"Cookie: other-programs=" + b"x" * 12_000 + b"\r\n",  # on localhost browsers send them all
 )
 
 
@@ -180,7 +182,7 @@ def test_what_gunicorn_answers_by_itself_is_json_and_quotes_nothing(
     assert "secret-key" not in server.log()
 
 
-def test_headers_of_proxies_do_no_harm(serve: Serve) -> None:
+def test_headers_of_proxies_and_browsers_do_no_harm(serve: Serve) -> None:
     server = serve()
     for headers in BEHIND_PROXIES:
         with connect(server) as sock:

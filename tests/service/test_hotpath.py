@@ -4,7 +4,9 @@ Speed itself is measured in bench/; these counts are the same on every machine, 
 a later change makes the hot path naive.
 """
 
+import json
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -18,8 +20,10 @@ from types import FrameType
 from typing import Any
 
 import pytest
+import trustme
 from conftest import ROOT, MakeApi, chunks, deltas
 from fake_flowith import HANG, FakeFlowith, web
+from urllib3.util.ssltransport import SSLTransport
 
 from chat_request import Prompt
 from clock import Clock
@@ -27,7 +31,8 @@ from events import Done, Event, Tally, Text
 from flowith.decoders import WebDecoder
 from flowith.http_answer import PIECE, HttpAnswer
 from flowith.reader import SPARE, Crew, Reader
-from formats import chat
+from flowith.tls import TlsSocket, take_over
+from formats import Format, anthropic, chat, responses
 from settings import Settings
 from translate import shape
 
@@ -50,37 +55,64 @@ def calls(work: Callable[[], object]) -> Counter[str]:
     return counted
 
 
-def pipe(events: Iterator[Event]) -> Iterator[bytes]:
-    body = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "x"}]}'
-    asked = chat.parse(body, Settings())
-    envelope = chat.to_envelope(asked, Settings(), "req_1")
+SAYS: dict[Any, dict[str, Any]] = {
+    chat: {"messages": [{"role": "user", "content": "x"}]},
+    responses: {"input": "x"},
+    anthropic: {"messages": [{"role": "user", "content": "x"}], "max_tokens": 100_000},
+}
+
+
+def pipe(format: Format, events: Iterator[Event]) -> Iterator[bytes]:
+    body = json.dumps({"model": "m", "stream": True, **SAYS[format]}).encode()
+    asked = format.parse(body, Settings())
+    envelope = format.to_envelope(asked, Settings(), "req_1")
     shaped = shape(events, asked, Prompt([]), "reasoning_content", last_try=False)
-    return chat.stream(shaped, envelope, Tally())
+    return format.stream(shaped, envelope, Tally())
 
 
-def test_a_token_of_plain_text_passes_few_hands() -> None:
-    """Three generators and the source, each going on once, and one function that frames it."""
+@pytest.mark.parametrize(("format", "most"), [(chat, 5.5), (responses, 11), (anthropic, 10)])
+def test_a_token_of_plain_text_passes_few_hands(format: Format, most: float) -> None:
+    """Chat: three generators and the source, each going on once, and one function that frames it.
+    Responses number each piece and keep it for the end; Messages have a limit and blocks."""
     events: list[Event] = [*(Text("word ") for _ in range(TOKENS)), Done()]
-    counted = calls(lambda: list(pipe(iter(events))))
-    assert sum(counted.values()) / TOKENS < 5.5, counted.most_common(8)
+    counted = calls(lambda: list(pipe(format, iter(events))))
+    assert sum(counted.values()) / TOKENS < most, counted.most_common(8)
+    assert counted["estimate_tokens"] < TOKENS / 20  # all of the text, in blocks
 
 
-def test_what_arrived_together_leaves_together() -> None:
+@pytest.mark.parametrize("format", [chat, responses, anthropic])
+def test_what_arrived_together_leaves_together(format: Format) -> None:
     """One block of bytes is one event and one write, however many tokens it holds."""
     decoder = WebDecoder()
     events = decoder.decode(b"word " * TOKENS)
     assert len(events) == 1
-    written = list(pipe(iter([*events, Done()])))
+    written = list(pipe(format, iter([*events, Done()])))
     assert len(written) == 2
-    assert deltas(b"".join(written)) == "word " * TOKENS
+    assert written[0].count(b"word ") == TOKENS
 
 
-@pytest.fixture
-def begun() -> Iterator[tuple[HttpAnswer, socket.socket]]:
+def over_tls() -> tuple[TlsSocket, ssl.SSLSocket]:
+    """Two ends of a TLS connection that have shaken hands."""
+    authority, name = trustme.CA(), "flowith.invalid"
+    ours, theirs = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(ours)
+    authority.issue_cert(name).configure_cert(theirs)
+    here, bare = socket.socketpair()
+    there = theirs.wrap_socket(bare, server_side=True, do_handshake_on_connect=False)
+    shaking = threading.Thread(target=there.do_handshake)
+    shaking.start()
+    shaken = take_over(SSLTransport(here, ours, name))
+    shaking.join()
+    return shaken, there
+
+
+@pytest.fixture(params=["in the clear", "over TLS"])
+def begun(request: pytest.FixtureRequest) -> Iterator[tuple[HttpAnswer, socket.socket]]:
     """An answer in chunks whose head has come, and the other end of its connection."""
-    here, there = socket.socketpair()
+    here: Any
+    here, there = over_tls() if request.param == "over TLS" else socket.socketpair()
     there.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    with here, there:
+    with closing(here), there:
         answer = HttpAnswer(here, here)
         answer.begin()
         yield answer, there

@@ -92,7 +92,6 @@ def test_the_page_warns_of_the_default_key(api: MakeApi) -> None:
     ("path", "says"),
     [
         ("/v1/embeddings", "Embeddings are not available"),
-        ("/v1/images/generations", "Image generation is not available"),
         ("/v1/audio/speech", "Speech"),
         ("/v1/files", "Files cannot be stored"),
         ("/v1/assistants", "Assistants"),

@@ -1,11 +1,12 @@
 """The Responses API through the app: addresses, statuses, what goes up and what comes back."""
 
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
 from conftest import KEY, Api, MakeApi, Serve
-from fake_flowith import CUT, HANG, FakeFlowith, error, think, web
+from fake_flowith import CUT, HANG, FakeFlowith, error, llm, think, web
 
 PATH = "/v1/responses"
 WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
@@ -182,3 +183,20 @@ def test_who_leaves_ends_the_call_to_flowith(serve: Serve, fake: FakeFlowith) ->
     assert fake.wait_for(1)[0].wait_hung_up(5)
     line = server.wait_for_log("caller left")
     assert " format=responses " in line
+
+
+def test_a_call_in_place_of_a_summary_is_an_error_that_the_log_names(
+    api: MakeApi, fake: FakeFlowith, capfd: pytest.CaptureFixture[str]
+) -> None:
+    call = {"index": 0, "id": "call_1", "function": {"name": "look", "arguments": "{}"}}
+    chunk = {"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}
+    fake.reply(llm(0.5, chunk, finish="tool_calls"))
+    ours = api(FLOWITH_API="llm", HOLD="0.1")
+    with closing(ask(ours, f"{PATH}/compact")) as compacted:
+        assert compacted.status_code == 502
+        assert compacted.json["error"]["code"] == "empty_response"
+    told = [{"role": "user", "content": "Hi"}, {"type": "compaction_trigger"}]
+    with closing(ask(ours, input=told, stream=True)) as streamed:
+        assert streamed.status_code == 200
+        assert "response.failed" in streamed.text
+    assert capfd.readouterr().err.count("end=empty_response") == 2

@@ -85,6 +85,17 @@ def test_silence_is_filled_with_comments_after_the_hold(serve: Serve, fake: Fake
     connection.close()
 
 
+def test_hidden_thoughts_do_not_put_the_first_sign_of_life_off(
+    serve: Serve, fake: FakeFlowith
+) -> None:
+    fake.reply(web(0.1, think("Hm"), 1.5, "late"))
+    server = serve(HOLD="0.5", HEARTBEAT="60", REASONING_FORMAT="hide")
+    connection, response = server.post({"stream": True})
+    before, _, _ = response.read().partition(b"late")
+    assert before.count(b": ping\n") == 1
+    connection.close()
+
+
 def test_a_refusal_within_the_hold_keeps_its_status(serve: Serve, fake: FakeFlowith) -> None:
     fake.reply(replace(error(429, headers={"Retry-After": "7"}), delay=0.4))
     connection, response = serve(HOLD="5").post({"stream": True})

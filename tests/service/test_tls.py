@@ -30,13 +30,19 @@ def assert_whole_answers(server: Server, fake: FakeFlowith, count: int) -> None:
 
 
 @pytest.fixture
-def secure(tmp_path: Path) -> Iterator[tuple[FakeFlowith, dict[str, str]]]:
-    """The stand-in behind a certificate of its own, and settings that trust it."""
+def context(tmp_path: Path) -> ssl.SSLContext:
+    """What a server shows to those who trust the file beside it."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return context
+
+
+@pytest.fixture
+def secure(context: ssl.SSLContext, tmp_path: Path) -> Iterator[tuple[FakeFlowith, dict[str, str]]]:
+    """The stand-in behind a certificate of its own, and settings that trust it."""
     bundle = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(bundle)
     with FakeFlowith(tls=context) as fake:
         url = fake.url.replace("127.0.0.1", "localhost")
         yield fake, {"FLOWITH_API_URL": url, "REQUESTS_CA_BUNDLE": str(bundle)}
@@ -101,13 +107,18 @@ def test_a_server_that_cannot_show_who_it_is_gets_no_token(
     server.stop()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
 def test_an_answer_through_a_proxy_over_tls(
-    secure: tuple[FakeFlowith, dict[str, str]], tmp_path: Path
+    secure: tuple[FakeFlowith, dict[str, str]],
+    context: ssl.SSLContext,
+    tmp_path: Path,
+    scheme: str,
 ) -> None:
+    """The proxy makes a tunnel, and may itself be spoken to over TLS."""
     fake, environ = secure
-    with Gate(fake.port, {"localhost"}) as gate:
+    with Gate(fake.port, {"localhost"}, context if scheme == "https" else None) as gate:
         threading.Thread(target=gate.serve_forever, args=(0.01,), daemon=True).start()
-        proxy = f"http://127.0.0.1:{gate.server_address[1]}"
+        proxy = f"{scheme}://localhost:{gate.server_address[1]}"
         server = Server(tmp_path / "log", {**environ, "HTTPS_PROXY": proxy})
         assert_whole_answers(server, fake, 2)
         assert gate.asked == ["localhost"]  # one tunnel, used again

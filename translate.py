@@ -4,7 +4,7 @@ Pure, and testable by `==`; a format makes its API's objects of the events. Know
 or of Flowith's wire.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -69,21 +69,28 @@ def _bridged(messages: list[Message]) -> list[dict[str, Any]]:
         content = message.content
         if message.role == "tool":
             name = names.get(message.call_id) or message.name
-            text = tool_prompt.result_to_text(message.call_id, name, _plain(content))
-            if results:
-                sent.pop()
-            results.append(text)
-            content = "\n".join(results)
-            if images := _images(message.content):
-                content, results = [{"type": "text", "text": content}, *images], []
-            sent.append({"role": "user", "content": content})
+            results.append(tool_prompt.result_to_text(message.call_id, name, _plain(content)))
+            if images := _images(content):
+                _add_results(sent, results, images)
             continue
-        results = []
+        _add_results(sent, results)
         if message.calls:
             told = [tool_prompt.call_to_text(c) for c in message.calls]
             content = "\n".join([_plain(content), *told] if content else told)
         sent.append({"role": message.role, "content": content})
+    _add_results(sent, results)
     return sent
+
+
+def _add_results(
+    sent: list[dict[str, Any]], results: list[str], images: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Make one message of the results that wait, and of the images of the last of them."""
+    if results:
+        text = "\n".join(results)
+        content = [{"type": "text", "text": text}, *images] if images else text
+        sent.append({"role": "user", "content": content})
+        results.clear()
 
 
 def _native(message: Message) -> dict[str, Any]:

@@ -9,10 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from chat_request import Message
-from errors import InvalidRequest
 from events import ToolCall
 from formats.attachments import image_from_source
-from formats.fields import bad_value, expect, missing, one_of, require
+from formats.fields import bad_value, check_messages, expect, missing, one_of, require
 
 ROLES = ("user", "assistant", "system")
 BILLING = "x-anthropic-billing-header:"  # how Claude Code's telemetry in `system` begins
@@ -50,9 +49,7 @@ def to_messages(given: Any) -> list[Message]:
     """
     if given is None:
         raise missing("messages")
-    if not expect("messages", given, list, "an array of objects"):
-        wanted = "Invalid value for 'messages': expected at least one message."
-        raise InvalidRequest(wanted, param="messages", code="empty_array")
+    check_messages("messages", expect("messages", given, list, "an array of objects"))
     messages: list[Message] = []
     tools: dict[str, str] = {}
     notes: list[str] = []
@@ -209,7 +206,9 @@ def _to_document(block: dict[str, Any], where: str, *, images_too: bool) -> list
         case "content":
             parts: list[Part] = []
             for j, one in enumerate(_to_blocks(f"{where}.source.content", source.get("content"))):
-                parts += _to_parts(one, f"{where}.source.content.{j}", images=images_too)
+                place = f"{where}.source.content.{j}"
+                one_of(f"{place}.type", one["type"], ("text", "image"))
+                parts += _to_parts(one, place, images=images_too)
             text = _text(parts)
             images = [part for part in parts if part["type"] == "image_url"]
         case _:
@@ -228,6 +227,7 @@ def _to_search_result(block: dict[str, Any], where: str) -> list[Part]:
     source = require(f"{where}.source", block.get("source"), str)
     parts = []
     for j, inner in enumerate(_to_blocks(f"{where}.content", block.get("content"))):
+        one_of(f"{where}.content.{j}.type", inner["type"], ("text",))
         parts += _to_parts(inner, f"{where}.content.{j}")
     return _as_text("\n".join([title, source, _text(parts)]))
 

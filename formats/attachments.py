@@ -20,6 +20,7 @@ WEB_ADDRESS = re.compile(r"https?://[^\s/]", re.IGNORECASE)
 DATA_URL = re.compile(
     r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.=+-]+)*?)(;base64)?,", re.ASCII | re.IGNORECASE
 )
+LONGEST_HEAD = 1000  # characters before the data of a data: URL
 FIRST_BYTES = {
     "image/png": re.compile(rb"\x89PNG"),
     "image/jpeg": re.compile(rb"\xff\xd8\xff"),
@@ -65,7 +66,7 @@ def to_file(where: str, file: Any) -> Part:
         wanted = "send the file itself as 'file_data': nothing is stored here"
         raise bad_value(where, wanted, "unsupported_value")
     where = f"{where}.file_data"
-    head = DATA_URL.match(url)
+    head = DATA_URL.match(url, 0, LONGEST_HEAD)
     kind = (head[1] or "").lower() if head else ""
     content = _decoded(where, url)
     if kind in IMAGE_TYPES or image_type(content):
@@ -88,7 +89,7 @@ def image_type(content: bytes) -> str:
 
 def _to_plain_url(where: str, url: str) -> str:
     """A data: URL as the next reader takes it: its type right, its base64 in the common form."""
-    head = DATA_URL.match(url)
+    head = DATA_URL.match(url, 0, LONGEST_HEAD)
     said = (head[1] or "").lower() if head else ""
     content = _decoded(where, url)
     kind = image_type(content) or said
@@ -103,7 +104,7 @@ def _to_plain_url(where: str, url: str) -> str:
 def _decoded(where: str, url: str) -> bytes:
     """The bytes of a base64 data: URL: broken into lines, unpadded or url-safe as writers have it.
     Raises InvalidRequest."""
-    head = DATA_URL.match(url)
+    head = DATA_URL.match(url, 0, LONGEST_HEAD)
     if head is None or not head[3]:
         raise bad_value(where, "expected data:<type>;base64,<data>", "invalid_base64")
     data = "".join(url[head.end() :].split()).rstrip("=")

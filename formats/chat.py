@@ -19,6 +19,7 @@ from formats.fields import (
     an_object,
     bad_value,
     boolean,
+    check_messages,
     check_stops,
     expect,
     integer,
@@ -120,9 +121,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
         if "input" in body:
             wrong.message += " Use 'messages', not 'input': this is chat completions."
         raise wrong
-    if not expect("messages", messages, list, "an array of objects"):
-        wanted = "Invalid 'messages': empty array. Expected at least one message."
-        raise InvalidRequest(wanted, param="messages", code="empty_array")
+    check_messages("messages", expect("messages", messages, list, "an array of objects"))
     conversation = [
         message
         for i, given in enumerate(messages)

@@ -19,6 +19,9 @@ T = TypeVar("T")
 Check = Callable[[str, Any], object]
 MOST_STOPS = 64  # OpenAI takes 4; front ends for role play send dozens
 STOP_CHARS = 65_536
+DEEPEST = 500  # levels of JSON; Python gives up at a thousand, wherever that happens to be
+MOST_VALUES = 100_000  # objects and arrays in a request; to check as many takes most of a second
+MOST_MESSAGES = 50_000
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 JSON_TYPES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
 JSON_TYPES |= {list: "an array", dict: "an object", type(None): "null"}
@@ -123,7 +126,7 @@ def parse_json(raw: bytes) -> dict[str, Any]:
     try:
         body = _decoder.decode(raw.decode("utf-8-sig"))
     except RecursionError:
-        raise InvalidRequest("The request body is nested too deeply.") from None
+        raise _too_deep() from None
     except ValueError as wrong:
         where = f" (at character {wrong.pos})" if isinstance(wrong, json.JSONDecodeError) else ""
         raise InvalidRequest(
@@ -132,7 +135,39 @@ def parse_json(raw: bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(body, dict):
         raise InvalidRequest("The request body must be a JSON object.")
+    if raw.count(b"{") + raw.count(b"[") > DEEPEST:
+        _check_size(body)
     return {name: value for name, value in body.items() if value is not None}
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest("The request body is nested too deeply.")
+
+
+def _check_size(body: dict[str, Any]) -> None:
+    """Refuse more levels, or more objects and arrays, than are taken. Raises InvalidRequest."""
+    level: list[Any] = [body]
+    count = 0
+    for _ in range(DEEPEST):
+        count += len(level)
+        if count > MOST_VALUES:
+            text = f"The request body has more than {MOST_VALUES} objects and arrays."
+            raise InvalidRequest(text)
+        inner: list[Any] = []
+        for one in level:
+            inner += one.values() if isinstance(one, dict) else one
+        level = [one for one in inner if isinstance(one, dict | list)]
+    if level:
+        raise _too_deep()
+
+
+def check_messages(param: str, given: list[Any]) -> None:
+    """Refuse an empty conversation, and one that no model could read. Raises InvalidRequest."""
+    if not given:
+        wanted = f"Invalid '{param}': empty array. Expected at least one message."
+        raise InvalidRequest(wanted, param=param, code="empty_array")
+    if len(given) > MOST_MESSAGES:
+        raise too_many(param, len(given), MOST_MESSAGES)
 
 
 _decoder = json.JSONDecoder(parse_constant=finite, parse_float=finite)

@@ -9,12 +9,14 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, Literal
 
 from chat_request import ChatRequest, Drawing, Message
 from errors import InvalidRequest, ProxyError
 from events import Event, Tally
 from formats import ErrorReply
+from formats.attachments import IMAGE_BYTES, image_type
 from formats.chat_answer import error
 from formats.fields import bad_value, boolean, integer, missing, one_of, parse_json, require, string
 from formats.images_answer import Envelope, stream, whole
@@ -24,14 +26,9 @@ from settings import Model, Settings
 
 MOST = 10  # pictures of one request, as at OpenAI
 MOST_IMAGES = 16
-LARGEST_IMAGE = 20_971_520  # bytes; what Flowith's file store takes
 SIZE = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})")
 IMAGE_FIELD = re.compile(r"image(\[\d{0,3}\])?|images")
-TYPES = {
-    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "jpeg": re.compile(rb"\xff\xd8\xff"),
-    "webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
-}
+TYPES = ("image/png", "image/jpeg", "image/webp")
 EFFECTIVE = {"prompt", "model", "n", "size", "response_format", "quality", "stream", "image",
              "images"}  # fmt: skip
 HIGH = ("high", "hd")  # the names of the quality that Flowith knows
@@ -50,7 +47,8 @@ class Images:
         if "mask" in body or any(name == "mask" for name, _ in files):
             text = "Unsupported parameter: 'mask'. Say in the prompt which part is to change."
             raise InvalidRequest(text, param="mask", code="unsupported_parameter")
-        images = [*_uploaded(files), *_linked(body)]
+        given = chain(_uploaded(files), _linked(body))
+        images = list(islice(given, MOST_IMAGES + 1))
         if len(images) > MOST_IMAGES:
             raise bad_value("image", f"at most {MOST_IMAGES} images", "array_above_max_length")
         if self.NAME == "image_edit" and not images:
@@ -123,13 +121,13 @@ def _linked(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _to_part(content: bytes) -> dict[str, Any]:
     """A file as the part of a message. Raises InvalidRequest for what models do not read."""
-    kind = next((kind for kind, mark in TYPES.items() if mark.match(content)), "")
-    if not kind:
+    kind = image_type(content)
+    if kind not in TYPES:
         raise bad_value("image", "expected a PNG, JPEG or WebP file", "invalid_image_format")
-    if len(content) > LARGEST_IMAGE:
-        limit = LARGEST_IMAGE // 1_048_576
+    if len(content) > IMAGE_BYTES:
+        limit = IMAGE_BYTES // 1_048_576
         raise bad_value("image", f"expected at most {limit} MB for one image", "invalid_size")
-    url = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    url = f"data:{kind};base64,{base64.b64encode(content).decode()}"
     return {"type": "image_url", "image_url": {"url": url}}
 
 

@@ -37,16 +37,21 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
         raise wrong_type("prompt", "a string or an array of strings", prompts)
     if not prompts:
         raise bad_value("prompt", "expected at least one prompt", "empty_array")
+    _check_count(len(prompts), settings)
     echo = expect("echo", body.pop("echo", False), bool)
     for name in WITHOUT:
         body.pop(name, None)
     conversations = [[Message("user", one)] for one in prompts]
     request = chat.to_request(body, conversations, settings)
     request = replace(request, echo={"before": _before(request) if echo else []})
-    if len(request.conversations) > settings.max_choices:
+    _check_count(len(request.conversations), settings)
+    return request
+
+
+def _check_count(answers: int, settings: Settings) -> None:
+    if answers > settings.max_choices:
         wanted = f"at most {settings.max_choices} answers"
         raise bad_value("prompt", wanted, "array_above_max_length")
-    return request
 
 
 def _before(request: ChatRequest) -> list[str]:

@@ -3,6 +3,7 @@
 Knows nothing of what the fields mean.
 """
 
+import re
 from io import BytesIO
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from errors import InvalidRequest
 
 LONGEST_BOUNDARY = 200  # characters; RFC 2046, 5.1.1 says 70, and not everybody keeps to it
 MOST_PARTS = 256
+LONGEST_HEAD = 16_384  # bytes before the content of a part; werkzeug takes its time with long ones
+BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 
 class Form(NamedTuple):
@@ -31,9 +34,11 @@ def boundary_of(raw: bytes) -> bytes:
 
 def parse_form(raw: bytes) -> Form:
     """Read a form. Raises InvalidRequest for one that is broken or has very many parts."""
+    boundary = boundary_of(raw)
     parser = MultiPartParser(_in_memory, max_form_parts=MOST_PARTS)
     try:
-        fields, files = parser.parse(BytesIO(raw), boundary_of(raw), len(raw))
+        _check_heads(raw, boundary)
+        fields, files = parser.parse(BytesIO(raw), boundary, len(raw))
     except RequestEntityTooLarge:
         raise InvalidRequest(f"The form has more than {MOST_PARTS} parts.") from None
     except ValueError:
@@ -42,6 +47,15 @@ def parse_form(raw: bytes) -> Form:
         [(str(name), text) for name, text in fields.items(multi=True)],
         [(str(name), file.stream.read()) for name, file in files.items(multi=True)],
     )
+
+
+def _check_heads(raw: bytes, boundary: bytes) -> None:
+    """Raises ValueError where the head of a part is very long or does not end."""
+    for begin in re.finditer(rb"(?:^|[\r\n])--" + re.escape(boundary), raw):
+        at = begin.end()
+        is_last = raw.startswith(b"--", at)
+        if not is_last and not BLANK_LINE.search(raw, at, at + LONGEST_HEAD):
+            raise ValueError
 
 
 def _in_memory(

@@ -23,7 +23,7 @@ from events import (
     Usage,
     Working,
 )
-from formats import ErrorReply
+from formats.chat_answer import error
 from formats.responses_output import CALLS, MESSAGE, THOUGHT, Envelope, Kind, Output, to_usage
 from formats.sse import dumps, quoted, slices
 
@@ -226,10 +226,3 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     output = Output(envelope)
     output.read(events, tally)
     return dumps(output.to_response(tally.usage)).encode("utf-8", "replace")
-
-
-def error(wrong: ProxyError, request_id: str) -> ErrorReply:
-    """OpenAI's error object with all four keys, as its OpenAPI document requires."""
-    detail = {"message": wrong.told(request_id), "type": wrong.type, "param": wrong.param}
-    body = {"error": {**detail, "code": wrong.code}}
-    return ErrorReply(wrong.status, dumps(body).encode("utf-8", "replace"))

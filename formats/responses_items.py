@@ -14,7 +14,7 @@ from chat_request import Message
 from errors import InvalidRequest
 from events import ToolCall
 from formats.content import to_content, to_message
-from formats.fields import bad_value, expect, missing, one_of, require
+from formats.fields import bad_value, check_messages, expect, missing, one_of, require
 from formats.responses_tools import Offer
 
 ROLES = ("user", "system", "developer", "assistant")
@@ -35,9 +35,7 @@ def parse_input(given: Any) -> list[dict[str, Any]]:
     if isinstance(given, str):
         return [{"type": "message", "role": "user", "content": given}]
     items = expect("input", given, list, "a string or an array of items")
-    if not items:
-        wanted = "Invalid 'input': empty array. Expected at least one item."
-        raise InvalidRequest(wanted, param="input", code="empty_array")
+    check_messages("input", items)
     return [_typed(f"input[{i}]", item) for i, item in enumerate(items)]
 
 

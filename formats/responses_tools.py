@@ -21,6 +21,7 @@ from jsontools.budget import Budget
 DISPENSABLE = ("tool_search", "image_generation", "local_shell", "shell")
 NEEDED = ("apply_patch", "file_search", "code_interpreter", "mcp", "programmatic_tool_calling")
 LONGEST_NAME = 64
+LONGEST_NAMESPACE = 256  # characters; it is part of the name of each of its tools
 
 
 class Called(NamedTuple):
@@ -82,9 +83,8 @@ def _to_told(called: Called, bare: Counter[str]) -> str:
     plain = re.sub("[^A-Za-z0-9_-]", "_", joined)
     if plain == joined and len(plain) <= LONGEST_NAME and plain not in bare:
         return plain
-    return (
-        f"{plain[: LONGEST_NAME - 9]}_{sha256(joined.encode('utf-8', 'replace')).hexdigest()[:8]}"
-    )
+    mark = sha256(joined.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{plain[: LONGEST_NAME - 9]}_{mark}"
 
 
 def _parse_item(where: str, item: Any, offer: Offer) -> list[Tool]:
@@ -117,6 +117,9 @@ def _parse_own(where: str, item: dict[str, Any], kind: str, budget: Budget) -> T
 def _parse_namespace(where: str, item: dict[str, Any], budget: Budget) -> list[Tool]:
     """The tools of a namespace; what is said of all stands before what is said of the first."""
     name = require(f"{where}.name", item.get("name"), str)
+    if len(name) > LONGEST_NAMESPACE:
+        wanted = f"expected at most {LONGEST_NAMESPACE} characters"
+        raise bad_value(f"{where}.name", wanted, "string_above_max_length")
     about = item.get("description")
     tools = []
     given = require(f"{where}.tools", item.get("tools"), list)

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from flask import Response, current_app, g, request
@@ -33,6 +34,7 @@ LEFT = (
     " left. Keep it open until then."
 )
 BUG = "The proxy failed; its log says where."
+MOST_TOLD = 32  # names of parameters in one header
 PARAMETER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 UNBUFFERED = {
     "Cache-Control": "no-cache, no-transform",
@@ -123,7 +125,8 @@ def _without_effect(chat: ChatRequest, dialect: str) -> list[str]:
         given: dict[str, Any] = {"tools": chat.tools, "response_format": chat.format}
         given |= {"stop": chat.stop, "max_tokens": chat.max_tokens}
         unused += [name for name, value in given.items() if value]
-    return [name for name in (*chat.ignored, *unused) if PARAMETER.fullmatch(name)][:32]
+    told = (name for name in (*chat.ignored, *unused) if PARAMETER.fullmatch(name))
+    return list(islice(told, MOST_TOLD))
 
 
 def _watched(events: Iterator[Event], record: Record) -> Iterator[Event]:

@@ -50,6 +50,12 @@ def tool_result(text: str) -> Body:
     }
 
 
+def many_results(count: int) -> Body:
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "x" * 500}
+    body = tool_result("x")
+    return {**body, "messages": [*body["messages"], *[result] * count]}
+
+
 def many_tools(count: int) -> Body:
     tools = [{"type": "function", "function": {"name": f"tool_{i}"}} for i in range(count)]
     return {"messages": says("Look"), "tools": tools}
@@ -88,6 +94,7 @@ INPUTS = (
         lambda: {"messages": says("Look"), "tools": [TOOL]},
         lambda: web(SPACES),
     ),
+    Input("10,000 results in a row", lambda: many_results(10_000)),
     Input("20,000 tools", lambda: many_tools(20_000)),
     Input(
         "30 KB of stop strings",

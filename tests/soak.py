@@ -243,6 +243,8 @@ def main() -> int:
         try:
             fake.reply(script)
             run(server, min(20.0, given.seconds / 5), given.callers, kinds)
+            for wish in HOSTILE if hostile in kinds else ():  # the largest of all, once each
+                ask(server, wish, True, **HOSTILE[wish].body())
             time.sleep(3)
             before = reading(server)
             print(f"start: {before[0]:.1f} MiB, {before[1]} descriptors", flush=True)

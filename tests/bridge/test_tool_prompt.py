@@ -5,6 +5,7 @@ After a change of words that is meant: `PYTHONPATH=. python tests/bridge/test_to
 
 import json
 from pathlib import Path
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -128,6 +129,25 @@ def test_a_result_bears_the_name_of_its_call() -> None:
         '<tool_result id="call_1" name="read_file">\nx\n</tool_result>\n'
         '<tool_result id="call_2" name="other">\ny\n</tool_result>'
     )
+
+
+def test_images_of_a_result_end_the_message_that_results_in_a_row_make() -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://x.y/z"}}
+    shown = Message("tool", [{"type": "text", "text": "b"}, image], call_id="2")
+    plain = [Message("tool", text, call_id="1") for text in "ac"]
+    *_, first, second = prompt(ToolUse(TOOLS), None, plain[0], shown, plain[1])
+    text, picture = first["content"]
+    assert text["text"].count("<tool_result ") == 2
+    assert picture == image
+    assert second["content"].count("<tool_result ") == 1
+
+
+def test_results_in_a_row_cost_in_proportion() -> None:
+    results = [Message("tool", "x" * 500, call_id="1")] * 20_000
+    start = thread_time()
+    said = prompt(ToolUse(TOOLS), None, *results)
+    assert thread_time() - start < 5  # it takes 0.2 s; joined anew for each result, a minute
+    assert said[-1]["content"].count("<tool_result ") == 20_000
 
 
 def test_a_result_cannot_make_the_look_for_tags_slow() -> None:

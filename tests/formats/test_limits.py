@@ -7,6 +7,7 @@ import pytest
 
 from errors import InvalidRequest
 from formats import Format, anthropic, chat, responses
+from formats.images import EDITS
 from settings import Settings
 
 USER = [{"role": "user", "content": "Hi"}]
@@ -49,6 +50,66 @@ def refusal(format: Format, body: Body) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as wrong:
         format.parse(json.dumps({"model": "m", **body}).encode(), Settings())
     return wrong.value
+
+
+TALKS: dict[str, tuple[Format, str, Body]] = {
+    "chat": (chat, "messages", {}),
+    "responses": (responses, "input", {}),
+    "anthropic": (anthropic, "messages", {"max_tokens": 9}),
+}
+
+
+@pytest.mark.parametrize("api", TALKS)
+def test_a_conversation_without_end_is_refused(api: str) -> None:
+    format, field, more = TALKS[api]
+    wrong = refusal(format, {field: USER * 50_001, **more})
+    assert (wrong.param, wrong.code) == (field, "array_above_max_length")
+
+
+@pytest.mark.parametrize("api", TALKS)
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [([[]] * 100_001, "objects and arrays"), (json.loads("[" * 501 + "]" * 501), "too deeply")],
+    ids=["wide", "deep"],
+)
+def test_what_is_very_wide_or_deep_is_refused(api: str, metadata: Any, said: str) -> None:
+    format, field, more = TALKS[api]
+    wrong = refusal(format, {field: USER, "metadata": metadata, **more})
+    assert said in wrong.message
+
+
+def test_the_head_of_a_part_of_a_form_is_short() -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="' + b'\\"' * 10_000 + b'"\r\n\r\n'
+    with pytest.raises(InvalidRequest, match="broken"):
+        EDITS.parse(head + b"x\r\n--b--\r\n", Settings())
+
+
+def test_the_head_of_a_data_url_is_short() -> None:
+    url = f"data:a/{'a' * 2000};base64,eA=="
+    part = {"type": "image_url", "image_url": {"url": url}}
+    wrong = refusal(chat, {"messages": [{"role": "user", "content": [part]}]})
+    assert wrong.code == "invalid_base64"
+
+
+def test_a_namespace_has_a_short_name() -> None:
+    """It is part of the name of each of its tools."""
+    space = {"type": "namespace", "name": "n" * 257, "tools": offer(1)}
+    wrong = refusal(responses, {"input": "Hi", "tools": [space]})
+    assert (wrong.param, wrong.code) == ("tools[0].name", "string_above_max_length")
+
+
+@pytest.mark.parametrize("kind", ["document", "search_result"])
+def test_documents_do_not_stand_in_one_another(kind: str) -> None:
+    """Each would copy all that stands in it."""
+    inner: Body = {"type": kind, "title": "t", "source": "s", "content": []}
+    block = {**inner, "content": [inner]}
+    if kind == "document":
+        inner["source"] = {"type": "content", "content": []}
+        block = {"type": kind, "source": {"type": "content", "content": [inner]}}
+    wrong = refusal(
+        anthropic, {"max_tokens": 9, "messages": [{"role": "user", "content": [block]}]}
+    )
+    assert wrong.code == "invalid_value"
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -139,9 +139,9 @@ def test_it_says_whether_the_service_is_ready(
 
 
 def test_it_says_that_accounts_rest(api: MakeApi, fake: FakeFlowith) -> None:
-    fake.reply(error(402))
+    fake.reply(error(401))
     ours = api(RETRY_ATTEMPTS="1")
-    assert ours.post().status_code == 402
+    assert ours.post().status_code == 424
     page = ours.client.get("/", headers=HTML).text
     assert '<span class="state">Not ready</span>' in page
     assert "so they rest" in page

@@ -1,4 +1,4 @@
-/* A crowd of callers in one thread: sends OpenAI chat completions and checks every answer.
+/* A crowd of callers in one thread: sends requests to a chat API and checks every answer.
  *
  *   load port=8000 path=/v1/chat/completions body=request.json key=secret callers=32 seconds=1
  *        n=50 rate=0 stream=1 text=0 each=0 ramp=0 limit=20 mark0=0 mark1=0
@@ -8,7 +8,9 @@
  * `each` requests if that is given. The callers begin evenly spread over `ramp` seconds. An answer
  * is right if its text is exactly the id and then the n - 1 tokens that follow from its first time
  * stamp (see upstream.c), if that stamp lies within the request, if finish_reason is "stop" and,
- * streamed, [DONE] came; with text=1 the body is the bare text. `limit` seconds end the run; what is unfinished then is counted as such.
+ * streamed, [DONE] came; with text=1 the body is the bare text. A path that ends in /responses or
+ * /messages has that API's events, streamed only, and its own last ones. `limit` seconds end the
+ * run; what is unfinished then is counted as such.
  *
  * Prints "mark 0" and "mark 1" at those seconds, so that somebody can read the CPU time there, and
  * at the end one line of JSON. Lateness of a token: arrival minus the time that stands in it.
@@ -208,6 +210,16 @@ static int said(struct caller *c, const char *text, size_t len) {
     return 1;
 }
 
+/* What the events of an API other than chat completions are known by; `path` ends its path. */
+static const struct api {
+    const char *path, *text, *finished, *done;
+} apis[] = {
+    {"/responses", "\"delta\":", "\"type\":\"response.completed\"",
+     "\"type\":\"response.completed\""},
+    {"/messages", "\"type\":\"text_delta\",\"text\":", "\"stop_reason\":\"end_turn\"",
+     "\"type\":\"message_stop\""},
+}, *api; /* none: chat completions */
+
 static const char *find(const char *p, size_t len, const char *name) {
     const char *found = memmem(p, len, name, strlen(name));
     if (!found) return NULL;
@@ -217,12 +229,18 @@ static const char *find(const char *p, size_t len, const char *name) {
 
 /* One chunk or one completion. `json` ends with a zero or a new line. */
 static int read_json(struct caller *c, const char *json, size_t len) {
-    const char *text = find(json, len, "\"content\":"), *end = json + len;
+    const char *end = json + len;
+    const char *text = find(json, len, api ? api->text : "\"content\":");
     if (text && *text == '"') {
         text++;
         const char *quote = memchr(text, '"', end - text);
         if (!quote || memchr(text, '\\', quote - text)) return is_wrong(c, "escapes", json, len), 0;
         if (!said(c, text, quote - text)) return 0;
+    }
+    if (api) {
+        if (find(json, len, api->finished)) c->finished = 1;
+        if (find(json, len, api->done)) c->done = 1;
+        return 1;
     }
     const char *reason = find(json, len, "\"finish_reason\":"); /* some have it before the text */
     if (reason && *reason == '"') {
@@ -236,6 +254,7 @@ static int read_json(struct caller *c, const char *json, size_t len) {
 static int read_line(struct caller *c, const char *line, size_t len) {
     if (len && line[len - 1] == '\r') len--;
     if (!len || *line == ':') return 1;
+    if (api && len > 6 && !memcmp(line, "event:", 6)) return 1;
     if (len < 5 || memcmp(line, "data:", 5)) return is_wrong(c, "no event", line, len), 0;
     for (line += 5, len -= 5; len && *line == ' '; line++) len--;
     if (len == 6 && !memcmp(line, "[DONE]", 6)) return c->done = 1;
@@ -390,6 +409,10 @@ int main(int argc, char **argv) {
     memset(value, -1, sizeof value);
     for (int k = 0; k < 64; k++) value[(uint8_t)DIGITS[k]] = k;
     step = rate ? 100000 / rate : 1;
+    for (size_t k = 0; k < sizeof apis / sizeof *apis; k++) {
+        size_t have = strlen(path), ends = strlen(apis[k].path);
+        if (have > ends && !strcmp(path + have - ends, apis[k].path)) api = &apis[k];
+    }
     load_request(file);
     epoll = epoll_create1(0);
     struct caller *crowd = calloc(callers, sizeof *crowd);

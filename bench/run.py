@@ -151,7 +151,10 @@ class Bench:
         if key not in self.bodies:
             plan = f"bench-plan n={job.n} rate={job.rate} write={job.write} lead=0 id=AAAA"
             messages = [*prose(job.prompt), {"role": "user", "content": f"Say something. {plan}"}]
-            whole = {"model": target.model, "messages": messages, "stream": job.stream}
+            said = {"input" if job.api == "responses" else "messages": messages}
+            whole = {"model": target.model, **said, "stream": job.stream}
+            if job.api == "messages":
+                whole["max_tokens"] = 32_000
             self.bodies[key] = self.folder / f"body{len(self.bodies)}.json"
             text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
             self.bodies[key].write_text(text, "utf-8")
@@ -162,6 +165,8 @@ class Bench:
     ) -> dict[str, Any]:
         """Let the callers loose on a target; adds the CPU seconds that it took for it."""
         path = "/completion" if job.bare and target.passes else target.path
+        if job.api != "chat":
+            path = path.replace("/chat/completions", f"/{job.api}")
         words = {
             "port": target.port, "path": path, "key": target.key, "n": job.n, "rate": job.rate,
             "body": self.body(target, job), "callers": job.callers, "seconds": job.seconds,
@@ -224,7 +229,8 @@ def prose(size: int) -> list[dict[str, str]]:
 def once(bench: Bench, scenario: Scenario, target: Target) -> Run:
     """One run of one scenario on one target."""
     if not scenario.boots:
-        return bench.load(target, scenario.job)
+        api = "chat" if target.name == "chat" else scenario.job.api
+        return bench.load(target, replace(scenario.job, api=api))
     target, process, start = bench.boot(target.name)
     rss, pss = memory_mb(process.pid)
     bench.load(target, Job(n=5, callers=32, seconds=0.3))
@@ -260,7 +266,11 @@ def measure(
 
 
 def chosen(scenario: Scenario, all_targets: dict[str, Target]) -> list[Target]:
-    """Those that a scenario can be run on; over TLS the service is compared with itself."""
+    """Those that a scenario can be run on; over TLS, and for an API that is not chat completions,
+    the service is compared with itself."""
+    if scenario.job.api != "chat":
+        others = [t for t in all_targets.values() if not t.passes and t.name != "tls"]
+        return [replace(all_targets["ours"], name="chat"), *others]
     if scenario.tls:
         if "tls" not in all_targets:
             return []

@@ -4,7 +4,7 @@ Knows nothing of how anything is run.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Run = dict[str, Any]  # what one run of the load generator said, and the CPU and memory beside it
@@ -12,7 +12,8 @@ Run = dict[str, Any]  # what one run of the load generator said, and the CPU and
 
 @dataclass(frozen=True)
 class Job:
-    """What the callers do: see load.c and upstream.c. `bare`: a byte pipe passes plain text."""
+    """What the callers do: see load.c and upstream.c. `bare`: a byte pipe passes plain text; `api`
+    is the one that they speak, "chat", "responses" or "messages"."""
 
     n: int = 50
     rate: int = 0
@@ -26,6 +27,7 @@ class Job:
     ramp: float = 0.0
     marks: tuple[float, float] = (0.0, 0.0)
     limit: float = 30.0
+    api: str = "chat"
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,19 @@ def crowd_rows(callers: int, late: str, cost: str) -> tuple[Row, ...]:
     )
 
 
+def in_other_api(api: str) -> tuple["Scenario", ...]:
+    """Another API of the service beside its chat completions, for small answers and in a crowd."""
+    title = f"{api.capitalize()} API"
+    small = Row(f"{title}: small streamed, of chat's", per_cpu("answers"), ">= 0.85", part="chat")
+    cost = Row(
+        f"{title}: CPU per token, 500 streams, of chat's", us_per_token, "<= 1.15", part="chat"
+    )
+    return (
+        Scenario(f"{api}-small", Job(n=5, write=0, callers=32, api=api), (small,)),
+        Scenario(f"{api}-crowd", replace(crowd(500, ramp=1.0, n=125), api=api), (cost,)),
+    )
+
+
 THOUSAND = crowd(1000, ramp=2.5, n=225)
 P50 = of("latency_ms_p50")
 SCENARIOS = (
@@ -160,6 +175,8 @@ SCENARIOS = (
     Scenario("crowd-10", crowd(10, ramp=0.2, n=75), crowd_rows(10, "<= 10", ""), direct_reps=2),
     coming_and_going(1000, "<= 120", "<= 18"),
     coming_and_going(500, "<= 60", "<= 22"),
+    *in_other_api("responses"),
+    *in_other_api("messages"),
     Scenario(
         "prompt", Job(n=5, prompt=1_000_000),
         (Row("1 MB prompt of 200 messages, stream, p50", P50, "<= 5.5", "ms"),),

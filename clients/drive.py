@@ -66,7 +66,7 @@ PROGRAMS = {  # the slowest first, as two run at a time
 # The programs that speak Responses need a newer `openai` than those of requirements.txt.
 NEWER = {"use_langchain_responses.py", "use_responses.py", "use_openai_agents.py",
          "use_pydantic_responses.py"}  # fmt: skip
-SECONDS = 300  # for all cases of one client
+SECONDS = 600  # for all cases of one client, of which llm needs 200 on two cores
 # A refusal of an account makes it rest, so that each case with one needs an account of its own.
 ACCOUNTS = ",".join(f"{kind}{i:03}" for i in range(300) for kind in (TOKEN, WEB_TOKEN))
 SETTINGS = {"FLOWITH_AUTH_TOKEN": ACCOUNTS, "RETRY_ATTEMPTS": "1", "HOLD": "1", "HEARTBEAT": "0.5"}

@@ -232,7 +232,8 @@ def install() -> None:
     lock, stamp = HERE / "package-lock.json", HERE / "node_modules" / "installed"
     if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
         print("installing package-lock.json ...", flush=True)
-        order = [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"]
+        # Not `ci`: the lock holds the programs of one platform, and others are found beside it.
+        order = [npm, "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"]
         subprocess.run(order, cwd=HERE, check=True)
         stamp.write_bytes(lock.read_bytes())
     for name, file in (("agents", "requirements.txt"), ("aider", "requirements-aider.txt")):

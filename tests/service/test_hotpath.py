@@ -37,6 +37,7 @@ from settings import Settings
 from translate import shape
 
 TOKENS = 1000
+OVERHEAD = 32  # bytes of a TLS record beside its data
 
 
 def calls(work: Callable[[], object]) -> Counter[str]:
@@ -122,8 +123,10 @@ def test_one_read_takes_all_that_has_arrived(begun: tuple[HttpAnswer, socket.soc
     """A burst of HTTP chunks is read in as many steps as the socket's buffer needs, and few
     functions are entered for each."""
     answer, there = begun
-    body = b"".join(b"5\r\nword \r\n" for _ in range(TOKENS)) + b"0\r\n\r\n"
-    there.sendall(body)
+    part = b"5\r\nword \r\n" * 10
+    for _ in range(TOKENS // 10):
+        there.sendall(part)  # over TLS a record of its own
+    there.sendall(b"0\r\n\r\n")
     blocks: list[bytes] = []
 
     def read() -> None:
@@ -132,9 +135,10 @@ def test_one_read_takes_all_that_has_arrived(begun: tuple[HttpAnswer, socket.soc
 
     counted = calls(read)
     assert b"".join(blocks) == b"word " * TOKENS
-    reads = 1 + len(body) // PIECE
+    reads = 1 + TOKENS // 10 * (len(part) + OVERHEAD) // PIECE
     assert len(blocks) <= reads + 1
-    assert sum(counted.values()) <= 5 * reads + 10, counted.most_common(8)
+    del counted["read"]  # of Python's ssl, once for each record
+    assert sum(counted.values()) <= 9 * reads + 10, counted.most_common(8)
 
 
 def test_a_chunk_that_is_not_whole_is_not_waited_for(

@@ -70,18 +70,19 @@ def format_of() -> Format:
     Both sides have lists of models, which only a header tells apart.
     """
     path = request.path
+    if path in FORMATS:
+        return FORMATS[path]
     lists_models = path.startswith("/v1/models") and "anthropic-version" in request.headers
-    if lists_models or path.startswith("/v1/messages/"):
-        return anthropic
-    return FORMATS.get(path, chat)
+    return anthropic if lists_models or path.startswith("/v1/messages/") else chat
 
 
 def begin() -> Response | None:
     """Give the request an id; answer preflights, which come without a key, on any path."""
-    g.record = record = Record(to_id(request), request.method, request.path)
-    if request.method == "POST" and request.path in FORMATS:
-        record.format = format_of().NAME
-    if request.method != "OPTIONS":
+    method, path = request.method, request.path
+    g.record = record = Record(to_id(request), method, path)
+    if method == "POST" and path in FORMATS:
+        record.format = FORMATS[path].NAME
+    if method != "OPTIONS":
         return None
     require_known_origin()
     return Response(status=204)
@@ -190,7 +191,7 @@ def list_models() -> Response:
 @api.get("/models/<path:name>")
 def show_model(name: str) -> Response:
     """One model; ids may hold slashes."""
-    model = replace(delivery.find_model(name), id=name)
+    model = replace(delivery.find_model(delivery.settings(), name), id=name)
     if format_of() is anthropic:
         return delivery.to_json(to_anthropic_listing(model))
     return delivery.to_json(to_listing(model, delivery.flowith().apis_for(model)))

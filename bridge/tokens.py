@@ -86,6 +86,8 @@ _known_cost = lru_cache(maxsize=8192)(_cost)
 
 def estimate_tokens(text: str) -> int:
     """Estimate the tokens of `text`; 0 for none, else at least 1."""
+    if not text:
+        return 0
     sample = text
     if len(text) > _WHOLE:
         step = (len(text) - _SLICE) / (_WHOLE // _SLICE - 1)
@@ -94,4 +96,4 @@ def estimate_tokens(text: str) -> int:
     codes = sample.encode("utf-8", "replace").translate(_CODES, _FOLLOWING)
     pieces = _PIECE.findall(codes)
     total = sum([_known_cost(p) if len(p) < _SHORT else _cost(p) for p in pieces])
-    return max(1, round(total * len(text) / len(sample))) if text else 0
+    return max(1, round(total * len(text) / len(sample)))

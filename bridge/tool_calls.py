@@ -27,7 +27,7 @@ _MOST_MISSES = 32
 _RECENT_CHARS = 2000
 
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
-_PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)")
+_PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)[^\S\n]*")
 _CODE_END = re.compile("[`~]")
 _OBSERVATION = "Observation:"
 _OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
@@ -100,30 +100,32 @@ class _Finder(Outlet):
 
     def take(self, event: Event) -> None:
         """Take the next event; what goes on is in `out` then. Raises Unmet."""
-        match event:
-            case Text(text):
-                self._feed(event, text)
-            case ToolCall():
-                self._adopt(event)
-            case Done(reason):
-                self._finish(reason)
-            case _:
-                if not isinstance(event, _QUIET):
-                    self.note_sent()
-                self.out.append(event)
+        if isinstance(event, Text):
+            self._feed(event, event.text)
+        elif isinstance(event, ToolCall):
+            self._adopt(event)
+        elif isinstance(event, Done):
+            self._finish(event.reason)
+        else:
+            if not isinstance(event, _QUIET):
+                self.note_sent()
+            self.out.append(event)
 
     def _feed(self, event: Text, piece: str) -> None:
         """Most of an answer passes at once: nothing is held, and no call can begin in it."""
         if self.may_retry or self.waiting:
             self.said.append(piece)
-        if not (self.held or self.unit or self.gap or self.fresh or self.waiting):
+        if not (self.held or self.unit or self.fresh or self.waiting):
             markdown = self.markdown
-            if markdown.flowing and _PLAIN.fullmatch(piece):
+            if markdown.flowing and _PLAIN.fullmatch(self.gap + piece):
                 markdown.before = piece[-1]
-                self.recent.append(piece)
-                self.out.append(event)
+                if self.gap or piece[-1].isspace():
+                    self.release(piece)
+                else:
+                    self.recent.append(piece)
+                    self.out.append(event)
                 return
-            if markdown.in_code and piece and not _CODE_END.search(piece):
+            if markdown.in_code and piece and not self.gap and not _CODE_END.search(piece):
                 markdown.pass_code(piece)
                 self.out.append(event)
                 return

@@ -81,13 +81,14 @@ class Order:
     def _body(self, headers: Mapping[str, str], transport: Transport, exchange: Exchange) -> bytes:
         """The payload, its images stored at Flowith first."""
         prompt = self.prompt
-        try:
-            messages = with_addresses(prompt.messages, self.url, headers, transport, exchange)
-        except errors.UpstreamAuth:
-            if self.dialect.name.startswith("web"):
-                raise
-            raise errors.UpstreamRejected(NO_STORE, param="messages") from None
-        prompt = replace(prompt, messages=messages)
+        if any(isinstance(message["content"], list) for message in prompt.messages):
+            try:
+                messages = with_addresses(prompt.messages, self.url, headers, transport, exchange)
+            except errors.UpstreamAuth:
+                if self.dialect.name.startswith("web"):
+                    raise
+                raise errors.UpstreamRejected(NO_STORE, param="messages") from None
+            prompt = replace(prompt, messages=messages)
         return to_json(self.dialect.payload(prompt, self.model, self.upstream))
 
 

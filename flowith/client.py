@@ -215,22 +215,18 @@ class Answer:
         dialect = self.dialect = self.flowith.dialect_for(self.model, account)
         self.attempts.append((account.name, dialect.name))
         usual = account.bearer.get(dialect.name, dialect.bearer)
-        ways = [self._order(account, dialect, usual)]
-        if account.login:
-            ways.append(self._order(account, dialect, usual, renew=True))
-        ways.append(self._order(account, dialect, not usual))
+        renewed = [(usual, True)] if account.login else []
+        ways = [(usual, False), *renewed, (not usual, False)]
         for way in ways:
             try:
-                yield from self._read(self._begin(way))
+                yield from self._read(self._begin(self._order(account, dialect, *way)))
                 return
             except errors.UpstreamAuth as refusal:
                 self._end_attempt()
                 if way is ways[-1] or refusal.upstream_status is None:
                     raise
 
-    def _order(
-        self, account: Account, dialect: AnyDialect, bearer: bool, renew: bool = False
-    ) -> Order:
+    def _order(self, account: Account, dialect: AnyDialect, bearer: bool, renew: bool) -> Order:
         return Order(
             account=account,
             dialect=dialect,

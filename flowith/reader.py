@@ -49,13 +49,15 @@ class Channel:
         self.finished = False  # whether the end has been taken, and with it all that came before
         self._ready, self._room = threading.Lock(), threading.Lock()
         self._ready.acquire()
-        self._room.acquire()
         self._given = self._taken = 0  # each written by one side only
         self.closed = False
         self.wake_at = float("inf")
 
     def put(self, block: bytes) -> bool:
-        """Hand over a block, waiting for room. False when nobody will take it."""
+        """Hand over a block, waiting for room. False when nobody will take it.
+
+        A wait may find its lock open, left by a `take` before: then it looks again.
+        """
         while self._given - self._taken > ROOM and not self.closed:
             self._room.acquire()
         self._given += len(block)
@@ -72,8 +74,10 @@ class Channel:
     def wake(self) -> None:
         """Let the consumer look up from its wait. Never blocks; may be called from anywhere."""
         if self._ready.locked():
-            with suppress(RuntimeError):  # somebody else was quicker
+            try:  # noqa: SIM105 - for each token; `suppress` takes longer than all else here
                 self._ready.release()
+            except RuntimeError:
+                pass  # somebody else was quicker
 
     def take(self, until: float) -> bytes:
         """All that waits, joined; b"" when `until` (monotonic seconds) came first, after a `wake`,

@@ -136,9 +136,9 @@ def to_request(
     body: dict[str, Any], conversations: list[list[Message]], settings: Settings
 ) -> ChatRequest:
     """The checked request for `n` answers to each conversation. Raises InvalidRequest."""
-    for name, check in CHECKS.items():
-        if name in body:
-            check(name, body[name])
+    for name, given in body.items():
+        if name in CHECKS:
+            CHECKS[name](name, given)
     model = parse_model(body, settings.default_model)
     n = int(body.get("n", 1))
     if n > settings.max_choices:

@@ -60,12 +60,12 @@ def deliver(format: Format, default_model: str = "") -> Response:
     The status waits for the answer's first event or for its error. Raises ProxyError, CallerLeft.
     """
     record: Record = g.record
-    caller = Caller(request.environ)
+    upstream, caller = flowith(), Caller(request.environ)
     chat, model = _checked(format, format.parse, caller, default_model)
-    call = Call(flowith(), record, caller)
+    call = Call(upstream, record, caller)
     try:
         events = _watched(call.events(chat, model), record)
-        envelope = format.to_envelope(chat, settings(), record.id)
+        envelope = format.to_envelope(chat, upstream.settings, record.id)
         render = _streamed if chat.stream else _whole
         response = render(format, events, envelope, call)
     except BaseException:
@@ -91,23 +91,24 @@ def _checked(
     """The request in hand and the model that it asks for. Raises InvalidRequest, ModelNotFound."""
     record: Record = g.record
     record.format = format.NAME
-    given = replace(settings(), default_model=default_model) if default_model else settings()
-    chat = parse(read_body(caller), given)
+    ours = settings()
+    given = replace(ours, default_model=default_model) if default_model else ours
+    chat = parse(_read_body(caller, ours), given)
     record.model = chat.model
-    model = find_model(chat.model)
+    model = find_model(ours, chat.model)
     record.model = model.id
     return chat, model
 
 
-def read_body(caller: Caller) -> bytes:
+def _read_body(caller: Caller, settings: Settings) -> bytes:
     """The body of the request in hand. Raises TooLarge or InvalidRequest."""
-    limit = int(settings().max_body_mb * 1_048_576)
-    return caller.read_body(request, limit, settings().body_timeout, flowith().clock)
+    limit = int(settings.max_body_mb * 1_048_576)
+    return caller.read_body(request, limit, settings.body_timeout, flowith().clock)
 
 
-def find_model(name: str) -> Model:
+def find_model(settings: Settings, name: str) -> Model:
     """The row of models.json for a name that a caller asks for. Raises ModelNotFound."""
-    model = model_names.find_model(settings(), name)
+    model = model_names.find_model(settings, name)
     if model is None:
         raise ModelNotFound(
             f"The model '{name[:100]}' does not exist here. GET /v1/models lists those that"
@@ -172,7 +173,7 @@ def _stream(first: bytes, blocks: Iterator[bytes], call: Call) -> Iterator[bytes
 
 def _whole(format: Format, events: Iterator[Event], envelope: Any, call: Call) -> Response:
     """An answer in one piece; one that takes very long is kept alive with leading white space."""
-    after = settings().keep_alive_after
+    after = call.flowith.settings.keep_alive_after
     late_at = call.record.started + after if after else float("inf")
     kept: list[Event] = []
     for event in events:

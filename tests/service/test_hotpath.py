@@ -25,7 +25,8 @@ from conftest import ROOT, MakeApi, chunks, deltas
 from fake_flowith import HANG, FakeFlowith, web
 from urllib3.util.ssltransport import SSLTransport
 
-from chat_request import Prompt
+from bridge.tool_calls import find_calls
+from chat_request import Prompt, Tool, ToolUse
 from clock import Clock
 from events import Done, Event, Tally, Text
 from flowith.decoders import WebDecoder
@@ -79,6 +80,16 @@ def test_a_token_of_plain_text_passes_few_hands(format: Format, most: float) -> 
     counted = calls(lambda: list(pipe(format, iter(events))))
     assert sum(counted.values()) / TOKENS < most, counted.most_common(8)
     assert counted["estimate_tokens"] < TOKENS / 20  # all of the text, in blocks
+
+
+@pytest.mark.parametrize(("piece", "most"), [(" word", 5.5), ("word ", 8.5)])
+def test_prose_beside_tools_passes_few_hands(piece: str, most: float) -> None:
+    """A piece in which no call can begin is not walked through mark by mark, wherever its white
+    space stands."""
+    events: list[Event] = [Text("A"), *(Text(piece) for _ in range(TOKENS)), Done()]
+    use = ToolUse((Tool("read_file"),))
+    counted = calls(lambda: list(find_calls(iter(events), use, last_try=False)))
+    assert sum(counted.values()) / TOKENS < most, counted.most_common(8)
 
 
 @pytest.mark.parametrize("format", [chat, responses, anthropic])

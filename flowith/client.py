@@ -31,6 +31,7 @@ from settings import Api, Model, Settings
 
 SPARE_FILES = 600  # descriptors for callers who wait, idle connections, logs and libraries
 TRIES_PER_MODEL = 2  # before the row's next fallback gets its turn
+LOOK = 0.5  # seconds between two looks at what a crowd should not ask for with every token
 FIRST_DELAY, LONGEST_DELAY = 0.25, 4.0  # seconds between tries, doubled each time
 MOVE_ON = (errors.UpstreamAuth, errors.OutOfCredits, errors.RateLimited)  # the account's fault
 log = logging.getLogger("flowith")
@@ -132,6 +133,8 @@ class Answer:
         self._draws = model.kind == "image"
         self._upstream = model.upstream
         self._closed = False
+        self._stops = False  # whether the caller has left, or the service is closing down
+        self._look_at = 0.0  # when to find that out where nothing tells
         self._channel: Channel | None = None  # where it waits
         self._attempt: Attempt | None = None
         self._download: Download | None = None
@@ -140,12 +143,16 @@ class Answer:
 
     def tick(self, now: float) -> None:
         """Called by the clock."""
+        if now >= self._look_at:
+            self._look_at = now + LOOK
+            self._stops = self._stops or self.caller_left() or self.flowith.drains(now)
         channel = self._channel
-        if channel and (now >= channel.wake_at or self.caller_left() or self.flowith.drains(now)):
+        if channel and (self._stops or now >= channel.wake_at):
             channel.wake()
 
     def interrupt(self) -> None:
         """Make `events` look up at once, because the caller has left. Never blocks."""
+        self._stops = True
         for waits in (self._channel, self._download):
             if waits:
                 waits.wake()
@@ -260,36 +267,36 @@ class Answer:
             self._look(now)
             if events := attempt.read(block):
                 heard = now
-                yield from self._heard(attempt, events, now)
+                self._note_words(attempt, now)
+                yield from events
             if channel.finished and not attempt.finished:
-                yield from self._heard(attempt, attempt.end(), now)
+                events = attempt.end()
+                self._note_words(attempt, now)
+                yield from events
             elif now >= heard + patience:
                 phase = "fell silent" if begun else "said nothing"
                 raise UpstreamTimeout(f"Flowith {phase} for {patience:g} seconds.")
-            elif deadlines.silence_is_due(now):
-                yield Silence()
-            elif deadlines.working_is_due(now):
-                yield Working()
+            elif now >= sign_at and not attempt.finished:
+                if deadlines.silence_is_due(now):
+                    yield Silence()
+                elif deadlines.working_is_due(now):
+                    yield Working()
 
-    def _heard(self, attempt: Attempt, events: list[Event], now: float) -> Iterator[Event]:
-        """Events that have just come, and a sign of life where they alone may be none."""
+    def _note_words(self, attempt: Attempt, now: float) -> None:
         if attempt.begun and self.first_event is None:
             self.first_event = now
         if attempt.begun:
             self.deadlines.words_came(now)
-        yield from events
-        if self.deadlines.working_is_due(now):
-            yield Working()
 
     def _look(self, now: float) -> None:
         """Whether going on makes sense at all."""
-        if self._closed or self.caller_left():
+        if self._closed or (self._stops and self.caller_left()):
             raise CallerLeft
         if now >= self.deadlines.total_by:
             raise UpstreamTimeout(
                 f"The answer was not complete after {self.settings.total_timeout:g} seconds."
             )
-        if self.flowith.drains(now):
+        if self._stops and self.flowith.drains(now):
             raise Overloaded("The service is closing down; the answer is not complete.")
 
     def _wait(self, until: float) -> Iterator[Event]:

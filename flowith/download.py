@@ -141,9 +141,13 @@ class Download:
         finally:
             self.close()
         outcome, self._outcome = self._outcome, None  # which may be large, and has been waited for
-        if not isinstance(outcome, Picture):
+        if isinstance(outcome, Picture):
+            yield outcome
+            return
+        try:
             raise outcome
-        yield outcome
+        finally:
+            del outcome  # its traceback has this frame: a circle that would keep the prompt
 
     def wake(self) -> None:
         """Let `events` look up at once. Never blocks."""
@@ -194,7 +198,10 @@ class Download:
                 self._clock.drop(self)
             if not failure.retryable:
                 break
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # as in `events`
 
     def _try(self) -> Picture:
         """Raises UpstreamError, and what FOREIGN holds."""
@@ -225,7 +232,10 @@ class Download:
                 connection.close()
                 failure = wrong
             self._still()
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # as in `events`
 
     def _read(self, response: http.client.HTTPResponse) -> tuple[bytes, str]:
         """The body in base64, and what it is. Raises UpstreamError, and what FOREIGN holds."""

@@ -100,6 +100,7 @@ class Transport(HTTPAdapter):
         except FOREIGN as wrong:
             if not (exchange.reused and not exchange.cancelled and _was_dropped(wrong, exchange)):
                 raise to_error(wrong, url) from None
+            forget_frames(wrong)
         log.warning("%s sent again: its kept connection was dead", plain.get("X-Request-ID", "-"))
         exchange.fresh = True
         try:

@@ -117,10 +117,8 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     body = parse_json(raw)
     messages = body.get("messages")
     if messages is None:
-        wrong = missing("messages")
-        if "input" in body:
-            wrong.message += " Use 'messages', not 'input': this is chat completions."
-        raise wrong
+        hint = "Use 'messages', not 'input': this is chat completions." if "input" in body else ""
+        raise missing("messages", hint)
     check_messages("messages", expect("messages", messages, list, "an array of objects"))
     conversation = [
         message

@@ -34,9 +34,9 @@ def wrong_type(param: str, wanted: str, value: object) -> InvalidRequest:
     return InvalidRequest(message, param=param, code="invalid_type")
 
 
-def missing(param: str) -> InvalidRequest:
-    """The error for a required parameter that is not there."""
-    message = f"Missing required parameter: '{param}'."
+def missing(param: str, hint: str = "") -> InvalidRequest:
+    """The error for a required parameter that is not there, with a sentence that helps."""
+    message = f"Missing required parameter: '{param}'. {hint}".rstrip()
     return InvalidRequest(message, param=param, code="missing_required_parameter")
 
 

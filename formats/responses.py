@@ -114,10 +114,9 @@ def to_request(body: dict[str, Any], *, compact: bool) -> ChatRequest:
         if name in body:
             check(name, body[name])
     if "input" not in body:
-        wrong = missing("input")
-        if "messages" in body:
-            wrong.message += " Use 'input', not 'messages': this is the Responses API."
-        raise wrong
+        used = "messages" in body
+        hint = "Use 'input', not 'messages': this is the Responses API." if used else ""
+        raise missing("input", hint)
     model = parse_model(body)
     items = parse_input(body["input"])
     offer = parse_offer([("tools", body.get("tools", [])), *tools_of(items)])

@@ -172,7 +172,7 @@ def merged(answers: Sequence[Iterator[Event]], forgive: bool = False) -> Iterato
                 yield Answering(index)
             yield item
         if len(failures) == len(answers):
-            raise failures[0]
+            raise failures.pop(0)  # not from the list: as above
     finally:
         over.set()
         with suppress(queue.Empty):  # an error that nobody takes would keep its frames, and they it

@@ -138,7 +138,9 @@ class QuietSocket:
         self._size = 0
         # sends what the kernel did not take at once
         self._rest: gevent.Greenlet[Any, Any] | None = None
-        self._wrong: OSError | None = None
+        # why no write can succeed any more; words, because an error would hold the frame that raises
+        # it, which holds this socket: a circle, and the whole request with it
+        self._wrong = ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -178,7 +180,7 @@ class QuietSocket:
             rest, self._rest = self._rest, None
             rest.get()
         if self._wrong:
-            raise self._wrong
+            raise ConnectionResetError(errno.ECONNRESET, self._wrong)
 
     def _write(self) -> None:
         """Runs in the event loop too, so it must not wait."""
@@ -191,7 +193,7 @@ class QuietSocket:
         except BlockingIOError:
             sent = 0
         except OSError as wrong:  # also gevent's own, where somebody else broke it off
-            self._wrong = ConnectionResetError(errno.ECONNRESET, str(wrong))
+            self._wrong = str(wrong)
             return
         if sent < len(data):
             self._rest = gevent.spawn(self._send_rest, memoryview(data)[sent:])
@@ -203,4 +205,4 @@ class QuietSocket:
                     sent = self._socket.send(data)
                 data = data[sent:]
         except OSError as wrong:  # also gevent's own, where somebody else broke it off
-            self._wrong = ConnectionResetError(errno.ECONNRESET, str(wrong))
+            self._wrong = str(wrong)

@@ -1,5 +1,6 @@
 """gunicorn's worker: what it writes leaves in few calls, whole and in order; and what it loads."""
 
+import gc
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from types import FrameType
@@ -105,6 +107,22 @@ def test_what_a_write_met_is_raised_by_the_next(pair: Pair) -> None:
     gevent.sleep(0)
     with pytest.raises(OSError, match=r"Broken pipe|reset"):
         ours.sendall(b"nor this")
+
+
+def test_a_socket_that_nobody_reads_is_freed_with_its_request(pair: Pair) -> None:
+    """An error that it kept would hold the frame that raised it, and that frame the socket."""
+    ours, there = pair
+    there.close()
+    ours.sendall(b"nobody reads this")
+    gevent.sleep(0)
+    gc.disable()
+    try:
+        with suppress(OSError):
+            ours.sendall(b"nor this")
+        frames = [one for one in gc.get_referrers(ours) if isinstance(one, FrameType)]
+        assert "flush" not in [frame.f_code.co_name for frame in frames]
+    finally:
+        gc.enable()
 
 
 def test_who_takes_nothing_is_not_waited_for_for_ever(

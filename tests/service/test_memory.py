@@ -4,13 +4,19 @@ import gc
 import json
 import time
 import tracemalloc
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import MakeApi, Serve, Server
 from fake_flowith import CUT, DROP, HANG, FakeFlowith, Raw, Reply, error, web
+
+from errors import UpstreamError
+from events import Event
+from server.call import merged
 
 PROMPT = [{"role": "user", "content": "word " * 80_000}]
 SOME = 700_000  # bytes: the client of the tests keeps one copy of what it sent, and no more may be
@@ -37,6 +43,7 @@ ENDS: dict[str, tuple[Reply | Raw, dict[str, Any]]] = {
     "two refusals": (error(400), {"n": 2}),
     "not what was demanded": (web("Hello"), {"tools": [TOOL], "tool_choice": "required"}),
     "a wrong field": (web("Hello"), {"temperature": "hot"}),
+    "a missing field": (web("Hello"), {"messages": None, "input": PROMPT}),
 }
 
 
@@ -50,16 +57,58 @@ def test_a_prompt_is_freed_with_its_request(api: MakeApi, fake: FakeFlowith, end
     ours = api(RETRY_ATTEMPTS="2", FIRST_TOKEN_TIMEOUT="0.3", LOG_LEVEL="error")
     tracemalloc.start()
     try:
-        response = ours.post(stream=True, messages=PROMPT, **asked)
+        response = ours.post(**{"stream": True, "messages": PROMPT, **asked})
         assert response.data
         response.close()
         del response
-        until = time.monotonic() + 4  # readers need a moment to see that they are to end
-        while (held := traced(fake)) > SOME and time.monotonic() < until:
-            time.sleep(0.02)
-        assert held <= SOME
+        assert_freed(fake)
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("no_late_collection")
+def test_a_prompt_that_was_sent_twice_is_freed_too(api: MakeApi, fake: FakeFlowith) -> None:
+    """The connection was kept, and died when it was used again."""
+    fake.reply(web("one"), Raw([DROP]), web("two"))
+    ours = api(RETRY_ATTEMPTS="1", LOG_LEVEL="error")
+    ours.post()
+    tracemalloc.start()
+    try:
+        response = ours.post(messages=PROMPT)
+        assert b"two" in response.data
+        del response
+        assert_freed(fake)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("no_late_collection")
+def test_what_failed_everywhere_is_freed_with_the_error() -> None:
+    """The first of several errors is raised; it must not stay with what raised it."""
+
+    class Prompt:
+        pass
+
+    def failing(_prompt: Prompt) -> Iterator[Event]:
+        raise UpstreamError("No.")
+        yield
+
+    held = [Prompt()]
+    dead = weakref.ref(held[0])
+
+    with suppress(UpstreamError):
+        list(merged([failing(held[0]), failing(held.pop())], forgive=True))
+    until = time.monotonic() + 4
+    while dead() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert dead() is None
+
+
+def assert_freed(fake: FakeFlowith) -> None:
+    until = time.monotonic() + 4  # readers need a moment to see that they are to end
+    while (held := traced(fake)) > SOME and time.monotonic() < until:
+        time.sleep(0.02)
+    assert held <= SOME
 
 
 def traced(fake: FakeFlowith) -> int:

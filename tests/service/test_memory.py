@@ -6,7 +6,7 @@ import time
 import tracemalloc
 import weakref
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +71,13 @@ def test_a_prompt_that_was_sent_twice_is_freed_too(api: MakeApi, fake: FakeFlowi
     """The connection was kept, and died when it was used again."""
     fake.reply(web("one"), Raw([DROP]), web("two"))
     ours = api(RETRY_ATTEMPTS="1", LOG_LEVEL="error")
-    ours.post()
+    with closing(ours.post()) as first:
+        assert b"one" in first.data
     tracemalloc.start()
     try:
         response = ours.post(messages=PROMPT)
         assert b"two" in response.data
+        response.close()
         del response
         assert_freed(fake)
     finally:

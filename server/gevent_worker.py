@@ -138,8 +138,8 @@ class QuietSocket:
         self._size = 0
         # sends what the kernel did not take at once
         self._rest: gevent.Greenlet[Any, Any] | None = None
-        # why no write can succeed any more; words, because an error would hold the frame that raises
-        # it, which holds this socket: a circle, and the whole request with it
+        # why no write can succeed any more; words, because an error would hold the frame that
+        # raises it, which holds this socket: a circle, and the whole request with it
         self._wrong = ""
 
     def __getattr__(self, name: str) -> Any:

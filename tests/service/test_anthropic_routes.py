@@ -67,11 +67,17 @@ def test_errors_before_routing_have_anthropics_form(api: MakeApi, fake: FakeFlow
 
 def test_a_web_page_may_call_and_read_the_id(api: MakeApi) -> None:
     asked = "x-api-key,anthropic-version,anthropic-dangerous-direct-browser-access,x-stainless-os"
-    headers = {"Origin": "https://app.example", "Access-Control-Request-Headers": asked}
-    preflight = api().client.options("/v1/messages", headers=headers)
+    page = {"Origin": "https://app.example"}
+    client, headers = api().client, {**page, "Access-Control-Request-Headers": asked}
+    preflight = client.options("/v1/messages", headers=headers)
     assert preflight.status_code == 204
     assert preflight.headers["Access-Control-Allow-Headers"] == asked
-    assert "request-id" in preflight.headers["Access-Control-Expose-Headers"]
+    refused = client.post("/v1/messages", headers=page)
+    assert refused.status_code == 401
+    for response in (preflight, refused):
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        assert "request-id" in response.headers["Access-Control-Expose-Headers"].split(", ")
+    assert refused.headers["request-id"]
 
 
 @pytest.mark.parametrize(

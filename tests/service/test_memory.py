@@ -67,6 +67,24 @@ def test_a_prompt_is_freed_with_its_request(api: MakeApi, fake: FakeFlowith, end
 
 
 @pytest.mark.usefixtures("no_late_collection")
+def test_a_running_answer_keeps_one_copy_of_its_prompt(api: MakeApi, fake: FakeFlowith) -> None:
+    """The one that is counted at the end; what was sent is gone once the answer has begun."""
+    fake.reply(web("Hello ", 30.0, "world"))
+    ours = api(LOG_LEVEL="error")
+    tracemalloc.start()
+    try:
+        response = ours.post(stream=True, messages=PROMPT)
+        assert b"assistant" in next(response.iter_encoded())
+        until = time.monotonic() + 4
+        while tracemalloc.get_traced_memory()[0] > 2 * SOME and time.monotonic() < until:
+            time.sleep(0.02)
+        assert tracemalloc.get_traced_memory()[0] <= 2 * SOME  # the stand-in keeps one, too
+        response.close()
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("no_late_collection")
 def test_a_prompt_that_was_sent_twice_is_freed_too(api: MakeApi, fake: FakeFlowith) -> None:
     """The connection was kept, and died when it was used again."""
     fake.reply(web("one"), Raw([DROP]), web("two"))

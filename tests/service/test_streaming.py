@@ -2,7 +2,9 @@
 
 import json
 import socket
+import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from http.client import HTTPConnection
 
@@ -21,6 +23,12 @@ from fake_flowith import (
     web,
     words,
 )
+
+from chat_request import Prompt
+from errors import CallerLeft
+from events import Text
+from flowith import client
+from settings import Model, Settings
 
 LLM = {"FLOWITH_API": "llm", "FLOWITH_AUTH_TOKEN": "flo_0123456789abcdef0123"}
 
@@ -164,6 +172,24 @@ def test_hanging_up_closes_the_upstream_call(
     assert seen.wait_hung_up(5)
     assert time.monotonic() - left < 2
     assert 'end="caller left"' in server.wait_for_log("caller left")
+
+
+def test_who_is_told_of_a_departure_does_not_wait_for_the_next_look(
+    fake: FakeFlowith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "LOOK", 60)
+    fake.reply(web("Hello ", 30.0, "world"))
+    given = {"FLOWITH_API_URL": fake.url, "FLOWITH_AUTH_TOKEN": "x", "HOLD": "30"}
+    ours = client.Flowith(Settings.from_env({**given, "HEARTBEAT": "30"}))
+    prompt = Prompt([{"role": "user", "content": "Hello"}])
+    with closing(ours.open(prompt, Model("m", ("m",)))) as answer:
+        events = answer.events()
+        assert next(events) == Text("Hello ")
+        time.sleep(0.3)  # the first look comes at once
+        answer.caller_left = lambda: True
+        threading.Timer(0.3, answer.interrupt).start()
+        with pytest.raises(CallerLeft):
+            next(events)
 
 
 def test_one_call_makes_one_upstream_call_and_reuses_the_connection(

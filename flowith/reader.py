@@ -27,6 +27,7 @@ BURST = 0.0025  # seconds that reads wait, in a moving mean, below which tokens 
 WEIGHT = 0.1  # of the latest read in that mean
 FIRST_MEAN = 0.25  # seconds; 44 reads away from a burst, so that no short answer is taken for one
 STEP, LONGEST = 0.0005, 0.01  # seconds to let a burst gather: more each time, up to that
+GATHERED = 2_048  # bytes of a read (of 8 KB with its framing) that has nothing to gain by more
 CRUSH, LONG_PAUSE = 600, 0.07  # the same for a worker that is near its end
 
 
@@ -218,7 +219,7 @@ class Reader:
                 break
             if (calls := len(self._clock)) > CROWD:
                 self._clock.pause(PAUSE if calls < CRUSH else LONG_PAUSE, self._paused)
-            elif mean < BURST:
+            elif mean < BURST and len(block) < GATHERED:
                 pause = min(pause + STEP, LONGEST)
                 time.sleep(pause)
             else:

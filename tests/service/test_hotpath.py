@@ -31,7 +31,7 @@ from clock import Clock
 from events import Done, Event, Tally, Text
 from flowith.decoders import WebDecoder
 from flowith.http_answer import PIECE, HttpAnswer
-from flowith.reader import SPARE, Crew, Reader
+from flowith.reader import LONGEST, SPARE, STEP, Crew, Reader
 from flowith.tls import TlsSocket, take_over
 from formats import Format, anthropic, chat, responses
 from settings import Settings
@@ -231,6 +231,25 @@ def test_work_never_waits_for_a_thread_and_few_stay() -> None:
         together.wait()
     while len(list(tasks.iterdir())) > before + SPARE:
         assert time.monotonic() < until
+
+
+def test_a_long_answer_that_comes_at_once_is_not_held_up(
+    api: MakeApi, fake: FakeFlowith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each read is full there is nothing to let gather; a pause for each would make 400 KB
+    of a second (measured)."""
+    pauses: list[float] = []
+    sleep = time.sleep
+
+    def noting(seconds: float) -> None:
+        pauses.append(seconds)
+        sleep(seconds)
+
+    fake.reply(web("word " * 400_000))
+    monkeypatch.setattr(time, "sleep", noting)
+    with closing(api(LOG_LEVEL="error").post(stream=True)) as response:
+        assert response.data.endswith(b"[DONE]\n\n")
+    assert len([one for one in pauses if STEP <= one <= LONGEST]) < 60  # else 240
 
 
 def test_a_body_is_parsed_once_and_a_prompt_is_not_counted_for_nothing(

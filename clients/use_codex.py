@@ -25,6 +25,7 @@ wire_api = "responses"
 request_max_retries = 1
 stream_max_retries = 1
 """
+BUILT_IN = f'openai_base_url = "{BASE_URL}"\n'
 FREE = "--dangerously-bypass-approvals-and-sandbox"  # a container has no room for its sandbox
 SHAPES = {"a name it does not know": "gpt-4.1", "gpt-5.5": "gpt-5.5", "gpt-5.6": "gpt-5.6-sol"}
 
@@ -32,17 +33,28 @@ SHAPES = {"a name it does not know": "gpt-4.1", "gpt-5.5": "gpt-5.5", "gpt-5.6":
 class Codex:
     """One run in a folder of its own."""
 
-    def __init__(self, words: str, model: str = "gpt-4.1", options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        words: str,
+        model: str = "gpt-4.1",
+        options: Sequence[str] = (),
+        config: str = CONFIG,
+    ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="codex-"))
         self.folder = self.home / "work"
         self.folder.mkdir()
         (self.folder / "greet.py").write_text('print("hello")\n')
-        (self.home / "config.toml").write_text(CONFIG)
-        order = [str(CODEX), "exec", "--json", "--skip-git-repo-check", FREE, "-m", model]
-        environ = {**os.environ, "CODEX_HOME": str(self.home), "FLOWITH_PROXY_KEY": KEY}
+        (self.home / "config.toml").write_text(config)
+        self.options = ["--json", "--skip-git-repo-check", FREE, "-m", model, *options]
+        self.start(words)
+
+    def start(self, words: str, *resumed: str) -> None:
+        """A turn of its own, or one more of the conversation that is `resumed`."""
+        keys = dict.fromkeys(("FLOWITH_PROXY_KEY", "CODEX_API_KEY"), KEY)
+        environ = {**os.environ, **keys, "CODEX_HOME": str(self.home)}
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [*order, *options, words],
+            [str(CODEX), "exec", *resumed, *self.options, words],
             cwd=self.folder,
             env=environ,
             stdin=subprocess.DEVNULL,
@@ -99,6 +111,17 @@ def cases_of(shape: str, model: str) -> None:
 
 for each in SHAPES.items():
     cases_of(*each)
+
+
+@case("its built-in provider, which has a long conversation made short by this service")
+def _() -> None:
+    soon = ("-c", "model_auto_compact_token_limit=3000")
+    codex = Codex("long, to be made short", options=soon, config=BUILT_IN)
+    assert last_words(codex.end()).endswith("end")
+    codex.start("hello", "resume", "--last")
+    assert last_words(codex.end()) == HELLO
+    assert upstream("Stop working here. Write a summary")["calls"] == 1 + 1  # asked, then told
+    codex.clear()
 
 
 @case("gpt-5.5: edits a file with apply_patch")

@@ -85,6 +85,20 @@ exec $BIN/cline "$TASK"
 """
 
 
+def cline_messages(work: Path) -> list[str]:
+    """Under Claude's name it offers another tool for edits."""
+    read, _, count = cline(work)
+    path = str(work / "greeting.md")
+    return [read, call("editor", path=path, old_text=OLD, new_text=NEW), count]
+
+
+CLINE_MESSAGES = """
+$BIN/cline auth anthropic -k $API_KEY -m claude-sonnet-4-5 >/dev/null 2>&1
+sed -i 's|"apiKey"|"baseUrl": "'$BASE_URL'", "apiKey"|' $HOME/.cline/data/settings/providers.json
+exec $BIN/cline "$TASK"
+"""
+
+
 def continue_cli(work: Path) -> list[str]:
     path = str(work / "greeting.md")
     return [
@@ -158,6 +172,7 @@ AGENTS = {
     "opencode": Agent(OPENCODE, opencode, ("filePath",)),
     "qwen-code": Agent(QWEN, qwen_code, ("run_shell_command",)),
     "Cline": Agent(CLINE, cline, ("run_commands",)),
+    "Cline, Messages": Agent(CLINE_MESSAGES, cline_messages, ("run_commands",)),
     "Continue": Agent(CONTINUE, continue_cli, ("MultiEdit",)),
     "aider": Agent(AIDER_COMMAND, aider, (), runs_commands=False, insists=True),
     "mini-swe-agent": Agent(MINI, mini_swe_agent, (), prints=False, insists=True),

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -58,6 +59,17 @@ def test_no_more_is_unpacked_than_a_body_may_have(api: MakeApi, fake: FakeFlowit
     for body, status in [(spaces[1:] + BODY, 200), (spaces + BODY, 413), (b" " * 10**8, 413)]:
         for packed, coding in [(gzip.compress(body), "gzip"), (zlib.compress(body), "deflate")]:
             assert send(ours, packed, coding).status_code == status
+
+
+def test_a_bomb_is_not_unpacked_to_be_measured(api: MakeApi) -> None:
+    ours = api(MAX_BODY_MB="1")
+    bomb = gzip.compress(bytes(50_000_000))
+    tracemalloc.start()
+    try:
+        assert send(ours, bomb, "gzip").status_code == 413
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_other_codings_are_named_with_what_helps(api: MakeApi) -> None:

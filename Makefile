@@ -41,7 +41,7 @@ fmt: dev ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: dev ## measure what the proxy costs, beside other servers (about 5 minutes)
+bench: dev ## measure what the proxy costs, beside other servers (about 10 minutes)
 	$(BIN)/python bench/run.py
 
 soak: dev ## five minutes of mixed load with faults; fails on a leak

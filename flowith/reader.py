@@ -222,6 +222,8 @@ class Reader:
             elif mean < BURST and len(block) < GATHERED:
                 pause = min(pause + STEP, LONGEST)
                 time.sleep(pause)
+            elif mean < BURST:
+                time.sleep(0)  # whoever takes it gets no more of it at once than one read
             else:
                 pause = 0.0
             asked = time.monotonic()

@@ -110,8 +110,8 @@ def test_what_failed_everywhere_is_freed_with_the_error() -> None:
         pass
 
     def failing(_prompt: Prompt) -> Iterator[Event]:
+        yield from ()
         raise UpstreamError("No.")
-        yield
 
     held = [Prompt()]
     dead = weakref.ref(held[0])

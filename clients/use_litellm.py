@@ -51,7 +51,8 @@ def astreamed(words: str, **options: Any) -> Any:
 
 
 RUNNER = asyncio.Runner()
-CLASSES = {400: litellm.BadRequestError, 402: litellm.APIError, 424: litellm.APIError,
+# litellm goes by the type of an error, which is `invalid_request_error` with 424
+CLASSES = {400: litellm.BadRequestError, 402: litellm.APIError, 424: litellm.BadRequestError,
            429: litellm.RateLimitError,
            502: litellm.BadGatewayError, 503: litellm.ServiceUnavailableError}  # fmt: skip
 

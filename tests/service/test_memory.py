@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakeApi, Serve, Server
+from conftest import Api, MakeApi, Serve, Server
 from fake_flowith import CUT, DROP, HANG, FakeFlowith, Raw, Reply, error, web
 
 from errors import UpstreamError
@@ -55,15 +55,7 @@ def test_a_prompt_is_freed_with_its_request(api: MakeApi, fake: FakeFlowith, end
     reply, asked = ENDS[end]
     fake.reply(reply)
     ours = api(RETRY_ATTEMPTS="2", FIRST_TOKEN_TIMEOUT="0.3", LOG_LEVEL="error")
-    tracemalloc.start()
-    try:
-        response = ours.post(**{"stream": True, "messages": PROMPT, **asked})
-        assert response.data
-        response.close()
-        del response
-        assert_freed(fake)
-    finally:
-        tracemalloc.stop()
+    assert_freed(ours, fake, **{"stream": True, **asked})
 
 
 @pytest.mark.usefixtures("no_late_collection")
@@ -91,15 +83,7 @@ def test_a_prompt_that_was_sent_twice_is_freed_too(api: MakeApi, fake: FakeFlowi
     ours = api(RETRY_ATTEMPTS="1", LOG_LEVEL="error")
     with closing(ours.post()) as first:
         assert b"one" in first.data
-    tracemalloc.start()
-    try:
-        response = ours.post(messages=PROMPT)
-        assert b"two" in response.data
-        response.close()
-        del response
-        assert_freed(fake)
-    finally:
-        tracemalloc.stop()
+    assert b"two" in assert_freed(ours, fake)
 
 
 @pytest.mark.usefixtures("no_late_collection")
@@ -124,11 +108,21 @@ def test_what_failed_everywhere_is_freed_with_the_error() -> None:
     assert dead() is None
 
 
-def assert_freed(fake: FakeFlowith) -> None:
-    until = time.monotonic() + 4  # readers need a moment to see that they are to end
-    while (held := traced(fake)) > SOME and time.monotonic() < until:
-        time.sleep(0.02)
-    assert held <= SOME
+def assert_freed(ours: Api, fake: FakeFlowith, **asked: Any) -> bytes:
+    """Ask with a long prompt, and see it gone when the answer has been read; returns that."""
+    tracemalloc.start()
+    try:
+        with closing(ours.post(**{"messages": PROMPT, **asked})) as response:
+            answer: bytes = response.data
+        assert answer
+        del response
+        until = time.monotonic() + 4  # readers need a moment to see that they are to end
+        while (held := traced(fake)) > SOME and time.monotonic() < until:
+            time.sleep(0.02)
+        assert held <= SOME
+    finally:
+        tracemalloc.stop()
+    return answer
 
 
 def traced(fake: FakeFlowith) -> int:

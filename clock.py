@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Protocol
 
-TICK = 0.05  # seconds between two looks at the deadlines, for all calls together
+TICK = 0.1  # seconds between two looks at the deadlines, for all calls together
 BEAT = 0.005  # seconds between two rounds of readers that let tokens gather
 
 
@@ -66,7 +66,8 @@ class Clock:
         beat = int((time.monotonic() + seconds) / BEAT)
         with self._lock:
             self._rounds.setdefault(beat, []).append(lock)
-            self._start()
+            if not self._runs:
+                self._start()
         lock.acquire()
 
     def _start(self) -> None:

@@ -4,6 +4,7 @@ Knows nothing of Flask, of requests or of Flowith's wire. Messages name the fiel
 the setting and say what to do next; they never hold a token, a prompt or an answer.
 
     ProxyError                      500 server_error / internal_error
+    ├── Bug                         the same, for what should not have happened
     ├── InvalidRequest              400, names the field in `param`
     │   ├── Unauthorized            401
     │   ├── Forbidden               403 origin_not_allowed, a web page that is not let in
@@ -77,6 +78,13 @@ class ProxyError(Exception):
         leads to the log's line."""
         named = self.status >= 500 or self.status in OPERATORS
         return f"{self.message} (request {request_id})" if named else self.message
+
+
+class Bug(ProxyError):
+    """What went wrong is our own doing; it has been logged."""
+
+    def __init__(self) -> None:
+        super().__init__("The proxy failed; its log says where.")
 
 
 class InvalidRequest(ProxyError, status=400, type="invalid_request_error", code=None): ...

@@ -23,7 +23,7 @@ from flowith.accounts import Account
 from flowith.connection import Exchange
 from flowith.decoders import Decoder, to_content_type
 from flowith.image_generation import AnyDialect, FileLines, FileReply, ImageDialect
-from flowith.reader import Crew, Reader
+from flowith.reader import Crew, Reader, Signal
 from flowith.transport import Transport, read_refusal
 from flowith.uploads import with_addresses
 from settings import Model
@@ -96,10 +96,12 @@ class Attempt:
     """One POST under way: bytes from its reader, made into events.
 
     `begun` once anything has been passed on that a caller may see, `finished` once the answer has
-    come to its end.
+    come to its end. Its answer's head wakes `signal`.
     """
 
-    def __init__(self, order: Order, transport: Transport, clock: Clock, crew: Crew) -> None:
+    def __init__(
+        self, order: Order, transport: Transport, clock: Clock, crew: Crew, signal: Signal
+    ) -> None:
         self.begun = self.finished = False
         self._spoke = False  # whether there are words or calls, and not thoughts alone
         self._held: list[Event] = []
@@ -107,30 +109,32 @@ class Attempt:
         self._decoder: (
             Decoder | FileLines | FileReply
         )  # made when the head of the answer tells its type
-        self._reader = Reader(partial(self._send, order, transport), order.url, clock, crew)
-        self.channel = self._reader.channel
+        send = partial(self._send, order, transport)
+        self._reader = Reader(send, order.url, clock, crew, signal)
 
     def _send(self, order: Order, transport: Transport, exchange: Exchange) -> requests.Response:
-        """In the reader's thread."""
+        """In a thread of the crew."""
         response = order.send(transport, exchange)
         content_type = to_content_type(response.headers.get("Content-Type", ""))
         self._decoder = order.dialect.decoder(content_type)
         return response
 
-    def read(self, block: bytes) -> list[Event]:
-        """What the next bytes mean, as far as it may be passed on: nothing is before there is a
-        word, so that an empty answer can be tried again. Raises UpstreamError."""
+    def read(self, until: float) -> list[Event]:
+        """What the bytes that have arrived mean, as far as it may be passed on: nothing is before
+        there is a word, so that an empty answer can be tried again. Waits for them until `until`
+        (monotonic seconds) at most. Raises UpstreamError."""
+        block = self._reader.read(until)
+        if not block:
+            return self._pass(self._decoder.flush()) if self._reader.finished else []
         self._received += len(block)
         if self._received > LONGEST_ANSWER:
             raise UpstreamError("Flowith's answer does not end.")
-        events = self._decoder.decode(block) if block else []
+        events = self._decoder.decode(block)
         return self._pass(events) if events else events
 
-    def end(self) -> list[Event]:
-        """What is left after the last bytes. Raises UpstreamError, and what the reader raised."""
-        if self.channel.failed():
-            raise self.channel.take_error()
-        return self._pass(self._decoder.flush())
+    def cancel(self) -> None:
+        """End whatever waits for Flowith. May be called from anywhere, more than once."""
+        self._reader.cancel()
 
     def close(self) -> None:
         """Stop it in whatever phase it is."""

@@ -24,7 +24,7 @@ from flowith.download import Download
 from flowith.file_address import origin_of
 from flowith.image_generation import AnyDialect, ImageDialect, costs_nothing, image_dialects
 from flowith.login import Login
-from flowith.reader import Channel, Crew
+from flowith.reader import Crew, Signal
 from flowith.refusal import quote
 from flowith.transport import Transport
 from settings import Api, Model, Settings
@@ -135,7 +135,7 @@ class Answer:
         self._closed = False
         self._stops = False  # whether the caller has left, or the service is closing down
         self._look_at = 0.0  # when to find that out where nothing tells
-        self._channel: Channel | None = None  # where it waits
+        self._signal = Signal()  # where it waits for anything but bytes
         self._attempt: Attempt | None = None
         self._download: Download | None = None
         self._generator = self._events()
@@ -146,21 +146,25 @@ class Answer:
         if now >= self._look_at:
             self._look_at = now + LOOK
             self._stops = self._stops or self.caller_left() or self.flowith.drains(now)
-        channel = self._channel
-        if channel and (self._stops or now >= channel.wake_at):
-            channel.wake()
+        if self._stops:
+            self.interrupt()
+        elif now >= self._signal.wake_at:
+            self._signal.wake()
 
     def interrupt(self) -> None:
         """Make `events` look up at once, because the caller has left. Never blocks."""
         self._stops = True
-        for waits in (self._channel, self._download):
-            if waits:
-                waits.wake()
+        attempt, download = self._attempt, self._download
+        if attempt:
+            attempt.cancel()
+        if download:
+            download.wake()
+        self._signal.wake()
 
     def close(self) -> None:
         """Stop the upstream call in whatever phase it is; may be called more than once."""
         if not self._closed:
-            self._closed = True
+            self._closed = self._stops = True
             self.flowith.running -= 1
             self.flowith.tell_running(self.flowith.running)
         self._end_attempt()
@@ -249,29 +253,26 @@ class Answer:
 
     def _begin(self, order: Order) -> Attempt:
         flowith = self.flowith
-        attempt = Attempt(order, flowith.transport, flowith.clock, flowith.crew)
-        self._attempt, self._channel = attempt, attempt.channel
-        return attempt
+        self._attempt = Attempt(order, flowith.transport, flowith.clock, flowith.crew, self._signal)
+        return self._attempt
 
     def _read(self, attempt: Attempt) -> Iterator[Event]:
         """The events of one try, up to its `Done`."""
-        settings, deadlines, channel = self.settings, self.deadlines, attempt.channel
+        settings, deadlines = self.settings, self.deadlines
         heard = time.monotonic()
         first = settings.image_timeout if self._draws else settings.first_token_timeout
         while not attempt.finished:
             begun = self.first_event is not None
             patience = settings.idle_timeout if begun else first
             sign_at = min(deadlines.tick_at, deadlines.works_at)
-            block = channel.take(min(sign_at, heard + patience, deadlines.total_by))
+            events = attempt.read(min(sign_at, heard + patience, deadlines.total_by))
             now = time.monotonic()
-            self._look(now)
-            if events := attempt.read(block):
+            if self._stops or now >= deadlines.total_by:
+                self._look(now)
+            if events:
                 heard = now
-                self._note_words(attempt, now)
-                yield from events
-            if channel.finished and not attempt.finished:
-                events = attempt.end()
-                self._note_words(attempt, now)
+                if attempt.begun:
+                    self._note_words(now)
                 yield from events
             elif now >= heard + patience:
                 phase = "fell silent" if begun else "said nothing"
@@ -282,11 +283,10 @@ class Answer:
                 elif deadlines.working_is_due(now):
                     yield Working()
 
-    def _note_words(self, attempt: Attempt, now: float) -> None:
-        if attempt.begun and self.first_event is None:
+    def _note_words(self, now: float) -> None:
+        if self.first_event is None:
             self.first_event = now
-        if attempt.begun:
-            self.deadlines.words_came(now)
+        self.deadlines.tick_at = now + self.deadlines.heartbeat  # silence counts from here
 
     def _look(self, now: float) -> None:
         """Whether going on makes sense at all."""
@@ -302,12 +302,11 @@ class Answer:
     def _wait(self, until: float) -> Iterator[Event]:
         """Pause between two tries."""
         deadlines = self.deadlines
-        self._channel = channel = Channel()
         while (now := time.monotonic()) < until:
             self._look(now)
             if deadlines.silence_is_due(now):
                 yield Silence()
-            channel.take(min(until, deadlines.tick_at, deadlines.total_by))
+            self._signal.wait(min(until, deadlines.tick_at, deadlines.total_by))
 
     def _delay(self, refusal: UpstreamError, avoid: list[Account]) -> float | None:
         """Seconds until the next try, None when there is to be none."""

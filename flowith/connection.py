@@ -73,6 +73,10 @@ class Exchange:
         plain = read if answer else partial(raw.read1, BLOCK, decode_content=False)
         return to_reader(response.headers.get("Content-Encoding", ""), plain)
 
+    def has_arrived(self) -> bool:
+        """Whether all of the body is here, its end included."""
+        return self.answer is None or self.answer.is_whole()
+
     def wait_at_most(self, seconds: float) -> None:
         """From now on a read that waits longer raises TimeoutError."""
         if self.socket is not None:

@@ -25,10 +25,6 @@ class Deadlines:
         total_by = now + settings.total_timeout
         return cls(settings.heartbeat, first, first, total_by, now + settings.retry_seconds)
 
-    def words_came(self, now: float) -> None:
-        """Silence counts from here."""
-        self.tick_at = now + self.heartbeat
-
     def silence_is_due(self, now: float) -> bool:
         """Whether it is time for a sign of life; the next one is due a heartbeat later."""
         due = now >= self.tick_at

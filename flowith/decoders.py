@@ -48,7 +48,7 @@ class WebDecoder:
     """
 
     def __init__(self, content_type: str = "") -> None:
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = b""  # of a character that came in part
         self._type = content_type
         self._begun = False  # whether what comes is known to be text
         self._is_object = False
@@ -56,14 +56,17 @@ class WebDecoder:
 
     def decode(self, block: bytes) -> list[Event]:
         """Raises UpstreamError for what is no text."""
-        text = self._utf8.decode(block)
+        if self._rest:
+            block = self._rest + block
+        text, used = codecs.utf_8_decode(block, "replace")
+        self._rest = block[used:]
         if not self._begun:
             text = self._begin(text)
         return [Text(text)] if text else []
 
     def flush(self) -> list[Event]:
         """The body has ended. Raises UpstreamError."""
-        if self._utf8.getstate()[0]:
+        if self._rest:
             raise UpstreamCut("Flowith's answer ended in the middle of a character.")
         text = "".join(self._held).removeprefix("\ufeff")
         if self._is_object:

@@ -160,6 +160,10 @@ class HttpAnswer:
         if framed:
             raise ProtocolError("the connection ended before the answer did")
 
+    def is_whole(self) -> bool:
+        """Whether its end is here and nothing of it is left to take."""
+        return self._complete and not self._pieces
+
     def isclosed(self) -> bool:
         """Whether there is no more to read."""
         return self._closed

@@ -1,14 +1,13 @@
-"""The reader thread and its bounded queue: bytes come in here, whatever the caller does there.
+"""One answer, read by whoever wants it, whatever phase it is in: a thread sends the request, so
+that silence, deadlines and a caller who leaves are noticed before there is an answer, too.
 
-A thread for each upstream call (a greenlet under gunicorn's gevent worker) reads; the caller's own
-thread waits on a `Channel`, so that silence, deadlines and a caller who leaves are noticed at
-once. Knows nothing of what the bytes mean.
+Once the answer's head is there, its reader waits on the socket itself: a wait that runs out loses
+nothing (`http_answer.py`). Knows nothing of what the bytes mean.
 """
 
 import _thread
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -18,8 +17,8 @@ from errors import UpstreamCut, UpstreamError
 from flowith.connection import Exchange
 from flowith.transport import FOREIGN, forget_frames, to_error
 
-ROOM = 262_144  # bytes a slow caller may leave unread before the reader stops reading
-LINGER = 2.0  # seconds the reader may look for the end of the HTTP body after the answer's end
+LINGER = 2.0  # seconds to look for the end of the HTTP body after the answer's end
+SHORTEST = 0.001  # seconds of a wait; 0 would mean none
 SPARE = 64  # threads that wait for the next call
 CROWD = 100  # calls at once, up to which every token travels alone
 PAUSE = 0.05  # seconds to let tokens gather above that: two or three, at the usual pace
@@ -31,91 +30,30 @@ GATHERED = 2_048  # bytes of a read (of 8 KB with its framing) that has nothing 
 CRUSH, LONG_PAUSE = 600, 0.07  # the same for a worker that is near its end
 
 
-class Channel:
-    """Blocks of bytes from one reader to one consumer, bounded in bytes.
+class Signal:
+    """Where one thread waits until another wakes it, or the `Clock` does in its time.
 
-    Two bare locks serve as signals: a third of the cost of queue.Queue, which takes three
-    conditions and a timer for each wait (docs/performance.md). Time-outs come from the `Clock`.
+    A bare lock: it spares each wait a timer and three conditions (docs/performance.md).
     """
 
-    __slots__ = (
-        "_blocks", "_given", "_over", "_ready", "_room", "_taken", "_wrong",
-        "closed", "finished", "wake_at",
-    )  # fmt: skip
+    __slots__ = ("_lock", "wake_at")
 
     def __init__(self) -> None:
-        self._blocks: deque[bytes] = deque()
-        self._over = False  # whether the reader has told the end
-        self._wrong: Exception | None = None
-        self.finished = False  # whether the end has been taken, and with it all that came before
-        self._ready, self._room = threading.Lock(), threading.Lock()
-        self._ready.acquire()
-        self._given = self._taken = 0  # each written by one side only
-        self.closed = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
         self.wake_at = float("inf")
 
-    def put(self, block: bytes) -> bool:
-        """Hand over a block, waiting for room. False when nobody will take it.
-
-        A wait may find its lock open, left by a `take` before: then it looks again.
-        """
-        while self._given - self._taken > ROOM and not self.closed:
-            self._room.acquire()
-        self._given += len(block)
-        self._blocks.append(block)
-        self.wake()
-        return not self.closed
-
-    def end(self, wrong: Exception | None = None) -> None:
-        """Tell that no more comes, and what went wrong if anything did."""
-        self._wrong = None if self.closed else wrong
-        self._over = True
-        self.wake()
+    def wait(self, until: float) -> None:
+        """Until it is woken. Whoever ticks has to do that at `until`, monotonic seconds."""
+        self.wake_at = until
+        self._lock.acquire()
+        self.wake_at = float("inf")
 
     def wake(self) -> None:
-        """Let the consumer look up from its wait. Never blocks; may be called from anywhere."""
-        if self._ready.locked():
-            try:  # noqa: SIM105 - for each token; `suppress` takes longer than all else here
-                self._ready.release()
-            except RuntimeError:
-                pass  # somebody else was quicker
-
-    def take(self, until: float) -> bytes:
-        """All that waits, joined; b"" when `until` (monotonic seconds) came first, after a `wake`,
-        or at the end."""
-        if not self._blocks and not self._over:
-            self.wake_at = until
-            self._ready.acquire()
-            self.wake_at = float("inf")
-        over = self._over  # looked at first: what was put before it is among the blocks below
-        blocks = []
-        while self._blocks:
-            blocks.append(self._blocks.popleft())
-        block = blocks[0] if len(blocks) == 1 else b"".join(blocks)
-        self._taken += len(block)
-        if self._room.locked():
-            with suppress(RuntimeError):
-                self._room.release()
-        self.finished = over
-        return block
-
-    def failed(self) -> bool:
-        """Whether the end was an error; `take_error` gives it, once."""
-        return self._wrong is not None
-
-    def take_error(self) -> Exception:
-        """What to raise. The channel lets go of it: its traceback will lead back here."""
-        wrong, self._wrong = self._wrong, None
-        return wrong or UpstreamCut("Flowith's answer ended.")
-
-    def close(self) -> None:
-        """Nobody takes any more: frees the reader and what it left."""
-        self.closed = True
-        self._blocks.clear()
-        self._wrong = None
-        if self._room.locked():
-            with suppress(RuntimeError):
-                self._room.release()
+        """Never blocks; may be called from anywhere. A wait that has yet to begin ends at once."""
+        if self._lock.locked():
+            with suppress(RuntimeError):  # somebody else was quicker
+                self._lock.release()
 
 
 class _Seat:
@@ -156,74 +94,153 @@ class Crew:
 
 
 class Reader:
-    """Reads one answer into a channel: blocks of bytes, then the end or an error.
+    """One request under way and the bytes of its answer.
 
-    `send` makes the response, in the reader's own thread.
+    `send` makes the response, in a thread of the crew, which wakes `signal`. `finished` once the
+    body has come to its end.
     """
 
-    def __init__(self, send: Callable[[Exchange], Any], url: str, clock: Clock, crew: Crew) -> None:
-        self.channel = Channel()
-        self.exchange = Exchange()
-        self._sends, self._url, self._clock = [send], url, clock
-        self._lingers_until = 0.0
-        self._running = True
-        self._paused = threading.Lock()
-        self._paused.acquire()
-        crew.do(self._run)
+    def __init__(
+        self,
+        send: Callable[[Exchange], Any],
+        url: str,
+        clock: Clock,
+        crew: Crew,
+        signal: Signal,
+    ) -> None:
+        self.finished = False
+        self._exchange = Exchange()
+        self._sends, self._url = [send], url
+        self._clock, self._crew, self._signal = clock, crew, signal
+        self._response: Any = None
+        self._wrong: Exception | None = None
+        self._take: Callable[[], bytes] | None = None  # reads the body, once there is one
+        self._busy = True  # whether a thread is at it, which then clears away by itself
+        self._closed = False
+        self._told = False  # whether it was cancelled
+        self._paused: threading.Lock | None = None
+        self._patience = 0.0  # seconds that the socket waits at most
+        self._size = 0  # bytes of the latest read
+        self._mean, self._pause = FIRST_MEAN, 0.0
+        crew.do(self._send)
 
-    def tick(self, now: float) -> None:
-        """Called by the clock while the end of a body is awaited."""
-        if now >= self._lingers_until or not self._running:
-            self._clock.drop(self)
-            self.exchange.cancel()
-
-    def close(self, finished: bool) -> None:
-        """Stop reading. An answer that has `finished` may bring its HTTP body to an end, so that
-        the connection can be used again; a body left unread costs the connection."""
-        if finished and self._running:
-            self._lingers_until = time.monotonic() + LINGER
-            self._clock.add(self)
-        self.channel.close()
-        if not finished:
-            self.exchange.cancel()
-
-    def _run(self) -> None:
-        """Send, read, and tell the end once the connection has been given back."""
-        channel, response = self.channel, None
-        failure: Exception | None = None
+    def _send(self) -> None:
         try:
-            response = self._sends.pop()(self.exchange)  # popped: it holds the whole prompt
-            self._read(self.exchange.reader(response))
+            self._response = self._sends.pop()(self._exchange)  # popped: it holds the whole prompt
+            self._take = self._exchange.reader(self._response)
         except FOREIGN as wrong:
-            failure = to_error(wrong, self._url)
-        except Exception as wrong:  # noqa: BLE001 - raised again by the consumer, whose it is
+            self._wrong = to_error(wrong, self._url)
+        except Exception as wrong:  # noqa: BLE001 - raised again by `read`
             if isinstance(wrong, UpstreamError):
                 forget_frames(wrong)
-            failure = wrong
-        finally:
-            self._running = False
-            if response is not None:
-                response.raw.close()
-            self.exchange.release()
-        channel.end(failure)
+            self._wrong = wrong
+        self._leave()
+        self._signal.wake()
 
-    def _read(self, read: Callable[[], bytes]) -> None:
-        """A token that travels alone costs two wake-ups. Among many calls, or many tokens without a
+    def read(self, until: float) -> bytes:
+        """All of the body that has arrived. b"" when `until` (monotonic seconds) came first, after
+        a wake, or at the end. Raises UpstreamError, and what sending raised; after `cancel` that
+        comes with the second call, as whoever cancels knows better what to say."""
+        if self._busy:
+            self._signal.wait(until)
+        if self._busy:
+            return b""
+        if self._exchange.cancelled and not self._told:
+            self._told = True
+            return b""
+        if self._wrong is not None or self._exchange.cancelled:
+            raise self._take_error()
+        self._busy = True
+        try:
+            if self._size:
+                self._let_gather()
+            asked = time.monotonic()
+            left = max(SHORTEST, until - asked)
+            if not left / 4 <= self._patience <= left:
+                # half of it, or it would have to be set anew for each token; a wait that runs out
+                # too early costs no more than another look
+                self._patience = left / 2
+                self._exchange.wait_at_most(self._patience)
+            block = self._take()  # type: ignore[misc]  # it is there, or there is an error
+        except FOREIGN as wrong:
+            if self._exchange.cancelled or _is_time_out(wrong):
+                return b""  # cancelled: the next call tells
+            raise to_error(wrong, self._url) from None
+        finally:
+            self._leave()
+        self._mean += (time.monotonic() - asked - self._mean) * WEIGHT
+        self._size = len(block)
+        self.finished = not block
+        return block
+
+    def _let_gather(self) -> None:
+        """A token that travels alone costs a wake-up. Among many calls, or many tokens without a
         gap, that is what fills the core and makes everybody late (docs/performance.md): there they
         are let gather. Elsewhere nothing waits."""
-        channel = self.channel
-        asked, mean, pause = time.monotonic(), FIRST_MEAN, 0.0
-        while block := read():
-            mean += (time.monotonic() - asked - mean) * WEIGHT
-            if not channel.put(block) and not self._lingers_until:
-                break
-            if (calls := len(self._clock)) > CROWD:
-                self._clock.pause(PAUSE if calls < CRUSH else LONG_PAUSE, self._paused)
-            elif mean < BURST and len(block) < GATHERED:
-                pause = min(pause + STEP, LONGEST)
-                time.sleep(pause)
-            elif mean < BURST:
-                time.sleep(0)  # whoever takes it gets no more of it at once than one read
+        calls = len(self._clock)
+        if calls > CROWD:
+            if self._paused is None:
+                self._paused = threading.Lock()
+                self._paused.acquire()
+            self._clock.pause(PAUSE if calls < CRUSH else LONG_PAUSE, self._paused)
+        elif self._mean < BURST and self._size < GATHERED:
+            self._pause = min(self._pause + STEP, LONGEST)
+            time.sleep(self._pause)
+        elif self._mean < BURST:
+            time.sleep(0)  # others have their turn, however fast it comes
+        else:
+            self._pause = 0.0
+
+    def _take_error(self) -> Exception:
+        """What to raise. It is let go of here: its traceback will lead back here."""
+        wrong, self._wrong = self._wrong, None
+        return wrong or UpstreamCut("Flowith's answer ended.")
+
+    def cancel(self) -> None:
+        """End whatever waits for Flowith. May be called from anywhere, more than once."""
+        self._exchange.cancel()
+
+    def close(self, finished: bool) -> None:
+        """Stop reading, in whatever phase it is. An answer that has `finished` may bring its HTTP
+        body to an end, so that the connection can be used again; a body left unread costs the
+        connection. May be called from anywhere, once."""
+        if finished and not self.finished and not self._busy:
+            self._busy = self._closed = True
+            if self._exchange.has_arrived():
+                self._linger()
             else:
-                pause = 0.0
-            asked = time.monotonic()
+                self._crew.do(self._linger)
+            return
+        self._closed = True
+        if not finished:
+            self._exchange.cancel()
+        if not self._busy:
+            self._clear()
+
+    def _linger(self) -> None:
+        until = time.monotonic() + LINGER
+        with suppress(*FOREIGN):
+            while (left := until - time.monotonic()) > 0:
+                self._exchange.wait_at_most(max(SHORTEST, left))
+                if not self._take():  # type: ignore[misc]
+                    break
+        self._leave()
+
+    def _leave(self) -> None:
+        """Whoever was at it is done. Both sides note what they did before they look at the other:
+        so at least one clears away."""
+        self._busy = False
+        if self._closed:
+            self._clear()
+
+    def _clear(self) -> None:
+        """Give the connection back, or close it; more than once is as good."""
+        response, self._response = self._response, None
+        if response is not None:
+            response.raw.close()
+        self._exchange.release()
+
+
+def _is_time_out(wrong: Exception) -> bool:
+    """Whether our own wait ran out; the kernel's (of TCP) has a number."""
+    return isinstance(wrong, TimeoutError) and wrong.errno is None

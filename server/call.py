@@ -12,11 +12,11 @@ from typing import Any
 
 from bridge.second_try import ask_twice
 from chat_request import ChatRequest, Message, Prompt
-from errors import CallerLeft, ContextTooLong, ProxyError
+from errors import Bug, CallerLeft, ContextTooLong, ProxyError
 from events import Answering, Event, Picture, Tally
 from flowith.client import Answer, Flowith
 from server.caller import Caller
-from server.log import Record
+from server.log import Record, log_bug
 from settings import Model
 from translate import count_prompt, shape, to_prompt
 
@@ -61,6 +61,11 @@ class Call:
                 wrong.tokens = count_prompt(prompt)
                 wrong.most = min(model.context or wrong.tokens, wrong.tokens - 1)
                 raise
+            except (ProxyError, CallerLeft):
+                raise
+            except Exception as wrong:  # noqa: BLE001 - whatever it is, the caller hears of it
+                log_bug(wrong, self.record.id)
+                raise Bug from None
             finally:
                 answer.close()
 

@@ -16,7 +16,7 @@ from flask import Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from chat_request import ChatRequest
-from errors import CallerLeft, InvalidRequest, ModelNotFound, ProxyError
+from errors import Bug, CallerLeft, InvalidRequest, ModelNotFound, ProxyError
 from events import Event, Silence, Working
 from flowith.client import Flowith
 from formats import Format, model_names
@@ -33,7 +33,6 @@ LEFT = (
     "The connection was closed for sending before the answer was there, which counts as having"
     " left. Keep it open until then."
 )
-BUG = "The proxy failed; its log says where."
 MOST_TOLD = 32  # names of parameters in one header
 PARAMETER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 UNBUFFERED = {
@@ -64,7 +63,7 @@ def deliver(format: Format, default_model: str = "") -> Response:
     chat, model = _checked(format, format.parse, caller, default_model)
     call = Call(upstream, record, caller)
     try:
-        events = _watched(call.events(chat, model), record)
+        events = call.events(chat, model)
         envelope = format.to_envelope(chat, upstream.settings, record.id)
         render = _streamed if chat.stream else _whole
         response = render(format, events, envelope, call)
@@ -130,28 +129,21 @@ def _without_effect(chat: ChatRequest, dialect: str) -> list[str]:
     return list(islice(told, MOST_TOLD))
 
 
-def _watched(events: Iterator[Event], record: Record) -> Iterator[Event]:
-    """The events; how they ended goes into the record, and a bug of ours becomes a ProxyError, so
-    that a format can tell it."""
-    try:
-        yield from events
-        record.ending = "done"
-    except ProxyError as wrong:
-        record.ending = wrong.code or wrong.type
-        raise
-    except (CallerLeft, GeneratorExit):
-        record.ending = record.ending or "caller left"
-        raise
-    except Exception as wrong:  # noqa: BLE001 - whatever it is, the caller hears of it
-        log_bug(wrong, record.id)
-        record.ending = "internal_error"
-        raise ProxyError(BUG) from None
+class _Stream(Response):
+    """A response whose body is bytes and left as it is: for each token Werkzeug's own goes through
+    an encoder and an iterator more."""
+
+    def get_app_iter(self, environ: Any) -> "_Stream":
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.response)  # type: ignore[arg-type]  # it was made of bytes
 
 
 def _streamed(format: Format, events: Iterator[Event], envelope: Any, call: Call) -> Response:
     blocks = format.stream(events, envelope, call.tally)
     body = _stream(next(blocks), blocks, call)
-    return Response(body, headers=STREAM_HEADERS)
+    return _Stream(body, headers=STREAM_HEADERS)
 
 
 def _stream(first: bytes, blocks: Iterator[bytes], call: Call) -> Iterator[bytes]:
@@ -230,7 +222,7 @@ def render_error(wrong: Exception, format: Format) -> Response:
         wrong = _from_http(wrong)
     elif not isinstance(wrong, ProxyError):
         log_bug(wrong, record.id)
-        wrong = ProxyError(BUG)
+        wrong = Bug()
     record.ending = wrong.code or wrong.type
     reply = format.error(wrong, record.id)
     response = Response(reply.body, reply.status, content_type="application/json")

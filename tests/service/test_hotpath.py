@@ -31,7 +31,7 @@ from clock import Clock
 from events import Done, Event, Tally, Text
 from flowith.decoders import WebDecoder
 from flowith.http_answer import PIECE, HttpAnswer
-from flowith.reader import LONGEST, SPARE, STEP, Crew, Reader
+from flowith.reader import LONGEST, SPARE, STEP, Crew, Reader, Signal
 from flowith.tls import TlsSocket, take_over
 from formats import Format, anthropic, chat, responses
 from settings import Settings
@@ -188,10 +188,10 @@ class Source:
 def test_tokens_without_a_gap_are_let_gather() -> None:
     """A read and a write for each of 20,000 tokens a second would fill the core."""
     source = Source(seconds=0.5)
-    reader = Reader(lambda _: source, "http://flowith.invalid", Clock(), Crew())
+    reader = Reader(lambda _: source, "http://flowith.invalid", Clock(), Crew(), Signal())
     blocks: list[bytes] = []
-    while not reader.channel.finished:
-        blocks.append(reader.channel.take(float("inf")))
+    while not reader.finished:
+        blocks.append(reader.read(time.monotonic() + 60))
     assert b"".join(blocks) == b"word " * 10_000
     assert source.reads < 300
 

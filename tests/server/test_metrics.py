@@ -476,6 +476,15 @@ def everything(api: MakeApi, fake: FakeFlowith) -> Numbers:
     return look(ours)
 
 
+def test_the_page_has_every_path_and_member_of_health(api: MakeApi) -> None:
+    ours, told = api(), documented("Health")
+    paths = {name for name in told if name.startswith("/")}
+    assert len(paths) == 4
+    answers = [ours.get(path) for path in paths]
+    assert {answer.status_code for answer in answers} == {200}
+    assert [one for one in answers if set(one.json) != told - paths] == []
+
+
 def test_the_page_has_every_metric(everything: Numbers) -> None:
     exposed = {
         family.name + "_total" if family.type == "counter" else family.name

@@ -39,7 +39,7 @@ RUN = {
 }
 # The other commands, by how they begin, and where they are run or why they are not.
 NOT_RUN = {
-    "make run": "tests/test_run.py",
+    "make run": "tests/service/test_run.py",
     "make test": "CI",
     "make doctor": "tests/commands/test_doctor.py; it would look for Flowith itself",
     ".venv/bin/flask doctor": "tests/commands/test_doctor.py and test_sample.py",

@@ -60,7 +60,7 @@ def serve() -> int:
         print(why, file=sys.stderr)
         return 1
     environ = {"HOST": settings.host, "PORT": str(port)}
-    if not settings.flowith_auth_token:
+    if not (settings.flowith_auth_token or settings.flowith_refresh_token):
         environ |= start_stand_in()
     service = start(["-m", "gunicorn"], environ, end_with=signal.SIGQUIT)  # TERM waits for streams
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -123,7 +123,8 @@ def greet(settings: Settings, host: str) -> str:
     url = f"http://{host}:{settings.port}"
     models = [model.id for model in settings.listed]
     model = next((name for name in ("gpt-4.1", *models) if name in settings.models), "")
-    accounts = ", ".join(mask(token) for token in settings.flowith_auth_token)
+    tokens = settings.flowith_auth_token or (settings.flowith_refresh_token,)
+    accounts = ", ".join(mask(token) for token in tokens if token)
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "Hello!"}]}
     key = shlex.quote(f"Authorization: Bearer {settings.api_key[0]}")
     return f"""

@@ -198,6 +198,12 @@ for (const [provider, painter] of Object.entries(painters)) {
     assert.equal(edited.image.mediaType, "image/png");
     assert.notDeepEqual(edited.image.uint8Array, image.uint8Array);
   });
+  add("a picture of dall-e-3 changed", async () => {
+    const model = painter("dall-e-3");
+    const { image } = await paint("a red house", { model });
+    const edited = await paint({ text: "make it blue", images: [image.uint8Array] }, { model });
+    assert.notDeepEqual(edited.image.uint8Array, image.uint8Array);
+  });
   add("a picture that is refused", async () => {
     const error = await thrown(() => paint("#error 400"));
     assert.equal(error.statusCode, 400);

@@ -48,6 +48,7 @@ PROGRAMS = {  # the slowest first, as two run at a time
     "openai-node": "openai.mjs",
     "openai-node, Responses": "responses.mjs",
     "Vercel AI SDK": "ai-sdk.mjs",
+    "Cherry Studio's engine": "cherry.mjs",
     "@langchain/openai": "langchain.mjs",
     "langchain-openai": "use_langchain.py",
     "anthropic": "use_anthropic.py",

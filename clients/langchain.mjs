@@ -131,6 +131,13 @@ Object.assign(cases, {
     const answer = await llm().invoke([new HumanMessage({ content })]);
     assert.match(answer.content, /^https:\/\/files\.example\/f\//);
   },
+  "a picture, and the next turn": async () => {
+    const model = llm({ model: "gpt-image-1", streaming: false });
+    const asked = [new HumanMessage("a red house")];
+    const first = await model.invoke(asked);
+    const second = await model.invoke([...asked, first, new HumanMessage("make it blue")]);
+    assert.notDeepEqual(second.content, first.content);
+  },
 });
 
 await run(cases);

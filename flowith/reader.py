@@ -163,8 +163,9 @@ class Reader:
                 self._exchange.wait_at_most(self._patience)
             block = self._take()  # type: ignore[misc]  # it is there, or there is an error
         except FOREIGN as wrong:
-            if self._exchange.cancelled or _is_time_out(wrong):
-                return b""  # cancelled: the next call tells
+            self._told = self._exchange.cancelled
+            if self._told or _is_time_out(wrong):
+                return b""
             raise to_error(wrong, self._url) from None
         finally:
             self._leave()

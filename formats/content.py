@@ -17,6 +17,7 @@ from formats.fields import bad_value, expect, missing, one_of, require
 # How an earlier answer begins that holds its thoughts: they are not sent back.
 THINK = re.compile(r"\s*<(think|thinking|thought)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)
 TEXTS = ("text", "input_text", "output_text", "summary_text", "refusal")
+PICTURES = ("image_url", "input_image", "image")
 THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
 ELSEWHERE = ("tool_use", "tool_result")  # Anthropic's: a call or a result, and no content here
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -52,6 +53,7 @@ def to_message(where: str, given: Any) -> Message:
         case "assistant":
             if isinstance(content, str) and THINK.match(content):
                 content = THINK.sub("", content, count=1)
+            content = _with_links(where, content, given)
             calls = _to_calls(where, given)
             refusal = given.get("refusal")
             said = content or (refusal if isinstance(refusal, str) else "")
@@ -62,6 +64,28 @@ def to_message(where: str, given: Any) -> Message:
         case "developer":
             role = "system"
     return Message(role, content, name=name, where=where)
+
+
+def _with_links(where: str, said: Any, given: dict[str, Any]) -> str:
+    """The words of an earlier answer, and links to those of its pictures that they do not name yet:
+    LangChain sends what it read from `message.images` back as parts of the content."""
+    words = [str(said)] if said else []
+    for at, picture in _pictures(where, given):
+        url = picture.get("image_url", picture.get("url"))
+        if isinstance(url, dict):
+            url = url.get("url")
+        if not require(f"{at}.image_url", url, str).startswith(("https://", "http://")):
+            words.append("[a picture]")  # inline: too long for words
+        elif url not in said:
+            words.append(f"![image]({url})")
+    return "\n\n".join(words)
+
+
+def _pictures(where: str, given: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The pictures of an earlier answer, each with its place."""
+    for kind in PICTURES:
+        yield from _of_kind(kind, f"{where}.content", given.get("content"))
+    yield from _of_kind("image_url", f"{where}.images", given.get("images"))
 
 
 def _to_calls(where: str, given: dict[str, Any]) -> tuple[ToolCall, ...]:
@@ -132,6 +156,8 @@ def _to_part(where: str, role: str, part: Any) -> dict[str, Any] | None:
         return {"type": "text", "text": require(f"{where}.{field}", part.get(field), str)}
     if kind in THOUGHTS or kind in ELSEWHERE:
         return None
+    if role == "assistant" and kind in PICTURES:
+        return None  # see _with_links
     if role in ("user", "tool") and (attached := _to_attachment(where, kind, part)):
         return attached
     if kind == "input_audio":

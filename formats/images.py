@@ -160,7 +160,7 @@ def _to_request(
         early_usage=True,
         options={"quality": "high"} if quality in HIGH else {},
         ignored=tuple(ignored),
-        drawing=Drawing(size, inline=_is_inline(body, asked)),
+        drawing=Drawing(size, inline=_is_inline(body, asked, edit=bool(images))),
     )
 
 
@@ -192,10 +192,12 @@ def _parse_size(size: Any) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _is_inline(body: dict[str, Any], asked: str) -> bool:
-    """Whether the file itself is wanted; which is what OpenAI does for all models but the old."""
+def _is_inline(body: dict[str, Any], asked: str, *, edit: bool) -> bool:
+    """Whether the file itself is wanted; which is what OpenAI does for all models but the old, of
+    which dall-e-2 alone can edit there. Clients that edit with another read files only."""
     form = body.get("response_format")
     if form is not None:
         one_of("response_format", form, ("url", "b64_json"))
         return bool(form == "b64_json")
-    return not asked.removeprefix("flowith/").startswith("dall-e-") or bool(body.get("stream"))
+    old = "dall-e-2" if edit else "dall-e-"
+    return not asked.removeprefix("flowith/").startswith(old) or bool(body.get("stream"))

@@ -8,6 +8,7 @@ NEIGHBOURS: dict[str, str] = {
     "embeddings": "Embeddings are not available: choose another provider or a local model for them",
     "images": "Pictures are made by POST /v1/images/generations and changed by POST"
     " /v1/images/edits with a prompt; variations without one are not available",
+    "videos": "Videos are not available: choose another provider for them",
     "audio": "Speech and transcription are not available: choose another provider for them",
     "moderations": f"Moderation is not available: {CHAT}",
     "files": "Files cannot be stored: send images and text files inside the chat messages",
@@ -15,6 +16,11 @@ NEIGHBOURS: dict[str, str] = {
     "vector_stores": "Vector stores are not available: give a model a kb_list in models.json",
     "assistants": f"Assistants are not available: {CHAT}",
     "threads": f"Threads are not available: {CHAT}",
+    "conversations": "Conversations are not kept: send the whole conversation as 'input' to POST"
+    " /v1/responses each time",
+    "containers": "Code is not run here: give the model a tool that does",
+    "skills": "Skills cannot be stored: put their words into the instructions",
+    "evals": "Evaluations are not available",
     "batches": f"Batches are not available: {CHAT}",
     "fine_tuning": "Fine-tuning is not available",
     "realtime": f"The Realtime API is not available: {CHAT}",

@@ -144,7 +144,7 @@ def log_settings(settings: Settings, addresses: Any = ()) -> None:
     set_up_logging(settings)
     for name, value in settings.shown():
         log.info("%s=%s", name, value)
-    log.info("%d models from %s", len(settings.models), settings.models_file)
+    log.info("%d models from %s", len(settings.listed), settings.models_file)
     for address in addresses:  # host and port, or a path
         place = address if isinstance(address, str) else ":".join(map(str, address[:2]))
         log.info("listening on %s", place)

@@ -135,6 +135,32 @@ def test_a_record_that_comes_in_pieces_is_waited_for(ends: Ends) -> None:
     assert below.reads > 5
 
 
+def test_a_wait_that_runs_out_loses_nothing(ends: Ends) -> None:
+    """Wherever in a record it was: what has come of it is there for the next read."""
+    here, below, there = ends
+    there.sendall(b"first")
+    assert here.recv(8_192) == b"first"
+    waiting = socket.timeout
+    there.sendall(b"word")
+    below.most = 3
+    come, tries = b"", 0
+    receive = below.recv
+
+    def now_and_then(size: int) -> bytes:
+        nonlocal tries
+        tries += 1
+        if tries % 2:
+            raise waiting("timed out")
+        return receive(size)
+
+    below.recv = now_and_then  # type: ignore[method-assign]
+    while not come:
+        with suppress(waiting):
+            come = here.recv(8_192)
+    assert come == b"word"
+    assert tries > 10
+
+
 def test_whole_records_do_not_wait_for_one_that_is_not_whole(ends: Ends) -> None:
     here, below, there = ends
     there.sendall(b"first")

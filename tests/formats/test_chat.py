@@ -13,6 +13,7 @@ from formats import chat, legacy_completions
 from settings import Settings
 
 USER = {"role": "user", "content": "Hi"}
+PICTURE = "https://files.example/p.png"
 PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
 
 
@@ -215,6 +216,17 @@ GOOD_MESSAGES = [
         {"type": "thinking", "thinking": "x"}, {"type": "text", "text": "a"},
         {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}]},
      Message("assistant", "a", (ToolCall("t", "f", '{"a": 1}'),))),
+    ({"role": "assistant", "content": [
+        {"type": "text", "text": f"![image]({PICTURE})"}, {"type": "image", "url": PICTURE}]},
+     Message("assistant", f"![image]({PICTURE})")),
+    ({"role": "assistant", "content": [
+        {"type": "image_url", "image_url": {"url": PICTURE}}, {"type": "text", "text": "Here:"}]},
+     Message("assistant", f"Here:\n\n![image]({PICTURE})")),
+    ({"role": "assistant", "content": "", "images": [
+        {"type": "image_url", "image_url": {"url": PICTURE}}]},
+     Message("assistant", f"![image]({PICTURE})")),
+    ({"role": "assistant", "content": [{"type": "image_url", "image_url": {"url": PIXEL}}]},
+     Message("assistant", "[a picture]")),
     ({"role": "assistant", "content": "<thought>\nx</thought>\nHi"}, Message("assistant", "Hi")),
     ({"role": "user", "content": [{"type": "image", "source": {
         "type": "base64", "media_type": "image/png", "data": PIXEL.partition(",")[2]}}]},

@@ -131,7 +131,7 @@ def test_without_a_row_that_draws_a_model_must_be_named() -> None:
     [
         ("dall-e-3", None, False), ("flowith/dall-e-3", None, False), ("gpt-image-1", None, True),
         ("gemini-3-pro-image", None, True), ("no-such-row", None, True),
-        ("dall-e-3", "b64_json", True), ("gpt-image-1", "url", False),
+        ("dall-e-3", "b64_json", True), ("gpt-image-1", "url", False), ("dall-e-2", None, False),
     ],
 )  # fmt: skip
 def test_the_form_of_the_answer_is_as_asked_or_as_openai_has_it(
@@ -184,6 +184,14 @@ def test_high_quality_goes_up(quality: str) -> None:
 )  # fmt: skip
 def test_images_in_json_come_in_several_ways(body: dict[str, Any]) -> None:
     assert images_of(parse(EDITS, **body)) == [URL]
+
+
+@pytest.mark.parametrize(("model", "inline"), [("dall-e-3", True), ("dall-e-2", False)])
+def test_an_edit_is_a_file_but_for_the_one_old_model_that_edits(model: str, inline: bool) -> None:
+    """The AI SDK reads nothing else, and never says what it wants."""
+    drawing = parse(EDITS, image=URL, model=model).drawing
+    assert drawing is not None
+    assert drawing.inline is inline
 
 
 @pytest.mark.parametrize("name", ["image", "image[]", "image[0]"])

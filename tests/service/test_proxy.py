@@ -94,6 +94,8 @@ def test_the_page_warns_of_the_default_key(api: MakeApi) -> None:
         ("/v1/embeddings", "Embeddings are not available"),
         ("/v1/audio/speech", "Speech"),
         ("/v1/files", "Files cannot be stored"),
+        ("/v1/videos", "Videos are not available"),
+        ("/v1/conversations", "send the whole conversation"),
         ("/v1/assistants", "Assistants"),
         ("/v1/dashboard/billing/usage", "Billing"),
         ("/api/tags", "not Ollama"),

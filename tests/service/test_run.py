@@ -141,6 +141,15 @@ def test_a_port_in_use_is_said_plainly(start: Start) -> None:
     assert "Traceback" not in run.said()
 
 
+def test_a_refresh_token_is_an_account(start: Start) -> None:
+    said = start(
+        FLOWITH_REFRESH_TOKEN=TOKEN, FLOWITH_IDENTITY_KEY="sb_publishable_x", FLOWITH_API="web"
+    ).wait_until_up()
+    assert "No Flowith token is set" not in said
+    assert "Flowith account: flo_..." in said
+    assert TOKEN not in said
+
+
 def test_env_is_written_once_and_is_its_owner_s(start: Start, tree: Path) -> None:
     run = start()
     run.wait_until_up()

@@ -1,0 +1,297 @@
+"""One answer read where it arrives: waits that run out, a reader that is stopped in each phase, and
+what becomes of the connection."""
+
+import errno
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+import requests
+
+from clock import Clock
+from errors import UpstreamCut, UpstreamError
+from flowith.connection import Exchange
+from flowith.reader import Crew, Reader, Signal
+from flowith.transport import Transport
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+WORDS = "words \u4f60\u597d and more".encode()
+MOMENT = 0.02  # seconds; a wait that is meant to run out
+LONG = 20.0  # one that is not
+
+
+class Far:
+    """A server of one connection at a time, whose other end the test holds in its hands."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        self.connections = 0
+        self.caller: socket.socket | None = None
+
+    def accept(self) -> socket.socket:
+        """The next connection."""
+        self._listener.settimeout(LONG)
+        self.caller, _ = self._listener.accept()
+        self.connections += 1
+        self.caller.settimeout(LONG)
+        return self.caller
+
+    def hear(self) -> None:
+        """One request."""
+        assert self.caller is not None
+        heard = b""
+        while not heard.endswith(b"\r\n\r\n{}"):
+            heard += self.caller.recv(65_536)
+
+    def say(self, data: bytes) -> None:
+        assert self.caller is not None
+        self.caller.sendall(data)
+
+    def is_left(self) -> bool:
+        """Whether our side has closed, within a while."""
+        assert self.caller is not None
+        with suppress(ConnectionResetError):
+            while self.caller.recv(65_536):
+                pass
+        return True
+
+    def close(self) -> None:
+        self._listener.close()
+        if self.caller:
+            self.caller.close()
+
+
+@pytest.fixture
+def far() -> Iterator[Far]:
+    server = Far()
+    yield server
+    server.close()
+
+
+class Ways:
+    """Readers of what one server says, over connections that are kept."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._transport = url, Transport(5, 4)
+        self.clock, self.crew, self.signal = Clock(), Crew(), Signal()
+        self._begun: list[Reader] = []
+
+    def begin(self) -> Reader:
+        return self.begin_with(
+            lambda exchange: self._transport.post(self._url, {}, b"{}", exchange)
+        )
+
+    def begin_with(self, send: Callable[[Exchange], requests.Response]) -> Reader:
+        self._begun.append(Reader(send, self._url, self.clock, self.crew, self.signal))
+        return self._begun[-1]
+
+    def close(self) -> None:
+        for reader in self._begun:
+            wait_until_cleared(reader)
+        self._transport.close()
+
+
+@pytest.fixture
+def ways(far: Far) -> Iterator[Ways]:
+    ways = Ways(far.url)
+    yield ways
+    ways.close()
+
+
+def read(reader: Reader, seconds: float = LONG) -> bytes:
+    return reader.read(time.monotonic() + seconds)
+
+
+def begin_to_read(reader: Reader) -> None:
+    """Let the head come."""
+    while reader._busy:
+        time.sleep(0.001)
+
+
+def wait_until_cleared(reader: Reader) -> None:
+    until = time.monotonic() + LONG
+    while reader._busy or reader._response is not None:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def framed(body: bytes, size: int = 7) -> bytes:
+    parts = [body[i : i + size] for i in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_a_wait_that_runs_out_loses_nothing(far: Far, ways: Ways, encoding: str) -> None:
+    """Wherever the bytes stop for a while: in a chunk's size, its words, a character, the end."""
+    reader = ways.begin()
+    far.accept()
+    far.hear()
+    far.say(HEAD + (b"Content-Encoding: gzip\r\n\r\n" if encoding else b"\r\n"))
+    begin_to_read(reader)
+    came = b""
+    for byte in framed(gzip.compress(WORDS) if encoding else WORDS):
+        assert read(reader, 0.001) == b""
+        assert not reader.finished
+        far.say(bytes([byte]))
+        came += read(reader, MOMENT)
+    assert came + read(reader) == WORDS
+    assert read(reader) == b""
+    assert reader.finished
+    reader.close(finished=True)
+
+
+def test_a_wait_for_the_head_ends_when_it_is_woken(far: Far, ways: Ways) -> None:
+    reader = ways.begin()
+    far.accept()
+    threading.Timer(MOMENT, ways.signal.wake).start()
+    assert read(reader) == b""
+    assert not reader.finished
+    reader.close(finished=False)
+    assert far.is_left()
+
+
+def test_the_head_wakes_whoever_waits(far: Far, ways: Ways) -> None:
+    reader = ways.begin()
+    far.accept()
+    threading.Timer(MOMENT, far.say, [HEAD + b"\r\n" + framed(WORDS)]).start()
+    assert read(reader) == WORDS
+    reader.close(finished=True)
+
+
+@pytest.mark.parametrize("phase", ["connecting", "before the head", "in the body"])
+def test_cancelling_ends_a_read_in_every_phase(far: Far, ways: Ways, phase: str) -> None:
+    """The first read then gives nothing, so that whoever cancelled can say why."""
+    entered = threading.Event()
+
+    def hang(exchange: Exchange) -> requests.Response:
+        entered.set()
+        while not exchange.cancelled:
+            time.sleep(0.001)
+        raise OSError("cancelled")
+
+    if phase == "connecting":
+        reader = ways.begin_with(hang)
+        assert entered.wait(LONG)
+    else:
+        reader = ways.begin()
+        far.accept()
+        if phase == "in the body":
+            far.say(HEAD + b"\r\n5\r\nwords\r\n")
+            assert read(reader) == b"words"
+
+    def stop() -> None:
+        reader.cancel()
+        ways.signal.wake()
+
+    begun = time.monotonic()
+    threading.Timer(MOMENT, stop).start()
+    assert read(reader) == b""
+    while reader._busy:  # the thread that sends needs a moment to see it
+        read(reader)
+    with pytest.raises(UpstreamCut):
+        read(reader)
+    assert time.monotonic() - begun < LONG / 2
+    assert not reader.finished
+    reader.close(finished=False)
+    assert phase == "connecting" or far.is_left()
+
+
+def test_what_sending_raised_is_raised_once_and_let_go_of(ways: Ways) -> None:
+    wrong = UpstreamError("no")
+
+    def refuse(_: Exchange) -> requests.Response:
+        raise wrong
+
+    reader = ways.begin_with(refuse)
+    begin_to_read(reader)
+    with pytest.raises(UpstreamError) as caught:
+        read(reader)
+    assert caught.value is wrong
+    assert wrong not in reader.__dict__.values()
+
+
+def test_a_time_out_of_the_kernel_s_is_an_error(far: Far, ways: Ways) -> None:
+    """Only our own is a wait that ran out."""
+    reader = ways.begin()
+    far.accept()
+    far.say(HEAD + b"\r\n")
+    begin_to_read(reader)
+
+    def gone() -> bytes:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    reader._take = gone
+    with pytest.raises(UpstreamCut):
+        read(reader)
+    reader.close(finished=False)
+
+
+@pytest.mark.parametrize("end", ["with the words", "later"])
+def test_an_answer_that_is_over_gives_its_connection_back(far: Far, ways: Ways, end: str) -> None:
+    """The body's end may come behind the answer's; nobody who has other work waits for it."""
+    for _ in range(2):
+        reader = ways.begin()
+        if not far.connections:
+            far.accept()
+        far.hear()
+        body = framed(WORDS, 100)
+        cut = len(body) if end == "with the words" else -5
+        far.say(HEAD + b"\r\n" + body[:cut])
+        assert read(reader) == WORDS
+        reader.close(finished=True)
+        far.say(body[cut:] if end == "later" else b"")
+        wait_until_cleared(reader)
+    assert far.connections == 1
+
+
+def test_an_answer_that_is_not_over_costs_its_connection(far: Far, ways: Ways) -> None:
+    reader = ways.begin()
+    far.accept()
+    far.hear()
+    far.say(HEAD + b"\r\n5\r\nwords\r\n")
+    assert read(reader) == b"words"
+    reader.close(finished=False)
+    assert far.is_left()
+
+
+def test_a_body_without_end_is_not_waited_for_for_long(
+    far: Far, ways: Ways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowith.reader.LINGER", 0.1)
+    reader = ways.begin()
+    far.accept()
+    far.hear()
+    far.say(HEAD + b"\r\n5\r\nwords\r\n")
+    assert read(reader) == b"words"
+    reader.close(finished=True)
+    assert far.is_left()
+
+
+def test_the_socket_is_not_told_anew_for_each_token_how_long_to_wait(
+    far: Far, ways: Ways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    tell = Exchange.wait_at_most
+
+    def noting(exchange: Exchange, seconds: float) -> None:
+        told.append(seconds)
+        tell(exchange, seconds)
+
+    monkeypatch.setattr(Exchange, "wait_at_most", noting)
+    reader = ways.begin()
+    far.accept()
+    far.hear()
+    far.say(HEAD + b"\r\n")
+    sign_at = time.monotonic() + 10  # of life, which does not move with each token
+    for _ in range(100):
+        far.say(b"5\r\nwords\r\n")
+        while not reader.read(sign_at):
+            pass
+    assert len(told) < 5
+    assert max(told) <= 10
+    reader.close(finished=False)

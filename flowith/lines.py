@@ -16,6 +16,11 @@ LONGEST_LINE = 4_194_304  # bytes of one upstream line; a longer one is a fault,
 BOM = b"\xef\xbb\xbf"
 SURROGATES = re.compile("[\ud800-\udfff]")
 SIGNS_OF_LIFE = ("heartbeat", "ping")  # members, or types, of frames that say nothing
+# Members that an object may be an error by; nearly every frame has none of them.
+OF_ERRORS = frozenset(
+    {"error", "errors", "success", "ok", "type", "status", "message", "msg", "detail"}
+)
+FAILED = ("error", "failed", "failure")  # words of `type` and `status`
 
 
 class LineDecoder:
@@ -29,6 +34,8 @@ class LineDecoder:
         self._at_start = True
         self._half = ""  # a high surrogate whose other half comes with the next piece
         self._names_error = False  # whether the event under way is called that
+        self._held: list[bytes] = []  # lines of JSON that is laid out over several
+        self._held_size = 0
         self._ended = False
 
     def decode(self, block: bytes) -> list[Event]:
@@ -52,6 +59,7 @@ class LineDecoder:
         """The body has ended. Raises UpstreamCut when the answer had not."""
         try:
             events = self.decode(b"\n") if any(self._rest) else []
+            self._read_held(events)
         except _NotJson:
             raise UpstreamCut("Flowith's answer ended in the middle of a frame.") from None
         if self._names_error and not self._ended:
@@ -64,19 +72,42 @@ class LineDecoder:
 
     def _read_line(self, line: bytes, events: list[Event]) -> None:
         """One line of server-sent events (WHATWG HTML, 9.2.6), or of bare JSON."""
-        if line.startswith(b"data:"):
+        is_data = line.startswith(b"data:")
+        if is_data:
             line = line[5:].strip()
         elif line.startswith(b"event:"):
             self._names_error = line[6:].strip().lower() == b"error"
             return
         elif not line:
+            self._read_held(events)
             self._names_error = False
             return
         elif line.startswith((b":", b"id:", b"retry:")):
             return
-        if line == b"[DONE]":
+        if self._held:
+            self._hold(line)
+        elif line == b"[DONE]":
             self._end(events)
         elif line:
+            try:
+                self._read_json(line, events)
+            except _NotJson:
+                # an object may be laid out over lines, and so may an event, each with its `data:`
+                if line != b"{" and not (is_data and line.startswith(b"{")):
+                    raise
+                self._hold(line)
+
+    def _hold(self, line: bytes) -> None:
+        self._held.append(line)
+        self._held_size += len(line)
+        if self._held_size > LONGEST_LINE:
+            raise UpstreamError("Flowith sent an endless frame.")
+
+    def _read_held(self, events: list[Event]) -> None:
+        """The end of an event, or of the body: what was held is JSON now or never."""
+        if self._held:
+            line = b"\n".join(self._held)
+            self._held, self._held_size = [], 0
             self._read_json(line, events)
 
     def _read_json(self, line: bytes, events: list[Event]) -> None:
@@ -89,7 +120,7 @@ class LineDecoder:
                 raise to_refusal(None, frame)
             raise UpstreamError("Flowith sent a frame of a kind that is not known here.")
         if self._names_error or is_error(frame):
-            raise to_refusal(None, frame.get("error") or frame)
+            raise to_refusal(None, frame)
         if frame.get("type") in SIGNS_OF_LIFE or any(name in frame for name in SIGNS_OF_LIFE):
             events.append(Silence())
         else:
@@ -130,7 +161,13 @@ def unknown(what: str) -> UpstreamError:
 
 def is_error(said: dict[str, Any]) -> bool:
     """Whether an object that came with a good status is an error, by its members."""
-    if said.get("error"):
+    if OF_ERRORS.isdisjoint(said):
+        return False
+    if said.get("error") or said.get("errors"):
+        return True
+    if said.get("success") is False or said.get("ok") is False:
+        return True
+    if said.get("type") in FAILED or said.get("status") in FAILED:
         return True
     told = "message" in said or "msg" in said or "detail" in said
     return told and any(said.get(name) for name in ("code", "status", "statusCode"))
@@ -141,7 +178,8 @@ def flat(thought: Any) -> str:
     if isinstance(thought, str):
         return thought
     if isinstance(thought, dict):
-        return flat(thought.get("text") or thought.get("content") or thought.get("thinking"))
+        named = (thought.get(name) for name in ("text", "content", "thinking", "summary"))
+        return flat(next((one for one in named if one), ""))
     if isinstance(thought, list):
         return "".join(flat(part) for part in thought)
     return ""

@@ -167,6 +167,12 @@ def _to_status(words: str, names: Iterable[str]) -> int:
     return 429 if RATE.search(words) else 0
 
 
+def status_in(said: dict[str, Any]) -> int:
+    """The HTTP status that an object tells as a number; 0 where it tells none."""
+    told = (said.get(name) for name in ("code", "status", "statusCode"))
+    return next((int(one) for one in map(str, told) if _number(one)), 0)
+
+
 def _number(name: str) -> int:
     """An HTTP status in digits; 0 for anything else."""
     return int(name) if re.fullmatch("[1-5][0-9]{2}", name, re.ASCII) else 0

@@ -47,7 +47,7 @@ class Envelope:
 class _Choice:
     """One choice of a streamed answer: the fixed text around its deltas, made once."""
 
-    __slots__ = ("calls", "head", "said", "tail", "tail_said", "thought")
+    __slots__ = ("calls", "head", "notes", "said", "tail", "tail_said", "thought")
 
     def __init__(self, envelope: Envelope, index: int) -> None:
         opening = dumps(_opening(envelope, "chat.completion.chunk"))[:-1]
@@ -57,9 +57,15 @@ class _Choice:
         self.thought = f'{self.head}{{"{envelope.thoughts}":'
         self.tail_said = "}" + self.tail
         self.calls = 0
+        self.notes: list[Citation] = []
 
     def role(self) -> bytes:
         return f'{self.head}{{"role":"assistant","content":""}}{self.tail}'.encode()
+
+    def sources(self) -> str:
+        """All of a kind in one delta, as OpenAI has it: its Python package fails at a second."""
+        listed = _to_sources(self.notes).items()
+        return "".join([f"{self.head}{dumps(dict([one]))}{self.tail}" for one in listed])
 
     def calls_out(self, call: ToolCall, envelope: Envelope) -> bytes:
         deltas = _deltas(call, self.calls, envelope)
@@ -87,8 +93,8 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                 case ToolCall():
                     block = choice.calls_out(event, envelope)
                 case Citation():
-                    noted = f'{{"annotations":[{dumps(_to_annotation(event))}]}}'
-                    block = (choice.head + noted + choice.tail).encode()
+                    choice.notes.append(event)
+                    continue
                 case Picture():
                     if not envelope.pictures:
                         continue
@@ -113,7 +119,7 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                     continue
                 case Done(reason=reason):
                     finish = _tail(envelope, f'"{_reason(envelope, reason)}"')
-                    block = f"{choice.head}{{}}{finish}".encode()
+                    block = f"{choice.sources()}{choice.head}{{}}{finish}".encode()
                     left -= 1
                     if not left:
                         yield pending + block + _end(envelope, tally)
@@ -152,7 +158,7 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
             case ToolCall():
                 message.calls.append(_to_call(event))
             case Citation():
-                message.notes.append(_to_annotation(event))
+                message.notes.append(event)
             case Picture():
                 message.images.append(_to_image(event))
             case Usage():
@@ -178,7 +184,7 @@ class _Message:
         self.said: list[str] = []
         self.thought: list[str] = []
         self.calls: list[dict[str, Any]] = []
-        self.notes: list[dict[str, Any]] = []
+        self.notes: list[Citation] = []
         self.images: list[dict[str, Any]] = []
         self.reason = "stop"
 
@@ -187,8 +193,7 @@ class _Message:
         message["refusal"] = None
         if self.thought:
             message[envelope.thoughts] = "".join(self.thought)
-        if self.notes:
-            message["annotations"] = self.notes
+        message |= _to_sources(self.notes)
         if self.images:
             message["images"] = self.images
         if self.calls:
@@ -240,13 +245,19 @@ def _to_call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": kind, kind: {"name": call.name, field: call.arguments}}
 
 
-def _to_annotation(source: Citation) -> dict[str, Any]:
-    """OpenAI's url_citation; for a passage without URL our own kind with what is known of it."""
-    if source.url:
-        url = {"url": source.url, "title": source.title, "start_index": 0, "end_index": 0}
-        return {"type": "url_citation", "url_citation": url}
-    passage = {"source_id": source.source_id, "title": source.title, "text": source.text[:2000]}
-    return {"type": "knowledge_citation", "knowledge_citation": passage}
+def _to_sources(found: Iterable[Citation]) -> dict[str, list[dict[str, Any]]]:
+    """What an answer rests on: pages as OpenAI's annotations, and passages without an address under
+    a name of ours, as OpenAI's types take no other annotation."""
+    pages, passages = [], []
+    for one in found:
+        if one.url:
+            url = {"url": one.url, "title": one.title, "start_index": 0, "end_index": 0}
+            pages.append({"type": "url_citation", "url_citation": url})
+        else:
+            told = {"source_id": one.source_id, "title": one.title, "text": one.text[:2000]}
+            passages.append(told)
+    named = {"annotations": pages, "knowledge_citations": passages}
+    return {name: listed for name, listed in named.items() if listed}
 
 
 def _to_image(picture: Picture) -> dict[str, Any]:

@@ -336,17 +336,15 @@ def test_sources_of_a_knowledge_base_come_back_as_annotations(
     fake.reply(knowledge("See the ", "manual.", seeds=SEEDS))
     message = ours.post(model="kb").json["choices"][0]["message"]
     assert message["content"] == "See the manual."
-    passage, page = message["annotations"]
-    assert passage["type"] == "knowledge_citation"
-    assert passage["knowledge_citation"] == {
-        "source_id": "s1", "title": "Manual", "text": "passage",
-    }  # fmt: skip
+    (page,) = message["annotations"]
     assert page["type"] == "url_citation"
     assert page["url_citation"]["url"] == "https://x.y/z"
+    (passage,) = message["knowledge_citations"]
+    assert passage == {"source_id": "s1", "title": "Manual", "text": "passage"}
     body = ours.post(model="kb", stream=True).data
     assert deltas(body) == "See the manual."
-    noted = [c["choices"][0]["delta"].get("annotations") for c in chunks(body)[:-1]]
-    assert [note[0]["type"] for note in noted if note] == ["knowledge_citation", "url_citation"]
+    told = [c["choices"][0]["delta"] for c in chunks(body)[-4:-1]]
+    assert told == [{"annotations": [page]}, {"knowledge_citations": [passage]}, {}]
     assert fake.requests[0].json["kb_list"] == ["a-b"]
 
 

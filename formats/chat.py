@@ -42,15 +42,24 @@ __all__ = [
 NAME = "chat"
 ID_HEADERS = ("X-Request-ID",)
 # Where clients say whether a model shall think, beside OpenAI's `reasoning_effort`: the field, the
-# field in it, and what means no. Qwen's, Anthropic's and Z.ai's, vLLM's twice, OpenRouter's twice.
-UNTHINKING: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
+# field in it, and what means no. Qwen's, Ollama's, Anthropic's and Z.ai's, vLLM's twice,
+# OpenRouter's twice.
+Switches = tuple[tuple[str, str, tuple[Any, ...]], ...]
+UNTHINKING: Switches = (
+    ("reasoning_effort", "", ("none", "minimal")),
     ("enable_thinking", "", (False,)),
+    ("think", "", (False,)),
     ("thinking", "", (False,)),
     ("thinking", "type", ("disabled",)),
     ("chat_template_kwargs", "enable_thinking", (False,)),
     ("chat_template_kwargs", "thinking", (False,)),
     ("reasoning", "effort", ("none", "minimal")),
     ("reasoning", "enabled", (False,)),
+)
+# And where they say that its thoughts shall not be told: OpenRouter's two.
+HIDING: Switches = (
+    ("include_reasoning", "", (False,)),
+    ("reasoning", "exclude", (True,)),
 )
 TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 
@@ -108,7 +117,7 @@ EFFECTIVE = {
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
     "stop", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call",
     "response_format", "reasoning_effort", "web_search_options", "modalities", "temperature",
-    "top_p", *(field for field, _, _ in UNTHINKING),
+    "top_p", *(field for field, _, _ in (*UNTHINKING, *HIDING)),
 }  # fmt: skip
 
 
@@ -155,7 +164,8 @@ def to_request(
         include_usage=body.get("stream_options", {}).get("include_usage") is True,
         max_tokens=int(limit) or None,
         stop=tuple(one for one in ([stop] if isinstance(stop, str) else stop) if one),
-        thinks=_thinks(body),
+        thinks=not _says(body, UNTHINKING),
+        hides_thoughts=_says(body, HIDING),
         online="web_search_options" in body or model.endswith(":online"),
         tools=parse_tools(body, budget),
         format=parse_format(body, budget),
@@ -166,17 +176,15 @@ def to_request(
     )
 
 
-def _thinks(body: dict[str, Any]) -> bool:
-    """Whether the model shall think, by whichever switch its client knows."""
-    if body.get("reasoning_effort") in ("none", "minimal"):
-        return False
-    for field, inner, no in UNTHINKING:
+def _says(body: dict[str, Any], switches: Switches) -> bool:
+    """Whether one of the switches is set, whichever its client knows."""
+    for field, inner, words in switches:
         given = body.get(field)
         if inner:
             given = given.get(inner) if isinstance(given, dict) else None
-        if isinstance(given, bool | str) and given in no:
-            return False
-    return True
+        if isinstance(given, bool | str) and given in words:
+            return True
+    return False
 
 
 def to_envelope(chat: ChatRequest, settings: Settings, request_id: str) -> Envelope:

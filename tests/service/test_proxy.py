@@ -294,6 +294,9 @@ def test_no_thoughts_are_shown_to_those_who_want_none(api: MakeApi, fake: FakeFl
     fake.reply(llm(think("x"), "Hi"))
     api(FLOWITH_API="llm").post(reasoning_effort="minimal")
     assert fake.requests[-1].json["thinking"] is False
+    message = api(FLOWITH_API="llm").post(reasoning={"exclude": True}).json["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "Hi", "refusal": None}
+    assert fake.requests[-1].json["thinking"] is True
 
 
 def test_stop_and_max_tokens_end_the_answer_and_the_upstream_call(

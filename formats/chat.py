@@ -28,6 +28,7 @@ from formats.fields import (
     one_of,
     parse_json,
     parse_model,
+    stream_options,
     string,
 )
 from formats.response_format import parse_format
@@ -90,7 +91,7 @@ def _no_audio(param: str, _value: Any) -> None:
 CHECKS: dict[str, Check] = {
     "model": string,
     "stream": boolean,
-    "stream_options": an_object,
+    "stream_options": stream_options,
     "temperature": partial(number, low=0, high=2),
     "top_p": partial(number, low=0, high=1),
     "frequency_penalty": partial(number, low=-2, high=2),

@@ -248,7 +248,8 @@ def _to_call(call: ToolCall) -> dict[str, Any]:
 def _to_sources(found: Iterable[Citation]) -> dict[str, list[dict[str, Any]]]:
     """What an answer rests on: pages as OpenAI's annotations, and passages without an address under
     a name of ours, as OpenAI's types take no other annotation."""
-    pages, passages = [], []
+    pages: list[dict[str, Any]] = []
+    passages: list[dict[str, Any]] = []
     for one in found:
         if one.url:
             url = {"url": one.url, "title": one.title, "start_index": 0, "end_index": 0}

@@ -51,6 +51,8 @@ BAD_FIELDS = [
     ("stream", "yes", TYPE),
     ("stream", 1, TYPE),
     ("stream_options", True, TYPE),
+    ("stream_options", {"include_usage": "yes"}, TYPE),
+    ("stream_options", {"include_obfuscation": 0}, TYPE),
     ("temperature", "0.7", TYPE),
     ("temperature", True, TYPE),
     ("temperature", 2.1, DECIMAL_ABOVE),

@@ -64,6 +64,13 @@ UNSUPPORTED = "unsupported_value"
         ("include", "all", "include", TYPE),
         ("include", [1], "include[0]", TYPE),
         ("metadata", "x", "metadata", TYPE),
+        ("metadata", {"a": "b", "c": 5}, "metadata.c", TYPE),
+        (
+            "stream_options",
+            {"include_obfuscation": "no"},
+            "stream_options.include_obfuscation",
+            TYPE,
+        ),
         ("text", "x", "text", TYPE),
         ("text", {"verbosity": "huge"}, "text.verbosity", VALUE),
         ("text", {"format": {"type": "xml"}}, "text.format.type", VALUE),
@@ -362,6 +369,8 @@ def test_openai_s_own_tools_are_left_out_or_used() -> None:
         ("none", "none", ["weather", "search"]),
         ("required", "required", ["weather", "search"]),
         ({"type": "web_search_preview"}, "auto", ["weather", "search"]),
+        ({"type": "auto"}, "auto", ["weather", "search"]),
+        ({"type": "required"}, "required", ["weather", "search"]),
         ({"type": "function", "name": "search"}, "required", ["search"]),
         (
             {

@@ -14,6 +14,7 @@ from flowith.lines import LineDecoder, flat, unknown
 from flowith.refusal import to_refusal
 
 MOST_OPEN_CALLS = 128  # tool calls that are under way at the same time
+MOST_DOUBTS = 64  # each looks through all that has come of a call
 MOST_TOKENS = 10**12  # of a count that can be true
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts",
                   "reasoning_text", "cot", "reasoning_details")  # fmt: skip
@@ -44,6 +45,7 @@ class _Call:
     id: str = ""
     name: str = ""
     pieces: list[str] = field(default_factory=list)
+    doubts: int = 0  # how often it was asked whether another call has begun in its place
 
 
 class LlmDecoder(LineDecoder):
@@ -150,6 +152,8 @@ class LlmDecoder(LineDecoder):
         index = part.get("index")
         if not isinstance(index, int):
             index = self._newest + (1 if part.get("id") or self._newest < 0 else 0)
+        if index in self._calls and _is_another(self._calls[index], part, function):
+            self._send(self._calls.pop(index), events)
         if index not in self._calls:
             self._send_whole_calls(events)
             if len(self._calls) >= MOST_OPEN_CALLS:
@@ -202,6 +206,18 @@ def _list(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
         raise unknown(what)
     return value
+
+
+def _is_another(call: _Call, part: dict[str, Any], function: dict[str, Any]) -> bool:
+    """Whether a fragment begins another call than the one at its index: some servers give all calls
+    of an answer the index 0, others repeat name or id with each fragment."""
+    name, given = function.get("name"), part.get("id")
+    if not (name and call.name) or (given and given == call.id) or call.doubts >= MOST_DOUBTS:
+        return False
+    call.doubts += 1
+    if not call.pieces:
+        return bool(given) and name != call.name
+    return call.pieces[-1].endswith("}") and _is_json("".join(call.pieces))
 
 
 def _to_finish(reason: Any) -> str:

@@ -4,6 +4,7 @@ Every row is read whole and byte by byte, as two of Flowith's APIs may cut it an
 """
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -88,6 +89,61 @@ REPEATED: dict[str, tuple[list[dict[str, Any]], tuple[str, str, list[Event]]]] =
 def test_what_comes_twice_is_said_once_and_nothing_is_lost(name: str, size: int) -> None:
     frames, expected = REPEATED[name]
     assert said(read(LlmDecoder(), llm_wire(*frames), size)) == expected
+
+
+def part(id: str | None, name: str | None, arguments: str) -> dict[str, Any]:
+    """A fragment of a call at index 0."""
+    function = {"arguments": arguments} | ({"name": name} if name else {})
+    return {"index": 0, "function": function} | ({"id": id} if id else {})
+
+
+AT_ONE_INDEX: dict[str, tuple[list[dict[str, Any]], list[ToolCall]]] = {
+    "two calls": (
+        [part("a", "f", '{"x":1}'), part("b", "g", '{"y":'), part(None, None, "2}")],
+        [ToolCall("a", "f", '{"x":1}'), ToolCall("b", "g", '{"y":2}')],
+    ),
+    "two calls of one tool": (
+        [part("a", "f", '{"x":1}'), part("b", "f", '{"x":2}')],
+        [ToolCall("a", "f", '{"x":1}'), ToolCall("b", "f", '{"x":2}')],
+    ),
+    "two calls without ids": (
+        [part(None, "f", '{"x":1}'), part(None, "f", '{"x":2}')],
+        [ToolCall("", "f", '{"x":1}'), ToolCall("", "f", '{"x":2}')],
+    ),
+    "two calls, the first without arguments": (
+        [part("a", "f", ""), part("b", "g", "{}")],
+        [ToolCall("a", "f", "{}"), ToolCall("b", "g", "{}")],
+    ),
+    "name and id repeated": (
+        [part("a", "f", '{"x":{}'), part("a", "f", ',"y":{}'), part("a", "f", "}")],
+        [ToolCall("a", "f", '{"x":{},"y":{}}')],
+    ),
+    "name repeated": (
+        [part(None, "f", ""), part(None, "f", '{"x":{}'), part(None, "f", "}")],
+        [ToolCall("", "f", '{"x":{}}')],
+    ),
+    "an id for each fragment": (
+        [part("a", "f", '{"x":{}'), part("b", None, "}")],
+        [ToolCall("a", "f", '{"x":{}}')],
+    ),
+}
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("name", AT_ONE_INDEX)
+def test_calls_at_one_index_are_told_apart(name: str, together: bool) -> None:
+    parts, calls = AT_ONE_INDEX[name]
+    groups = [parts] if together else [[one] for one in parts]
+    frames = [*(delta(tool_calls=group) for group in groups), delta("tool_calls")]
+    assert read(LlmDecoder(), llm_wire(*frames), 100_000) == [*calls, Done("tool_calls")]
+
+
+def test_to_tell_calls_apart_is_not_tried_for_ever() -> None:
+    parts = [part(None, "f", ',"k":{}') for _ in range(20_000)]
+    frames = [delta(tool_calls=[part(None, "f", '{"a":{}')]), delta(tool_calls=parts)]
+    begun = time.process_time()
+    read(LlmDecoder(), llm_wire(*frames, delta("length")), 100_000_000)
+    assert time.process_time() - begun < 2
 
 
 LAID_OUT = {

@@ -74,7 +74,8 @@ def _reasoning(param: str, value: Any) -> None:
 
 def _metadata(param: str, value: Any) -> None:
     for key, one in expect(param, value, dict).items():
-        expect(f"{param}.{key[:64]}", one, str)
+        if one is not None:
+            expect(f"{param}.{key[:64]}", one, str)
 
 
 CHECKS: dict[str, Check] = {
@@ -184,7 +185,7 @@ def _echo(body: dict[str, Any]) -> dict[str, Any]:
         "instructions": body.get("instructions"),
         "max_output_tokens": None if limit is None else int(limit),
         "max_tool_calls": None,
-        "metadata": body.get("metadata", {}),
+        "metadata": {k: v for k, v in body.get("metadata", {}).items() if v is not None},
         "parallel_tool_calls": body.get("parallel_tool_calls", True),
         "previous_response_id": None,
         "reasoning": {

@@ -363,11 +363,13 @@ def test_what_is_said_again_is_of_openais_types_whatever_was_asked() -> None:
     given = envelope(
         user={"id": 1}, safety_identifier=5, prompt_cache_key=["k"], max_output_tokens=99.0,
         reasoning={"effort": "low", "summary": "long", "generate_summary": 5}, truncation="x",
+        metadata={"a": "b", "c": None},
     )  # fmt: skip
     made = whole([Text("Hi"), *END], given)
     Response.model_validate_json(json.dumps(made), strict=True)
     assert [made[name] for name in ("user", "safety_identifier", "prompt_cache_key")] == [None] * 3
     assert made["reasoning"] == {"effort": "low", "summary": None}
+    assert made["metadata"] == {"a": "b"}
     streamed([Text("Hi"), *END], given)
 
 

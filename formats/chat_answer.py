@@ -3,6 +3,7 @@
 Pure: what all chunks of an answer share is an `Envelope`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
@@ -47,7 +48,7 @@ class Envelope:
 class _Choice:
     """One choice of a streamed answer: the fixed text around its deltas, made once."""
 
-    __slots__ = ("calls", "head", "notes", "said", "tail", "tail_said", "thought")
+    __slots__ = ("calls", "head", "said", "sources", "tail", "tail_said", "thought")
 
     def __init__(self, envelope: Envelope, index: int) -> None:
         opening = dumps(_opening(envelope, "chat.completion.chunk"))[:-1]
@@ -57,15 +58,17 @@ class _Choice:
         self.thought = f'{self.head}{{"{envelope.thoughts}":'
         self.tail_said = "}" + self.tail
         self.calls = 0
-        self.notes: list[Citation] = []
+        self.sources: Counter[str] = Counter()
 
     def role(self) -> bytes:
         return f'{self.head}{{"role":"assistant","content":""}}{self.tail}'.encode()
 
-    def sources(self) -> str:
-        """All of a kind in one delta, as OpenAI has it: its Python package fails at a second."""
-        listed = _to_sources(self.notes).items()
-        return "".join([f"{self.head}{dumps(dict([one]))}{self.tail}" for one in listed])
+    def source_out(self, source: Citation) -> bytes:
+        """With its place among those of its kind: OpenAI's Python package fails without."""
+        kind, told = _to_source(source)
+        told = {"index": self.sources[kind], **told}
+        self.sources[kind] += 1
+        return f"{self.head}{dumps({kind: [told]})}{self.tail}".encode()
 
     def calls_out(self, call: ToolCall, envelope: Envelope) -> bytes:
         deltas = _deltas(call, self.calls, envelope)
@@ -93,8 +96,7 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                 case ToolCall():
                     block = choice.calls_out(event, envelope)
                 case Citation():
-                    choice.notes.append(event)
-                    continue
+                    block = choice.source_out(event)
                 case Picture():
                     if not envelope.pictures:
                         continue
@@ -119,7 +121,7 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                     continue
                 case Done(reason=reason):
                     finish = _tail(envelope, f'"{_reason(envelope, reason)}"')
-                    block = f"{choice.sources()}{choice.head}{{}}{finish}".encode()
+                    block = f"{choice.head}{{}}{finish}".encode()
                     left -= 1
                     if not left:
                         yield pending + block + _end(envelope, tally)
@@ -158,7 +160,8 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
             case ToolCall():
                 message.calls.append(_to_call(event))
             case Citation():
-                message.notes.append(event)
+                kind, told = _to_source(event)
+                message.sources.setdefault(kind, []).append(told)
             case Picture():
                 message.images.append(_to_image(event))
             case Usage():
@@ -184,7 +187,7 @@ class _Message:
         self.said: list[str] = []
         self.thought: list[str] = []
         self.calls: list[dict[str, Any]] = []
-        self.notes: list[Citation] = []
+        self.sources: dict[str, list[dict[str, Any]]] = {}
         self.images: list[dict[str, Any]] = []
         self.reason = "stop"
 
@@ -193,7 +196,7 @@ class _Message:
         message["refusal"] = None
         if self.thought:
             message[envelope.thoughts] = "".join(self.thought)
-        message |= _to_sources(self.notes)
+        message |= self.sources
         if self.images:
             message["images"] = self.images
         if self.calls:
@@ -245,20 +248,14 @@ def _to_call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": kind, kind: {"name": call.name, field: call.arguments}}
 
 
-def _to_sources(found: Iterable[Citation]) -> dict[str, list[dict[str, Any]]]:
-    """What an answer rests on: pages as OpenAI's annotations, and passages without an address under
-    a name of ours, as OpenAI's types take no other annotation."""
-    pages: list[dict[str, Any]] = []
-    passages: list[dict[str, Any]] = []
-    for one in found:
-        if one.url:
-            url = {"url": one.url, "title": one.title, "start_index": 0, "end_index": 0}
-            pages.append({"type": "url_citation", "url_citation": url})
-        else:
-            told = {"source_id": one.source_id, "title": one.title, "text": one.text[:2000]}
-            passages.append(told)
-    named = {"annotations": pages, "knowledge_citations": passages}
-    return {name: listed for name, listed in named.items() if listed}
+def _to_source(source: Citation) -> tuple[str, dict[str, Any]]:
+    """A source, and the member that it belongs to: a page is one of OpenAI's annotations, a passage
+    without an address stands under a name of ours, as OpenAI's types take no other annotation."""
+    if source.url:
+        url = {"url": source.url, "title": source.title, "start_index": 0, "end_index": 0}
+        return "annotations", {"type": "url_citation", "url_citation": url}
+    passage = {"source_id": source.source_id, "title": source.title, "text": source.text[:2000]}
+    return "knowledge_citations", passage
 
 
 def _to_image(picture: Picture) -> dict[str, Any]:

@@ -346,8 +346,11 @@ def test_sources_of_a_knowledge_base_come_back_as_annotations(
     assert passage == {"source_id": "s1", "title": "Manual", "text": "passage"}
     body = ours.post(model="kb", stream=True).data
     assert deltas(body) == "See the manual."
-    told = [c["choices"][0]["delta"] for c in chunks(body)[-4:-1]]
-    assert told == [{"annotations": [page]}, {"knowledge_citations": [passage]}, {}]
+    noted = [c["choices"][0]["delta"] for c in chunks(body)[1:3]]
+    assert noted == [
+        {"knowledge_citations": [{"index": 0, **passage}]},
+        {"annotations": [{"index": 0, **page}]},
+    ]
     assert fake.requests[0].json["kb_list"] == ["a-b"]
 
 

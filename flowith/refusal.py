@@ -74,6 +74,7 @@ PAGES = ("text/html", "application/xhtml")  # content types
 AGAINST_POLICY = (
     "Flowith refused the words of this conversation: they are against a content policy."
 )
+LOGIN = re.compile(r"\b(log|sign)[-_]?in\b", re.IGNORECASE)  # in an address
 CREDITS = re.compile(r"insufficient.?(credits|balance|quota)|out of credits", re.IGNORECASE)
 RATE = re.compile(r"rate.?limit|too many requests", re.IGNORECASE)
 CONTEXT = re.compile(r"(maximum )?context (length|window|size)|too many tokens|prompt is too long"
@@ -100,7 +101,8 @@ def to_refusal(
     elif status in (400, 403, 429) and any(BY_NAME.get(name) == 402 for name in names):
         kind = errors.OutOfCredits  # OpenAI and others have no status of its own for it
     elif 300 <= code < 400:
-        kind = errors.UpstreamNotFound
+        to_login = LOGIN.search(headers.get("Location", ""))
+        kind = errors.UpstreamAuth if to_login else errors.UpstreamNotFound
     message = AGAINST_POLICY if against_policy else MEANING[kind]
     refusal = kind(message, param="messages" if kind in OF_THE_MESSAGES else None)
     refusal.said = words

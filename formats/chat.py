@@ -83,6 +83,11 @@ def _modalities(param: str, value: Any) -> None:
         raise bad_value(param, "audio output is not supported", "unsupported_value")
 
 
+def _function_call(param: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        expect(param, value, str, "a string or an object")
+
+
 def _no_audio(param: str, _value: Any) -> None:
     text = "Unsupported parameter: 'audio' output is not available."
     raise InvalidRequest(text, param=param, code="unsupported_parameter")
@@ -106,6 +111,7 @@ CHECKS: dict[str, Check] = {
     "top_logprobs": partial(integer, low=0, high=20),
     "modalities": _modalities,
     "audio": _no_audio,
+    "function_call": _function_call,
     "reasoning_effort": partial(one_of, allowed=EFFORTS),
     "verbosity": partial(one_of, allowed=("low", "medium", "high")),
     "web_search_options": an_object,

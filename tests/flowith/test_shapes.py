@@ -240,6 +240,22 @@ def test_an_error_without_a_status_means_what_it_calls_itself(
 
 
 @pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("/login", errors.UpstreamAuth),
+        ("https://flowith.io/auth/sign-in?next=/completion", errors.UpstreamAuth),
+        ("https://edge.flowith.example/v2/completion", errors.UpstreamNotFound),
+        ("/blogin", errors.UpstreamNotFound),
+    ],
+)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_who_is_sent_to_a_login_is_refused(
+    status: int, place: str, kind: type[UpstreamError]
+) -> None:
+    assert type(to_refusal(status, b"", {"Location": place})) is kind
+
+
+@pytest.mark.parametrize(
     ("status", "error", "kind"),
     [
         (400, {"code": "context_length_exceeded"}, errors.ContextTooLong),
@@ -249,6 +265,8 @@ def test_an_error_without_a_status_means_what_it_calls_itself(
         (429, {"message": "Insufficient credits", "code": "rate_limit"}, errors.RateLimited),
         (500, {"code": "insufficient_quota"}, UpstreamError),
         (401, {"code": 429}, errors.UpstreamAuth),
+        (405, {}, errors.UpstreamNotFound),
+        (410, {}, errors.UpstreamNotFound),
     ],
 )
 def test_a_status_decides_and_a_name_says_which_of_its_kinds(

@@ -53,6 +53,7 @@ BAD_FIELDS = [
     ("stream_options", True, TYPE),
     ("stream_options", {"include_usage": "yes"}, TYPE),
     ("stream_options", {"include_obfuscation": 0}, TYPE),
+    ("function_call", 5, TYPE),
     ("temperature", "0.7", TYPE),
     ("temperature", True, TYPE),
     ("temperature", 2.1, DECIMAL_ABOVE),

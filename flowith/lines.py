@@ -17,10 +17,7 @@ BOM = b"\xef\xbb\xbf"
 SURROGATES = re.compile("[\ud800-\udfff]")
 SIGNS_OF_LIFE = ("heartbeat", "ping")  # members, or types, of frames that say nothing
 # Members that an object may be an error by; nearly every frame has none of them.
-OF_ERRORS = frozenset(
-    {"error", "errors", "success", "ok", "type", "status", "message", "msg", "detail"}
-)
-FAILED = ("error", "failed", "failure")  # words of `type` and `status`
+OF_ERRORS = frozenset({"error", "success", "ok", "type", "message", "msg", "detail"})
 
 
 class LineDecoder:
@@ -163,13 +160,11 @@ def is_error(said: dict[str, Any]) -> bool:
     """Whether an object that came with a good status is an error, by its members."""
     if OF_ERRORS.isdisjoint(said):
         return False
-    if said.get("error") or said.get("errors"):
-        return True
-    if said.get("success") is False or said.get("ok") is False:
-        return True
-    if said.get("type") in FAILED or said.get("status") in FAILED:
+    if said.get("error"):
         return True
     told = "message" in said or "msg" in said or "detail" in said
+    if said.get("success") is False or said.get("ok") is False or said.get("type") == "error":
+        return told or "code" in said
     return told and any(said.get(name) for name in ("code", "status", "statusCode"))
 
 

@@ -140,7 +140,7 @@ def _from_bytes(body: bytes) -> Any:
 
 
 def _words(body: Any) -> str:
-    for _ in range(4):
+    for _ in range(5):
         if isinstance(body, str):
             return body[:4096]
         if isinstance(body, list):

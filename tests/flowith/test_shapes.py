@@ -184,7 +184,7 @@ def test_json_over_lines_has_an_end() -> None:
 
 NO_ANSWERS: list[dict[str, Any]] = [
     {"error": "No."},
-    {"errors": [{"message": "No."}]},
+    {"success": False, "code": "x", "error": {"errors": [{"message": "No."}]}},
     {"success": False, "message": "No."},
     {"ok": False, "msg": "No."},
     {"type": "error", "message": "No."},
@@ -204,7 +204,11 @@ def test_an_object_that_says_no_is_an_error_with_its_words(body: Any, kind: str)
         assert caught.value.said == "No."
 
 
-@pytest.mark.parametrize("body", [{"success": True}, {"status": "ok"}, {"type": "x", "message": 1}])
+@pytest.mark.parametrize(
+    "body",
+    [{"success": True, "message": 1}, {"success": False, "reason": "x"}, {"status": "failed"},
+     {"type": "x", "message": 1}, {"code": "print(1)"}, {"type": "error"}, {"errors": [1]}],
+)  # fmt: skip
 def test_an_object_that_does_not_say_no_is_an_answer(body: Any) -> None:
     wire = json.dumps(body).encode()
     assert read(WebDecoder("application/json"), wire, 100_000) == [Text(wire.decode()), Done()]

@@ -163,7 +163,7 @@ def _to_request(
 def _find_row(body: dict[str, Any], settings: Settings) -> tuple[str, Model | None]:
     """The name to look up, and its row where there is one: without a name the first row that draws.
     Raises InvalidRequest for a row that does not."""
-    asked = body.get("model", "")
+    asked = body.get("model", settings.default_model)
     string("model", asked)
     asked = asked.strip().encode("utf-8", "replace").decode()
     if not asked:

@@ -15,7 +15,8 @@ from flowith.refusal import to_refusal
 LONGEST_LINE = 4_194_304  # bytes of one upstream line; a longer one is a fault, not an answer
 BOM = b"\xef\xbb\xbf"
 SURROGATES = re.compile("[\ud800-\udfff]")
-SIGNS_OF_LIFE = ("heartbeat", "ping")  # members, or types, of frames that say nothing
+# What says nothing: members or types of frames, names of events, bare words in place of a frame.
+SIGNS_OF_LIFE = frozenset({"heartbeat", "ping", "pong", "keepalive", "keep-alive", "keep_alive"})
 # Members that an object may be an error by; nearly every frame has none of them.
 OF_ERRORS = frozenset({"error", "success", "ok", "type", "message", "msg", "detail"})
 
@@ -30,7 +31,7 @@ class LineDecoder:
         self._size = 0
         self._at_start = True
         self._half = ""  # a high surrogate whose other half comes with the next piece
-        self._names_error = False  # whether the event under way is called that
+        self._event = ""  # what the event under way is called
         self._held: list[bytes] = []  # lines of JSON that is laid out over several
         self._held_size = 0
         self._ended = False
@@ -59,7 +60,7 @@ class LineDecoder:
             self._read_held(events)
         except _NotJson:
             raise UpstreamCut("Flowith's answer ended in the middle of a frame.") from None
-        if self._names_error and not self._ended:
+        if self._event == "error" and not self._ended:
             raise to_refusal(None, "")
         if not self._ended:
             if self._finish is None:
@@ -73,11 +74,11 @@ class LineDecoder:
         if is_data:
             line = line[5:].strip()
         elif line.startswith(b"event:"):
-            self._names_error = line[6:].strip().lower() == b"error"
+            self._event = line[6:].strip().lower().decode("utf-8", "replace")
             return
         elif not line:
             self._read_held(events)
-            self._names_error = False
+            self._event = ""
             return
         elif line.startswith((b":", b"id:", b"retry:")):
             return
@@ -85,14 +86,19 @@ class LineDecoder:
             self._hold(line)
         elif line == b"[DONE]":
             self._end(events)
+        elif self._event and self._event in SIGNS_OF_LIFE:
+            events.append(Silence())
         elif line:
             try:
                 self._read_json(line, events)
             except _NotJson:
                 # an object may be laid out over lines, and so may an event, each with its `data:`
-                if line != b"{" and not (is_data and line.startswith(b"{")):
+                if line == b"{" or (is_data and line.startswith(b"{")):
+                    self._hold(line)
+                elif line.decode("utf-8", "replace").strip("[]").lower() in SIGNS_OF_LIFE:
+                    events.append(Silence())
+                else:
                     raise
-                self._hold(line)
 
     def _hold(self, line: bytes) -> None:
         self._held.append(line)
@@ -113,12 +119,13 @@ class LineDecoder:
         except (ValueError, RecursionError):
             raise _NotJson("Flowith sent a frame that is not JSON.") from None
         if not isinstance(frame, dict):
-            if self._names_error:
+            if self._event == "error":
                 raise to_refusal(None, frame)
             raise UpstreamError("Flowith sent a frame of a kind that is not known here.")
-        if self._names_error or is_error(frame):
+        if self._event == "error" or is_error(frame):
             raise to_refusal(None, frame)
-        if frame.get("type") in SIGNS_OF_LIFE or any(name in frame for name in SIGNS_OF_LIFE):
+        kind = frame.get("type")
+        if not SIGNS_OF_LIFE.isdisjoint(frame) or (isinstance(kind, str) and kind in SIGNS_OF_LIFE):
             events.append(Silence())
         else:
             self._read_frame(frame, events)

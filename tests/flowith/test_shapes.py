@@ -12,7 +12,7 @@ from test_decoders import delta, llm_wire
 
 import errors
 from errors import UpstreamCut, UpstreamError
-from events import Done, Event, Reasoning, Text, ToolCall, Usage
+from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage
 from flowith.decoders import Decoder, LlmDecoder, WebDecoder
 from flowith.refusal import to_refusal
 
@@ -158,6 +158,27 @@ LAID_OUT = {
 @pytest.mark.parametrize("name", LAID_OUT)
 def test_json_that_is_laid_out_over_lines_is_read(name: str, size: int) -> None:
     assert said(read(LlmDecoder(), LAID_OUT[name], size)) == ("Hello", "", [Done()])
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        b": ping", b'data: {"type": "keepalive", "sequence_number": 3}', b'data: {"heartbeat": 1}',
+        b"event: ping\ndata: 17", b"event: keep-alive\ndata:", b"data: ping", b"data: [PING]",
+        b'event: heartbeat\ndata: {"time": 1}', b'data: {"type": "pong"}',
+    ],
+)  # fmt: skip
+def test_signs_of_life_say_nothing(sign: bytes) -> None:
+    wire = sign + b"\n\n" + llm_wire(delta(content="x"), delta("stop"))
+    text, _, rest = said(read(LlmDecoder(), wire, 100_000))
+    assert text == "x"
+    assert set(map(type, rest)) <= {Silence, Done}
+
+
+@pytest.mark.parametrize("odd", [b'{"type": ["ping"]}', b'{"type": {}}', b"pinged", b"17", b'"x"'])
+def test_what_is_no_sign_of_life_is_an_error(odd: bytes) -> None:
+    with pytest.raises(UpstreamError):
+        read(LlmDecoder(), b"data: " + odd + b"\n\n", 100_000)
 
 
 def test_an_error_that_is_laid_out_over_lines_keeps_its_meaning() -> None:

@@ -89,8 +89,9 @@ class ChatRequest:
     wants an answer of its own. `options` are sampling parameters that some of Flowith's APIs take,
     `ignored` names what has no effect. `include_usage`: a stream tells the tokens too;
     `early_usage`: it tells those of the prompt before the first word. `echo` is what the format
-    has to say again in its answer, in that API's own form. `thoughts_apart`: its answer has a place
-    of its own for thoughts, so that they never go into the text. `budget` is the CPU time for all
+    has to say again in its answer, in that API's own form. `hides_thoughts`: the caller wants none
+    to see, though the model may think. `thoughts_apart`: its answer has a place of its own for
+    thoughts, so that they never go into the text. `budget` is the CPU time for all
     schemas of the request, those it brings and the values that are held against them later.
     `drawing` is there where pictures are all that is asked for.
     """
@@ -104,6 +105,7 @@ class ChatRequest:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     thinks: bool = True
+    hides_thoughts: bool = False
     thoughts_apart: bool = False
     online: bool = False
     tools: ToolUse | None = None

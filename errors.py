@@ -111,7 +111,11 @@ class Encoded(InvalidRequest, status=415, code="unsupported_encoding"): ...
 class TooLarge(InvalidRequest, status=413, code="request_too_large"): ...
 
 
-class Overloaded(ProxyError, status=503, code="overloaded"): ...
+class Overloaded(ProxyError, status=503, code="overloaded"):
+    def reply_headers(self) -> dict[str, str]:
+        """There will be room in a moment, here or at another copy, unless it is said otherwise."""
+        soon = {} if "x-should-retry" in self.headers else {"Retry-After": "1"}
+        return soon | self.headers
 
 
 class UpstreamError(ProxyError, status=502, code="upstream_error"):

@@ -133,6 +133,18 @@ def deployed_completions(name: str) -> Response:
     return deliver(legacy_completions, default_model=name)
 
 
+@api.post("/deployments/<name>/images/generations")
+def deployed_image_generations(name: str) -> Response:
+    """Images made from words, at such an address."""
+    return deliver(images.GENERATIONS, default_model=name)
+
+
+@api.post("/deployments/<name>/images/edits")
+def deployed_image_edits(name: str) -> Response:
+    """Images made from words and other images, at such an address."""
+    return deliver(images.EDITS, default_model=name)
+
+
 @api.post("/messages")
 def messages() -> Response:
     """Anthropic's Messages, streamed or not."""

@@ -158,7 +158,7 @@ def shape(
     if chat.stop:
         events = cut_at_stop(events, chat.stop)
     events = _counted(events, chat, prompt, raw)
-    if reasoning == "hide" or not chat.thinks:
+    if reasoning == "hide" or chat.hides_thoughts or not chat.thinks:
         return hide_reasoning(events)
     if reasoning == "think_tags" and not chat.thoughts_apart:
         return tag_reasoning(events)

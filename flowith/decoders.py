@@ -20,6 +20,7 @@ CONTENT_TYPES = {
     "", "text/plain", "text/event-stream", "text/markdown", "application/json",
     "application/x-ndjson", "application/jsonl", "application/octet-stream",
 }  # fmt: skip
+JSON_TYPES = ("application/json", "application/x-ndjson", "application/jsonl")
 PAGE = (
     "A web page came in place of an answer: a captive portal or a firewall is in the way, or"
     f" Flowith's address has moved. {DOCTOR}"
@@ -43,7 +44,7 @@ def to_content_type(value: str) -> str:
 class WebDecoder:
     """The body is the answer itself, UTF-8 text without any frame; its end is the end.
 
-    Under `application/json` an object may be an error all the same, and `text/event-stream` must
+    Under a JSON type an object may be an error all the same, and `text/event-stream` must
     not hold frames, which nobody here would read.
     """
 
@@ -80,7 +81,7 @@ class WebDecoder:
             return ""
         text = "".join(self._held)
         start = text.lstrip(NO_WORD)
-        if self._type == "application/json" and start.startswith("{"):
+        if self._type in JSON_TYPES and start.startswith("{"):
             self._is_object = True  # only its end tells what it is
             return ""
         if self._type == "text/event-stream":
@@ -121,7 +122,7 @@ def _refuse_error(text: str) -> None:
     except (ValueError, RecursionError):
         return
     if isinstance(said, dict) and is_error(said):
-        raise to_refusal(None, said.get("error") or said)
+        raise to_refusal(None, said)
 
 
 def _to_citation(seed: dict[str, Any]) -> Citation:

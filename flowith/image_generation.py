@@ -19,7 +19,7 @@ from errors import DOCTOR, EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
 from flowith.dialects import DIALECTS, Dialect
 from flowith.file_address import Forbidden, origin_of, to_address
-from flowith.refusal import to_refusal
+from flowith.refusal import CREDITS, RATE, status_in, to_refusal
 from settings import Api, Model
 
 HOST = "https://edge.flowith.io"
@@ -33,8 +33,6 @@ RESOLUTIONS = (("512", 400_000), ("1k", 1_900_000), ("2k", 5_000_000), ("4k", ma
 FAILED = "GENERATION_FAILED"  # the code of work that was begun
 GATEWAYS = (408, 504, 520, 521, 522, 523, 524)  # statuses that leave open what became of the work
 POLICY = re.compile("content.?policy|policy|moderation|flagged", re.IGNORECASE)
-CREDITS = re.compile("insufficient.?credits", re.IGNORECASE)
-RATE = re.compile("rate.?limit", re.IGNORECASE)
 BAD_INPUT = re.compile("invalid.?input", re.IGNORECASE)
 MEANING: dict[type[UpstreamError], str] = {
     errors.WordsRefused: "Flowith refused to make this picture: it is against a content policy.",
@@ -150,19 +148,22 @@ def _named(frame: dict[str, Any], origin: str) -> str:
 
 
 def refuse(frame: dict[str, Any]) -> None:
-    """Raises the UpstreamError that a line or a reply is, where it is one.
+    """Raises the UpstreamError that a line or a reply is, or that it tells of its file, where it is
+    one.
 
     It is never UpstreamAuth, which would be tried again with the other form of the token: the
     work had begun.
     """
+    if isinstance(file := frame.get("generatedFile"), dict):
+        refuse(file)
     failed = frame.get("success") is False or frame.get("status") in ("failed", "error")
-    if not (
-        failed or frame.get("error") or frame.get("error_type") or frame.get("type") == "error"
-    ):
+    named = frame.get("error") or frame.get("error_type") or frame.get("type") == "error"
+    if not (failed or named or status_in(frame) >= 400):
         return
     refusal = to_refusal(None, frame)
     told = json.dumps([frame.get(key) for key in ("error", "error_type", "code", "message")])
-    raise _with_meaning(_kind(told) or UpstreamError, refusal.said)
+    kind = _kind(told) or type(refusal)
+    raise _with_meaning(kind if kind in MEANING else UpstreamError, refusal.said)
 
 
 def _kind(words: str) -> type[UpstreamError] | None:

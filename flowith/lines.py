@@ -15,7 +15,10 @@ from flowith.refusal import to_refusal
 LONGEST_LINE = 4_194_304  # bytes of one upstream line; a longer one is a fault, not an answer
 BOM = b"\xef\xbb\xbf"
 SURROGATES = re.compile("[\ud800-\udfff]")
-SIGNS_OF_LIFE = ("heartbeat", "ping")  # members, or types, of frames that say nothing
+# What says nothing: members or types of frames, names of events, bare words in place of a frame.
+SIGNS_OF_LIFE = frozenset({"heartbeat", "ping", "pong", "keepalive", "keep-alive", "keep_alive"})
+# Members that an object may be an error by; nearly every frame has none of them.
+OF_ERRORS = frozenset({"error", "success", "ok", "type", "message", "msg", "detail"})
 
 
 class LineDecoder:
@@ -28,7 +31,9 @@ class LineDecoder:
         self._size = 0
         self._at_start = True
         self._half = ""  # a high surrogate whose other half comes with the next piece
-        self._names_error = False  # whether the event under way is called that
+        self._event = ""  # what the event under way is called
+        self._held: list[bytes] = []  # lines of JSON that is laid out over several
+        self._held_size = 0
         self._ended = False
 
     def decode(self, block: bytes) -> list[Event]:
@@ -52,9 +57,10 @@ class LineDecoder:
         """The body has ended. Raises UpstreamCut when the answer had not."""
         try:
             events = self.decode(b"\n") if any(self._rest) else []
+            self._read_held(events)
         except _NotJson:
             raise UpstreamCut("Flowith's answer ended in the middle of a frame.") from None
-        if self._names_error and not self._ended:
+        if self._event == "error" and not self._ended:
             raise to_refusal(None, "")
         if not self._ended:
             if self._finish is None:
@@ -64,19 +70,47 @@ class LineDecoder:
 
     def _read_line(self, line: bytes, events: list[Event]) -> None:
         """One line of server-sent events (WHATWG HTML, 9.2.6), or of bare JSON."""
-        if line.startswith(b"data:"):
+        is_data = line.startswith(b"data:")
+        if is_data:
             line = line[5:].strip()
         elif line.startswith(b"event:"):
-            self._names_error = line[6:].strip().lower() == b"error"
+            self._event = line[6:].strip().lower().decode("utf-8", "replace")
             return
         elif not line:
-            self._names_error = False
+            self._read_held(events)
+            self._event = ""
             return
         elif line.startswith((b":", b"id:", b"retry:")):
             return
-        if line == b"[DONE]":
+        if self._held:
+            self._hold(line)
+        elif line == b"[DONE]":
             self._end(events)
+        elif self._event and self._event in SIGNS_OF_LIFE:
+            events.append(Silence())
         elif line:
+            try:
+                self._read_json(line, events)
+            except _NotJson:
+                # an object may be laid out over lines, and so may an event, each with its `data:`
+                if line == b"{" or (is_data and line.startswith(b"{")):
+                    self._hold(line)
+                elif line.decode("utf-8", "replace").strip("[]").lower() in SIGNS_OF_LIFE:
+                    events.append(Silence())
+                else:
+                    raise
+
+    def _hold(self, line: bytes) -> None:
+        self._held.append(line)
+        self._held_size += len(line)
+        if self._held_size > LONGEST_LINE:
+            raise UpstreamError("Flowith sent an endless frame.")
+
+    def _read_held(self, events: list[Event]) -> None:
+        """The end of an event, or of the body: what was held is JSON now or never."""
+        if self._held:
+            line = b"\n".join(self._held)
+            self._held, self._held_size = [], 0
             self._read_json(line, events)
 
     def _read_json(self, line: bytes, events: list[Event]) -> None:
@@ -85,12 +119,13 @@ class LineDecoder:
         except (ValueError, RecursionError):
             raise _NotJson("Flowith sent a frame that is not JSON.") from None
         if not isinstance(frame, dict):
-            if self._names_error:
+            if self._event == "error":
                 raise to_refusal(None, frame)
             raise UpstreamError("Flowith sent a frame of a kind that is not known here.")
-        if self._names_error or is_error(frame):
-            raise to_refusal(None, frame.get("error") or frame)
-        if frame.get("type") in SIGNS_OF_LIFE or any(name in frame for name in SIGNS_OF_LIFE):
+        if self._event == "error" or is_error(frame):
+            raise to_refusal(None, frame)
+        kind = frame.get("type")
+        if not SIGNS_OF_LIFE.isdisjoint(frame) or (isinstance(kind, str) and kind in SIGNS_OF_LIFE):
             events.append(Silence())
         else:
             self._read_frame(frame, events)
@@ -130,9 +165,13 @@ def unknown(what: str) -> UpstreamError:
 
 def is_error(said: dict[str, Any]) -> bool:
     """Whether an object that came with a good status is an error, by its members."""
+    if OF_ERRORS.isdisjoint(said):
+        return False
     if said.get("error"):
         return True
     told = "message" in said or "msg" in said or "detail" in said
+    if said.get("success") is False or said.get("ok") is False or said.get("type") == "error":
+        return told or "code" in said
     return told and any(said.get(name) for name in ("code", "status", "statusCode"))
 
 
@@ -141,7 +180,8 @@ def flat(thought: Any) -> str:
     if isinstance(thought, str):
         return thought
     if isinstance(thought, dict):
-        return flat(thought.get("text") or thought.get("content") or thought.get("thinking"))
+        named = (thought.get(name) for name in ("text", "content", "thinking", "summary"))
+        return flat(next((one for one in named if one), ""))
     if isinstance(thought, list):
         return "".join(flat(part) for part in thought)
     return ""

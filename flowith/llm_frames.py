@@ -14,9 +14,11 @@ from flowith.lines import LineDecoder, flat, unknown
 from flowith.refusal import to_refusal
 
 MOST_OPEN_CALLS = 128  # tool calls that are under way at the same time
+MOST_DOUBTS = 64  # each looks through all that has come of a call
 MOST_TOKENS = 10**12  # of a count that can be true
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts",
-                  "reasoning_text", "cot")  # fmt: skip
+                  "reasoning_text", "cot", "reasoning_details")  # fmt: skip
+CALL_KEYS = ("tool_calls", "function_call")
 # The words of OpenAI, Anthropic, Google and DeepSeek for ends that are no faults.
 FINISH = {
     "stop": "stop", "end_turn": "stop", "stop_sequence": "stop", "eos": "stop", "eos_token": "stop",
@@ -43,6 +45,7 @@ class _Call:
     id: str = ""
     name: str = ""
     pieces: list[str] = field(default_factory=list)
+    doubts: int = 0  # how often it was asked whether another call has begun in its place
 
 
 class LlmDecoder(LineDecoder):
@@ -53,10 +56,12 @@ class LlmDecoder(LineDecoder):
         self._calls: dict[int, _Call] = {}  # those under way
         self._newest = -1  # index of a call
         self._called = False
+        self._worded = self._thought = False  # whether deltas have brought words, or thoughts
+        self._told: dict[str, str] = {}  # what messages without deltas have said, by member
 
     def _read_frame(self, frame: dict[str, Any], events: list[Event]) -> None:
         choices = frame.get("choices")
-        if "choices" not in frame and not frame.keys() <= ABOUT_THE_ANSWER:
+        if "choices" not in frame and not _is_about_the_answer(frame):
             raise unknown("frame")
         for choice in _list(choices, "choices"):
             if not isinstance(choice, dict) or choice.get("index") not in (None, 0):
@@ -70,12 +75,44 @@ class LlmDecoder(LineDecoder):
     def _read_choice(self, choice: dict[str, Any], events: list[Event]) -> None:
         if error := choice.get("error"):
             raise to_refusal(None, error)
-        delta = choice.get("delta") or choice.get("message") or {}
+        delta = choice.get("delta")
+        if not delta:
+            delta = self._news(choice)
+        elif not self._worded:
+            self._note(delta)
         if not isinstance(delta, dict):
             raise unknown("delta")
         self._read_delta(delta, events)
         if reason := choice.get("finish_reason"):
             self._finish = _to_finish(reason)
+
+    def _note(self, delta: Any) -> None:
+        """What deltas bring, up to the first word: behind it there are no thoughts to wait for."""
+        if isinstance(delta, dict):
+            self._worded = bool(delta.get("content"))
+            if self._worded or any(delta.get(key) for key in REASONING_KEYS):
+                self._thought = True
+
+    def _news(self, choice: dict[str, Any]) -> Any:
+        """What a choice without a delta adds: its `message` may hold all that was said before, be
+        it by deltas or by shorter messages. Some servers put a bare `text` there."""
+        message = choice.get("message") or {"content": choice.get("text")}
+        if not isinstance(message, dict):
+            return message
+        new = {key: value for key, value in message.items() if not self._has(key)}
+        for key, said in new.items():
+            if isinstance(said, str):
+                before = self._told.get(key, "")
+                repeats = said.startswith(before)
+                self._told[key] = said if repeats else before + said
+                new[key] = said[len(before) :] if repeats else said
+        return new
+
+    def _has(self, key: str) -> bool:
+        """Whether deltas have brought what this member of a message holds."""
+        if key in CALL_KEYS:
+            return bool(self._calls) or self._called
+        return self._thought if key in REASONING_KEYS else self._worded
 
     def _read_delta(self, delta: dict[str, Any], events: list[Event]) -> None:
         for key in REASONING_KEYS:
@@ -115,6 +152,8 @@ class LlmDecoder(LineDecoder):
         index = part.get("index")
         if not isinstance(index, int):
             index = self._newest + (1 if part.get("id") or self._newest < 0 else 0)
+        if index in self._calls and _is_another(self._calls[index], part, function):
+            self._send(self._calls.pop(index), events)
         if index not in self._calls:
             self._send_whole_calls(events)
             if len(self._calls) >= MOST_OPEN_CALLS:
@@ -156,12 +195,29 @@ class LlmDecoder(LineDecoder):
         super()._end(events)
 
 
+def _is_about_the_answer(frame: dict[str, Any]) -> bool:
+    """Whether a frame says nothing of the answer itself; null is as good as absent."""
+    return all(name in ABOUT_THE_ANSWER for name, value in frame.items() if value is not None)
+
+
 def _list(value: Any, what: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
         raise unknown(what)
     return value
+
+
+def _is_another(call: _Call, part: dict[str, Any], function: dict[str, Any]) -> bool:
+    """Whether a fragment begins another call than the one at its index: some servers give all calls
+    of an answer the index 0, others repeat name or id with each fragment."""
+    name, given = function.get("name"), part.get("id")
+    if not (name and call.name) or (given and given == call.id) or call.doubts >= MOST_DOUBTS:
+        return False
+    call.doubts += 1
+    if not call.pieces:
+        return bool(given) and name != call.name
+    return call.pieces[-1].endswith("}") and _is_json("".join(call.pieces))
 
 
 def _to_finish(reason: Any) -> str:

@@ -24,12 +24,35 @@ BY_STATUS: dict[int, type[UpstreamError]] = {
     402: errors.OutOfCredits,
     403: errors.UpstreamAuth,
     404: errors.UpstreamNotFound,
+    405: errors.UpstreamNotFound,
     408: errors.UpstreamTimeout,
+    410: errors.UpstreamNotFound,
     413: errors.ContextTooLong,
     422: errors.UpstreamRejected,
     429: errors.RateLimited,
     504: errors.UpstreamTimeout,
 }
+# The names that errors go by where they tell no status, and the status that each means: OpenAI's,
+# Anthropic's, Google's and Flowith's own.
+BY_NAME: dict[str, int] = {
+    name: status
+    for status, names in {
+        400: "invalid_request_error invalid_request invalid_argument invalid_input bad_request",
+        401: "invalid_api_key authentication_error unauthorized unauthenticated invalid_token"
+        " token_expired jwt_expired login_expired",
+        402: "insufficient_quota insufficient_credits insufficient_balance payment_required"
+        " billing_error out_of_credits",
+        403: "permission_error permission_denied forbidden",
+        404: "model_not_found not_found not_found_error",
+        413: "context_length_exceeded request_too_large",
+        429: "rate_limit_exceeded rate_limit rate_limited rate_limit_error too_many_requests"
+        " resource_exhausted",
+        503: "overloaded overloaded_error unavailable service_unavailable",
+        504: "timeout timeout_error gateway_timeout deadline_exceeded",
+    }.items()
+    for name in names.split()
+}
+POLICY = ("content_policy_violation", "content_policy", "content_filter", "moderation_blocked")
 MEANING: dict[type[UpstreamError], str] = {
     errors.UpstreamRejected: "Flowith rejected the request.",
     errors.WordsRefused: "A firewall in front of Flowith refused the words of this conversation;"
@@ -45,7 +68,15 @@ MEANING: dict[type[UpstreamError], str] = {
     UpstreamError: "Flowith failed to answer.",
 }
 OF_THE_MESSAGES = (errors.ContextTooLong, errors.WordsRefused)
+SAID = ("error", "message", "msg", "detail", "errors")  # members that hold an error's words
+CALLED = ("code", "status", "statusCode", "status_code", "type", "error_type", "error")
 PAGES = ("text/html", "application/xhtml")  # content types
+AGAINST_POLICY = (
+    "Flowith refused the words of this conversation: they are against a content policy."
+)
+LOGIN = re.compile(r"\b(log|sign)[-_]?in\b", re.IGNORECASE)  # in an address
+CREDITS = re.compile(r"insufficient.?(credits|balance|quota)|out of credits", re.IGNORECASE)
+RATE = re.compile(r"rate.?limit|too many requests", re.IGNORECASE)
 CONTEXT = re.compile(r"(maximum )?context (length|window|size)|too many tokens|prompt is too long"
                      r"|context_length_exceeded", re.I)  # fmt: skip
 
@@ -58,19 +89,22 @@ def to_refusal(
     page = headers.get("Content-Type", "").strip().lower().startswith(PAGES)
     if isinstance(body, bytes):
         body = _from_bytes(body)
-    words = _words(body)
-    if status is None and isinstance(body, dict):
-        code = _number(body.get("code")) or _number(body.get("status"))
-    else:
-        code = status or 0
+    words, names = _words(body), _names(body)
+    code = _to_status(words, names) if status is None else status
     kind = BY_STATUS.get(code, UpstreamError)
-    if CONTEXT.search(words) and (status is None or status in (400, 413, 422)):
+    of_the_request = status is None or status in (400, 413, 422)
+    against_policy = (of_the_request or status == 403) and any(name in POLICY for name in names)
+    if of_the_request and (CONTEXT.search(words) or "context_length_exceeded" in names):
         kind = errors.ContextTooLong
-    elif status == 403 and page:
+    elif against_policy or (status == 403 and page):
         kind = errors.WordsRefused
+    elif status in (400, 403, 429) and any(BY_NAME.get(name) == 402 for name in names):
+        kind = errors.OutOfCredits  # OpenAI and others have no status of its own for it
     elif 300 <= code < 400:
-        kind = errors.UpstreamNotFound
-    refusal = kind(MEANING[kind], param="messages" if kind in OF_THE_MESSAGES else None)
+        to_login = LOGIN.search(headers.get("Location", ""))
+        kind = errors.UpstreamAuth if to_login else errors.UpstreamNotFound
+    message = AGAINST_POLICY if against_policy else MEANING[kind]
+    refusal = kind(message, param="messages" if kind in OF_THE_MESSAGES else None)
     refusal.said = words
     refusal.upstream_status = code or None
     refusal.retry_after = _retry_after(headers.get("Retry-After", ""))
@@ -106,21 +140,46 @@ def _from_bytes(body: bytes) -> Any:
 
 
 def _words(body: Any) -> str:
-    for _ in range(4):
+    for _ in range(5):
         if isinstance(body, str):
             return body[:4096]
-        if not isinstance(body, dict):
-            return ""
-        body = next((body[k] for k in ("error", "message", "detail") if body.get(k)), None)
+        if isinstance(body, list):
+            body = body[0] if body else None
+        elif isinstance(body, dict):
+            told = (body.get(name) for name in SAID)
+            body = next((one for one in told if one and isinstance(one, str | dict | list)), None)
     return ""
 
 
-def _number(value: Any) -> int:
-    """An HTTP status, as a number or in digits; 0 for anything else."""
-    if isinstance(value, int):
-        return value if 100 <= value < 600 else 0
-    text = value if isinstance(value, str) else ""
-    return int(text) if re.fullmatch("[1-5][0-9]{2}", text, re.ASCII) else 0
+def _names(body: Any) -> list[str]:
+    """What an error calls itself, in numbers and words; the innermost first."""
+    outer = body if isinstance(body, dict) else {}
+    inner = outer.get("error")
+    levels = [inner, outer] if isinstance(inner, dict) else [outer]
+    told = [level.get(name) for level in levels for name in CALLED]
+    whole = [str(one) for one in told if isinstance(one, str | int) and not isinstance(one, bool)]
+    return [name.strip().lower().replace("-", "_").replace(" ", "_") for name in whole]
+
+
+def _to_status(words: str, names: Iterable[str]) -> int:
+    """The HTTP status that an error means which came without one; 0 where nothing tells."""
+    found = (_number(name) or BY_NAME.get(name, 0) for name in names)
+    if status := next((one for one in found if one), 0):
+        return status
+    if CREDITS.search(words):
+        return 402
+    return 429 if RATE.search(words) else 0
+
+
+def status_in(said: dict[str, Any]) -> int:
+    """The HTTP status that an object tells as a number; 0 where it tells none."""
+    told = (said.get(name) for name in ("code", "status", "statusCode"))
+    return next((int(one) for one in map(str, told) if _number(one)), 0)
+
+
+def _number(name: str) -> int:
+    """An HTTP status in digits; 0 for anything else."""
+    return int(name) if re.fullmatch("[1-5][0-9]{2}", name, re.ASCII) else 0
 
 
 def _retry_after(value: str) -> float | None:

@@ -95,7 +95,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     streams = body.get("stream", False)
     limit = body.get("max_tokens")
     ignored = [name for name in body if name not in EFFECTIVE]
-    if "effort" in body.get("output_config", ()):
+    if body.get("output_config", {}).get("effort") is not None:
         ignored.append("output_config.effort")
     return ChatRequest(
         model=model.removesuffix(":online"),

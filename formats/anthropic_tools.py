@@ -62,6 +62,9 @@ def _parse_tool(item: Any, param: str, budget: Budget) -> Tool | None:
     if kind.startswith(TOOLSETS):
         wanted = "toolsets are not available here, use 'computer_20251124'"
         raise bad_value(f"{param}.type", wanted, "unsupported_value")
+    if kind == "function":
+        wanted = "that is OpenAI's form, send 'name', 'description' and 'input_schema'"
+        raise bad_value(f"{param}.type", wanted)
     if kind == "custom" or "input_schema" in item:
         return _parse_custom(item, param, budget)
     family = next((family for family in KNOWN if kind.startswith(family)), None)
@@ -70,8 +73,9 @@ def _parse_tool(item: Any, param: str, budget: Budget) -> Tool | None:
 
 def _parse_custom(item: dict[str, Any], param: str, budget: Budget) -> Tool:
     name = parse_name(f"{param}.name", item.get("name"), longest=NAME_CHARS)
-    description, strict = item.get("description") or "", bool(item.get("strict"))
+    description, strict = item.get("description") or "", item.get("strict") or False
     expect(f"{param}.description", description, str)
+    expect(f"{param}.strict", strict, bool)
     schema = require(f"{param}.input_schema", item.get("input_schema"), dict)
     if strict:
         check_schema(schema, f"{param}.input_schema", f"the tool '{name}'", budget)

@@ -68,7 +68,7 @@ def to_file(where: str, file: Any) -> Part:
     where = f"{where}.file_data"
     head = DATA_URL.match(url, 0, LONGEST_HEAD)
     kind = (head[1] or "").lower() if head else ""
-    content = _decoded(where, url)
+    content = decoded(where, url)
     if kind in IMAGE_TYPES or image_type(content):
         return to_image(where, url)
     if TEXT_FILE.match(kind):
@@ -91,7 +91,7 @@ def _to_plain_url(where: str, url: str) -> str:
     """A data: URL as the next reader takes it: its type right, its base64 in the common form."""
     head = DATA_URL.match(url, 0, LONGEST_HEAD)
     said = (head[1] or "").lower() if head else ""
-    content = _decoded(where, url)
+    content = decoded(where, url)
     kind = image_type(content) or said
     if kind not in IMAGE_TYPES:
         raise bad_value(where, f"supported types are {', '.join(IMAGE_TYPES)}", "unsupported_value")
@@ -101,7 +101,7 @@ def _to_plain_url(where: str, url: str) -> str:
     return f"{begin}{base64.b64encode(content).decode()}"
 
 
-def _decoded(where: str, url: str) -> bytes:
+def decoded(where: str, url: str) -> bytes:
     """The bytes of a base64 data: URL: broken into lines, unpadded or url-safe as writers have it.
     Raises InvalidRequest."""
     head = DATA_URL.match(url, 0, LONGEST_HEAD)

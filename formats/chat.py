@@ -28,6 +28,7 @@ from formats.fields import (
     one_of,
     parse_json,
     parse_model,
+    stream_options,
     string,
 )
 from formats.response_format import parse_format
@@ -42,15 +43,24 @@ __all__ = [
 NAME = "chat"
 ID_HEADERS = ("X-Request-ID",)
 # Where clients say whether a model shall think, beside OpenAI's `reasoning_effort`: the field, the
-# field in it, and what means no. Qwen's, Anthropic's and Z.ai's, vLLM's twice, OpenRouter's twice.
-UNTHINKING: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
+# field in it, and what means no. Qwen's, Ollama's, Anthropic's and Z.ai's, vLLM's twice,
+# OpenRouter's twice.
+Switches = tuple[tuple[str, str, tuple[Any, ...]], ...]
+UNTHINKING: Switches = (
+    ("reasoning_effort", "", ("none", "minimal")),
     ("enable_thinking", "", (False,)),
+    ("think", "", (False,)),
     ("thinking", "", (False,)),
     ("thinking", "type", ("disabled",)),
     ("chat_template_kwargs", "enable_thinking", (False,)),
     ("chat_template_kwargs", "thinking", (False,)),
     ("reasoning", "effort", ("none", "minimal")),
     ("reasoning", "enabled", (False,)),
+)
+# And where they say that its thoughts shall not be told: OpenRouter's two.
+HIDING: Switches = (
+    ("include_reasoning", "", (False,)),
+    ("reasoning", "exclude", (True,)),
 )
 TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 
@@ -73,6 +83,11 @@ def _modalities(param: str, value: Any) -> None:
         raise bad_value(param, "audio output is not supported", "unsupported_value")
 
 
+def _function_call(param: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        expect(param, value, str, "a string or an object")
+
+
 def _no_audio(param: str, _value: Any) -> None:
     text = "Unsupported parameter: 'audio' output is not available."
     raise InvalidRequest(text, param=param, code="unsupported_parameter")
@@ -81,7 +96,7 @@ def _no_audio(param: str, _value: Any) -> None:
 CHECKS: dict[str, Check] = {
     "model": string,
     "stream": boolean,
-    "stream_options": an_object,
+    "stream_options": stream_options,
     "temperature": partial(number, low=0, high=2),
     "top_p": partial(number, low=0, high=1),
     "frequency_penalty": partial(number, low=-2, high=2),
@@ -96,6 +111,7 @@ CHECKS: dict[str, Check] = {
     "top_logprobs": partial(integer, low=0, high=20),
     "modalities": _modalities,
     "audio": _no_audio,
+    "function_call": _function_call,
     "reasoning_effort": partial(one_of, allowed=EFFORTS),
     "verbosity": partial(one_of, allowed=("low", "medium", "high")),
     "web_search_options": an_object,
@@ -108,7 +124,7 @@ EFFECTIVE = {
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
     "stop", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call",
     "response_format", "reasoning_effort", "web_search_options", "modalities", "temperature",
-    "top_p", *(field for field, _, _ in UNTHINKING),
+    "top_p", *(field for field, _, _ in (*UNTHINKING, *HIDING)),
 }  # fmt: skip
 
 
@@ -155,7 +171,8 @@ def to_request(
         include_usage=body.get("stream_options", {}).get("include_usage") is True,
         max_tokens=int(limit) or None,
         stop=tuple(one for one in ([stop] if isinstance(stop, str) else stop) if one),
-        thinks=_thinks(body),
+        thinks=not _says(body, UNTHINKING),
+        hides_thoughts=_says(body, HIDING),
         online="web_search_options" in body or model.endswith(":online"),
         tools=parse_tools(body, budget),
         format=parse_format(body, budget),
@@ -166,17 +183,15 @@ def to_request(
     )
 
 
-def _thinks(body: dict[str, Any]) -> bool:
-    """Whether the model shall think, by whichever switch its client knows."""
-    if body.get("reasoning_effort") in ("none", "minimal"):
-        return False
-    for field, inner, no in UNTHINKING:
+def _says(body: dict[str, Any], switches: Switches) -> bool:
+    """Whether one of the switches is set, whichever its client knows."""
+    for field, inner, words in switches:
         given = body.get(field)
         if inner:
             given = given.get(inner) if isinstance(given, dict) else None
-        if isinstance(given, bool | str) and given in no:
-            return False
-    return True
+        if isinstance(given, bool | str) and given in words:
+            return True
+    return False
 
 
 def to_envelope(chat: ChatRequest, settings: Settings, request_id: str) -> Envelope:

@@ -3,6 +3,7 @@
 Pure: what all chunks of an answer share is an `Envelope`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
@@ -47,7 +48,7 @@ class Envelope:
 class _Choice:
     """One choice of a streamed answer: the fixed text around its deltas, made once."""
 
-    __slots__ = ("calls", "head", "said", "tail", "tail_said", "thought")
+    __slots__ = ("calls", "head", "said", "sources", "tail", "tail_said", "thought")
 
     def __init__(self, envelope: Envelope, index: int) -> None:
         opening = dumps(_opening(envelope, "chat.completion.chunk"))[:-1]
@@ -57,9 +58,17 @@ class _Choice:
         self.thought = f'{self.head}{{"{envelope.thoughts}":'
         self.tail_said = "}" + self.tail
         self.calls = 0
+        self.sources: Counter[str] = Counter()
 
     def role(self) -> bytes:
         return f'{self.head}{{"role":"assistant","content":""}}{self.tail}'.encode()
+
+    def source_out(self, source: Citation) -> bytes:
+        """With its place among those of its kind: OpenAI's Python package fails without."""
+        kind, told = _to_source(source)
+        told = {"index": self.sources[kind], **told}
+        self.sources[kind] += 1
+        return f"{self.head}{dumps({kind: [told]})}{self.tail}".encode()
 
     def calls_out(self, call: ToolCall, envelope: Envelope) -> bytes:
         deltas = _deltas(call, self.calls, envelope)
@@ -87,8 +96,7 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                 case ToolCall():
                     block = choice.calls_out(event, envelope)
                 case Citation():
-                    noted = f'{{"annotations":[{dumps(_to_annotation(event))}]}}'
-                    block = (choice.head + noted + choice.tail).encode()
+                    block = choice.source_out(event)
                 case Picture():
                     if not envelope.pictures:
                         continue
@@ -152,7 +160,8 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
             case ToolCall():
                 message.calls.append(_to_call(event))
             case Citation():
-                message.notes.append(_to_annotation(event))
+                kind, told = _to_source(event)
+                message.sources.setdefault(kind, []).append(told)
             case Picture():
                 message.images.append(_to_image(event))
             case Usage():
@@ -178,7 +187,7 @@ class _Message:
         self.said: list[str] = []
         self.thought: list[str] = []
         self.calls: list[dict[str, Any]] = []
-        self.notes: list[dict[str, Any]] = []
+        self.sources: dict[str, list[dict[str, Any]]] = {}
         self.images: list[dict[str, Any]] = []
         self.reason = "stop"
 
@@ -187,8 +196,7 @@ class _Message:
         message["refusal"] = None
         if self.thought:
             message[envelope.thoughts] = "".join(self.thought)
-        if self.notes:
-            message["annotations"] = self.notes
+        message |= self.sources
         if self.images:
             message["images"] = self.images
         if self.calls:
@@ -240,13 +248,14 @@ def _to_call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": kind, kind: {"name": call.name, field: call.arguments}}
 
 
-def _to_annotation(source: Citation) -> dict[str, Any]:
-    """OpenAI's url_citation; for a passage without URL our own kind with what is known of it."""
+def _to_source(source: Citation) -> tuple[str, dict[str, Any]]:
+    """A source, and the member that it belongs to: a page is one of OpenAI's annotations, a passage
+    without an address stands under a name of ours, as OpenAI's types take no other annotation."""
     if source.url:
         url = {"url": source.url, "title": source.title, "start_index": 0, "end_index": 0}
-        return {"type": "url_citation", "url_citation": url}
+        return "annotations", {"type": "url_citation", "url_citation": url}
     passage = {"source_id": source.source_id, "title": source.title, "text": source.text[:2000]}
-    return {"type": "knowledge_citation", "knowledge_citation": passage}
+    return "knowledge_citations", passage
 
 
 def _to_image(picture: Picture) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from events import ToolCall
 from formats.attachments import image_from_source, to_file, to_image
 from formats.fields import bad_value, expect, missing, one_of, require
 
-# How an earlier answer begins that holds its thoughts: they are not sent back.
-THINK = re.compile(r"\s*<(think|thinking|thought)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)
+# How an earlier answer begins that holds its thoughts, in one block or several: they are not sent
+# back. A block without an end may be a beginning that the model is to go on with.
+THINK = re.compile(r"(?:\s*<(think|thinking|thought)>.*?</\1>\s*)+", re.DOTALL | re.IGNORECASE)
 TEXTS = ("text", "input_text", "output_text", "summary_text", "refusal")
 PICTURES = ("image_url", "input_image", "image")
 THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")

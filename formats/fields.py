@@ -96,6 +96,14 @@ integer = partial(number, whole=True)
 boolean, string, an_object = (partial(expect, kind=kind) for kind in (bool, str, dict))
 
 
+def stream_options(param: str, value: Any) -> None:
+    """What OpenAI's APIs take beside `stream`. Raises InvalidRequest."""
+    given = expect(param, value, dict)
+    for name in ("include_usage", "include_obfuscation"):
+        if given.get(name) is not None:
+            expect(f"{param}.{name}", given[name], bool)
+
+
 def parse_name(param: str, value: Any, longest: int = 64) -> str:
     """The name of a schema or of a tool. Raises InvalidRequest."""
     name = require(param, value, str)

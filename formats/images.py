@@ -16,7 +16,7 @@ from chat_request import ChatRequest, Drawing, Message
 from errors import InvalidRequest, ProxyError
 from events import Event, Tally
 from formats import ErrorReply
-from formats.attachments import IMAGE_BYTES, image_type
+from formats.attachments import IMAGE_BYTES, decoded, image_type
 from formats.chat_answer import error
 from formats.fields import bad_value, boolean, integer, missing, one_of, parse_json, require, string
 from formats.images_answer import Envelope, stream, whole
@@ -109,14 +109,10 @@ def _linked(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
             if re.match(r"https://[^\s/]", url, re.IGNORECASE):
                 yield {"type": "image_url", "image_url": {"url": url}}
                 continue
-            head, comma, data = url.partition(",")
-            if not (comma and re.fullmatch(r"data:[^,]*;base64", head[:100], re.IGNORECASE)):
+            if url[:5].lower() != "data:":
                 wanted = "expected a file, an https: URL or a base64 data: URL"
                 raise bad_value(field, wanted, "invalid_image_url")
-            try:
-                yield _to_part(base64.b64decode(data, validate=True))
-            except ValueError:
-                raise bad_value(field, "the data is not valid base64", "invalid_base64") from None
+            yield _to_part(decoded(field, url))
 
 
 def _to_part(content: bytes) -> dict[str, Any]:
@@ -167,7 +163,7 @@ def _to_request(
 def _find_row(body: dict[str, Any], settings: Settings) -> tuple[str, Model | None]:
     """The name to look up, and its row where there is one: without a name the first row that draws.
     Raises InvalidRequest for a row that does not."""
-    asked = body.get("model", "")
+    asked = body.get("model", settings.default_model)
     string("model", asked)
     asked = asked.strip().encode("utf-8", "replace").decode()
     if not asked:

@@ -39,11 +39,14 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
         raise bad_value("prompt", "expected at least one prompt", "empty_array")
     _check_count(len(prompts), settings)
     echo = expect("echo", body.pop("echo", False), bool)
-    for name in WITHOUT:
-        body.pop(name, None)
+    unused = [name for name in WITHOUT if body.pop(name, None) is not None]
     conversations = [[Message("user", one)] for one in prompts]
     request = chat.to_request(body, conversations, settings)
-    request = replace(request, echo={"before": _before(request) if echo else []})
+    request = replace(
+        request,
+        echo={"before": _before(request) if echo else []},
+        ignored=(*request.ignored, *unused),
+    )
     _check_count(len(request.conversations), settings)
     return request
 

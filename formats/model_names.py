@@ -10,9 +10,12 @@ from dataclasses import replace
 from settings import Model, Settings
 
 AROUND_A_NAME = (  # what clients and other services put around a model's name, from outside in
-    re.compile("^(?:flowith|openai|anthropic|google|deepseek)/"),
-    re.compile(r"\[1m\]$"),  # Claude Code's mark for a long context
-    re.compile(r"[-@](?:20\d\d-?[01]\d-?[0-3]\d|latest)$"),  # the date of a snapshot
+    re.compile(
+        "^(?:(?:flowith|openrouter|openai|anthropic|google|gemini|models|deepseek)/)+",
+        re.IGNORECASE,
+    ),
+    re.compile(r"\[1m\]$", re.IGNORECASE),  # Claude Code's mark for a long context
+    re.compile(r"[-@](?:20\d\d-?[01]\d-?[0-3]\d|latest)$", re.IGNORECASE),  # a snapshot's date
 )
 
 

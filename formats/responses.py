@@ -14,7 +14,6 @@ from errors import InvalidRequest
 from formats.fields import (
     EFFORTS,
     Check,
-    an_object,
     boolean,
     expect,
     integer,
@@ -23,12 +22,13 @@ from formats.fields import (
     one_of,
     parse_json,
     parse_model,
+    stream_options,
     string,
 )
 from formats.response_format import parse_json_schema, to_format
 from formats.responses_answer import Envelope, error, stream, whole
 from formats.responses_items import asks_for_summary, parse_input, to_messages, tools_of
-from formats.responses_tools import parse_offer, parse_use
+from formats.responses_tools import parse_offer, parse_use, to_shown_choice
 from jsontools.budget import Budget
 from settings import Settings
 
@@ -39,6 +39,7 @@ __all__ = [
 NAME = "responses"
 ID_HEADERS = ("X-Request-ID",)
 SEND_ALL = "Nothing is stored here: send the whole conversation as 'input'."
+SUMMARIES = ("auto", "concise", "detailed")
 STORED = ("conversation", "prompt", "background")
 
 
@@ -71,13 +72,19 @@ def _reasoning(param: str, value: Any) -> None:
         one_of(f"{param}.effort", effort, EFFORTS)
 
 
+def _metadata(param: str, value: Any) -> None:
+    for key, one in expect(param, value, dict).items():
+        if one is not None:
+            expect(f"{param}.{key[:64]}", one, str)
+
+
 CHECKS: dict[str, Check] = {
     "previous_response_id": _no_previous,
     **dict.fromkeys(STORED, _nothing_stored),
     "model": string,
     "instructions": string,
     "stream": boolean,
-    "stream_options": an_object,
+    "stream_options": stream_options,
     "max_output_tokens": partial(integer, low=1),
     "temperature": partial(number, low=0, high=2),
     "top_p": partial(number, low=0, high=1),
@@ -86,7 +93,7 @@ CHECKS: dict[str, Check] = {
     "reasoning": _reasoning,
     "include": _strings,
     "store": boolean,
-    "metadata": an_object,
+    "metadata": _metadata,
 }
 EFFECTIVE = {
     "model", "input", "instructions", "stream", "stream_options", "max_output_tokens",
@@ -167,19 +174,24 @@ def _ignored(body: dict[str, Any]) -> list[str]:
 
 
 def _echo(body: dict[str, Any]) -> dict[str, Any]:
-    """What a response says again of its request, with OpenAI's defaults."""
+    """What a response says again of its request, with OpenAI's defaults. What has no effect is not
+    checked, so it is said again only where it is of OpenAI's type."""
     reasoning, text = body.get("reasoning", {}), body.get("text", {})
+    summary, limit = reasoning.get("summary"), body.get("max_output_tokens")
+    named = {name: body.get(name) for name in ("prompt_cache_key", "safety_identifier", "user")}
+    named = {name: one if isinstance(one, str) else None for name, one in named.items()}
     return {
         "background": False,
         "instructions": body.get("instructions"),
-        "max_output_tokens": body.get("max_output_tokens"),
+        "max_output_tokens": None if limit is None else int(limit),
         "max_tool_calls": None,
-        "metadata": body.get("metadata", {}),
+        "metadata": {k: v for k, v in body.get("metadata", {}).items() if v is not None},
         "parallel_tool_calls": body.get("parallel_tool_calls", True),
         "previous_response_id": None,
-        "prompt_cache_key": body.get("prompt_cache_key"),
-        "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
-        "safety_identifier": body.get("safety_identifier"),
+        "reasoning": {
+            "effort": reasoning.get("effort"),
+            "summary": summary if summary in SUMMARIES else None,
+        },
         "service_tier": "default",
         "store": False,
         "temperature": body.get("temperature", 1.0),
@@ -187,12 +199,12 @@ def _echo(body: dict[str, Any]) -> dict[str, Any]:
             "format": text.get("format") or {"type": "text"},
             "verbosity": text.get("verbosity") or "medium",
         },
-        "tool_choice": body.get("tool_choice", "auto"),
+        "tool_choice": to_shown_choice(body.get("tool_choice", "auto")),
         "tools": [_to_shown(tool) for tool in body.get("tools", [])],
         "top_logprobs": 0,
         "top_p": body.get("top_p", 1.0),
         "truncation": "disabled",
-        "user": body.get("user"),
+        **named,
     }
 
 

@@ -120,10 +120,10 @@ class _Talk:
             _refuse_reference(where, item)
         elif kind == "compaction" and (text := _from_summary(item.get("encrypted_content"))):
             self.hear_system(f"Summary of the conversation so far:\n{text}")
-        elif kind.endswith("_output") and (text := _text_of(item.get("output"))):
+        elif kind not in SILENT and (text := _returned(item)):
             self.end_turn()
-            call_id = str(item.get("call_id") or "")
-            self.messages.append(Message("tool", text, call_id=call_id, where=where))
+            call_id, name = str(item.get("call_id") or ""), str(item.get("name") or "")
+            self.messages.append(Message("tool", text, (), call_id, name, where))
         elif kind not in SILENT:
             self.dropped.add(f"input.{kind}")
 
@@ -182,13 +182,16 @@ def _refuse_reference(where: str, item: dict[str, Any]) -> None:
         raise InvalidRequest(text, param="input", code="item_not_found")
 
 
-def _text_of(output: Any) -> str:
-    """The texts in what a built-in tool returned: a string, or an array of parts."""
+def _returned(item: dict[str, Any]) -> str:
+    """The texts in what one of OpenAI's own tools returned: a string, or an array of parts. It
+    stands in an item of its own, or in that of the call."""
+    named = (item.get(name) for name in ("output", "outputs", "results"))
+    output = next((one for one in named if one), None)
     if isinstance(output, str):
         return output
     found = []
     for part in output if isinstance(output, list) else ():
-        for key in ("text", "stdout", "stderr"):
+        for key in ("text", "stdout", "stderr", "logs"):
             text = part.get(key) if isinstance(part, dict) else None
             if isinstance(text, str) and text:
                 found.append(text)

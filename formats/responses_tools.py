@@ -155,6 +155,8 @@ def _parse_chosen(
 ) -> tuple[Any, tuple[Tool, ...]]:
     """The mode and the tools of a choice that names its tools."""
     kind = wanted.get("type")
+    if kind in get_args(Choice):
+        return kind, tools  # an object only because it is one in other APIs
     if kind == "allowed_tools":
         spec = wanted.get("allowed_tools") or wanted
         where = "tool_choice.tools"
@@ -169,6 +171,18 @@ def _parse_chosen(
         wanted_types = "supported values are 'function', 'custom', 'allowed_tools', 'web_search'"
         raise bad_value("tool_choice.type", wanted_types, "unsupported_value")
     return "required", _chosen([_to_name("tool_choice", wanted)], tools, offer)
+
+
+def to_shown_choice(wanted: Any) -> Any:
+    """A choice that has been checked, in this API's flat form."""
+    if not isinstance(wanted, dict):
+        return wanted
+    kind: str = wanted["type"]
+    if kind in get_args(Choice):
+        return kind
+    inner = wanted.get(kind)
+    flat = {"type": kind, **inner} if isinstance(inner, dict) else wanted
+    return {"mode": "auto", **flat} if kind == "allowed_tools" else flat
 
 
 def _is_web_search(item: Any) -> bool:

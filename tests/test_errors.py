@@ -1,6 +1,6 @@
 """What the classes of errors keep to, all of them."""
 
-from errors import ProxyError
+from errors import Overloaded, ProxyError
 
 
 def family(base: type[ProxyError]) -> set[type[ProxyError]]:
@@ -14,3 +14,10 @@ def test_only_what_may_heal_is_called_a_server_error() -> None:
     assert len(kinds) > 15
     for kind in kinds:
         assert (kind.type == "server_error") == (kind.status >= 500), kind
+
+
+def test_whoever_finds_no_room_is_told_when_to_come_back() -> None:
+    assert Overloaded("Closing down.").reply_headers() == {"Retry-After": "1"}
+    assert Overloaded("x", headers={"Retry-After": "7"}).reply_headers() == {"Retry-After": "7"}
+    never = {"x-should-retry": "false"}
+    assert Overloaded("No token.", headers=never).reply_headers() == never

@@ -67,6 +67,7 @@ def test_the_last_file_that_is_ready_is_the_picture(told: list[dict[str, Any]]) 
         line({"type": "generated_file", "generatedFile": {"status": "pending", "url": URL}}),
         line({"type": "generated_file", "generatedFile": None}),
         line({"result": "A cat.", "url": 7, "imageUrl": ["x"]}),
+        line({"code": 200, "status": "processing", "message": "Rate limits do not matter here."}),
         b'{"url": "' + URL.encode(),
     ],
 )
@@ -89,6 +90,12 @@ def test_an_end_without_a_file_is_an_empty_answer(said: bytes) -> None:
         ({"success": False, "code": "GENERATION_FAILED"}, UpstreamError),
         ({"error_type": "provider_error", "error": "x"}, UpstreamError),
         ({"error": {"code": 401, "message": "who are you?"}}, UpstreamError),
+        ({"code": 401, "msg": "login expired"}, UpstreamError),
+        ({"code": 402, "msg": "no"}, errors.OutOfCredits),
+        ({"code": "429", "message": "no"}, errors.RateLimited),
+        ({"statusCode": 400, "message": "no"}, errors.UpstreamRejected),
+        ({"generatedFile": {"status": "failed"}}, UpstreamError),
+        ({"generatedFile": {"status": "failed", "error": "content_policy"}}, errors.WordsRefused),
     ],
 )
 def test_an_error_in_a_200_is_one_and_costs_no_second_picture(

@@ -330,6 +330,10 @@ REFUSED: dict[str, dict[str, Any]] = {
     "tools": {"tools": {}},
     "tools.0.name": {"tools": [{**WEATHER, "name": "a b"}]},
     "tools.0.input_schema": {"tools": [{"name": "weather"}]},
+    "tools.0.strict": {"tools": [{**WEATHER, "strict": "yes"}]},
+    "tools.0.type: Invalid value: that is OpenAI's form": {
+        "tools": [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    },
     "tools.0.type": {"tools": [{"type": "computer_toolset_20260801"}]},
     "tool_choice.type": {"tools": [WEATHER], "tool_choice": {"type": "maybe"}},
     "tool_choice.name": {"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "no"}},

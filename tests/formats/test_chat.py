@@ -52,6 +52,9 @@ BAD_FIELDS = [
     ("stream", "yes", TYPE),
     ("stream", 1, TYPE),
     ("stream_options", True, TYPE),
+    ("stream_options", {"include_usage": "yes"}, TYPE),
+    ("stream_options", {"include_obfuscation": 0}, TYPE),
+    ("function_call", 5, TYPE),
     ("temperature", "0.7", TYPE),
     ("temperature", True, TYPE),
     ("temperature", 2.1, DECIMAL_ABOVE),
@@ -228,6 +231,9 @@ GOOD_MESSAGES = [
     ({"role": "assistant", "content": [{"type": "image_url", "image_url": {"url": PIXEL}}]},
      Message("assistant", "[a picture]")),
     ({"role": "assistant", "content": "<thought>\nx</thought>\nHi"}, Message("assistant", "Hi")),
+    ({"role": "assistant", "content": "<think>x</think>\n<think>y</think>\n\nHi <think>z</think>"},
+     Message("assistant", "Hi <think>z</think>")),
+    ({"role": "assistant", "content": "<think>\nOkay,"}, Message("assistant", "<think>\nOkay,")),
     ({"role": "user", "content": [{"type": "image", "source": {
         "type": "base64", "media_type": "image/png", "data": PIXEL.partition(",")[2]}}]},
      Message("user", [{"type": "image_url", "image_url": {"url": PIXEL}}])),
@@ -323,7 +329,7 @@ OFF: list[dict[str, Any]] = [
     {"reasoning_effort": "none"}, {"enable_thinking": False}, {"thinking": {"type": "disabled"}},
     {"thinking": False}, {"chat_template_kwargs": {"enable_thinking": False}},
     {"chat_template_kwargs": {"thinking": False}}, {"reasoning": {"effort": "none"}},
-    {"reasoning": {"enabled": False}},
+    {"reasoning": {"enabled": False}}, {"think": False},
 ]  # fmt: skip
 ON: list[dict[str, Any]] = [
     {}, {"reasoning_effort": "low"}, {"enable_thinking": True}, {"thinking": {"type": "enabled"}},
@@ -336,6 +342,14 @@ def test_thoughts_are_switched_off_in_any_clients_way() -> None:
     assert [parse(**switch).thinks for switch in OFF] == [False] * len(OFF)
     assert [parse(**switch).thinks for switch in ON] == [True] * len(ON)
     assert parse(enable_thinking=False, reasoning={}).ignored == ()
+
+
+def test_thoughts_may_be_had_and_not_told() -> None:
+    for hidden in ({"include_reasoning": False}, {"reasoning": {"exclude": True}}):
+        request = parse(**hidden)
+        assert (request.thinks, request.hides_thoughts, request.ignored) == (True, True, ())
+    for shown in ({}, {"include_reasoning": True}, {"reasoning": {"exclude": False}}):
+        assert not parse(**shown).hides_thoughts
 
 
 def test_deprecated_functions_are_limited_as_tools_are() -> None:

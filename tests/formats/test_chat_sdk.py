@@ -13,7 +13,19 @@ from typing import Any
 import openai
 import pytest
 from conftest import HELLO, KEY, TOKEN, WEB_TOKEN, Server
-from fake_flowith import CUT, HANG, FakeFlowith, Reply, Script, error, llm, think, web, words
+from fake_flowith import (
+    CUT,
+    HANG,
+    FakeFlowith,
+    Reply,
+    Script,
+    error,
+    knowledge,
+    llm,
+    think,
+    web,
+    words,
+)
 from openai import AsyncOpenAI, OpenAI
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -21,9 +33,13 @@ from pydantic import BaseModel
 
 # A refusal of an account makes it rest, so that each test with one needs an account of its own.
 ACCOUNTS = ",".join([TOKEN, *(f"{WEB_TOKEN}-{i}" for i in range(100))])
-MODELS = {"gpt-4.1": "gpt-4.1", "native": {"model": "a", "api": "llm", "native_tools": True}}
+MODELS = {
+    "gpt-4.1": "gpt-4.1",
+    "native": {"model": "a", "api": "llm", "native_tools": True},
+    "garden": {"model": "a", "api": "knowledge"},
+}
 SETTINGS = {"FLOWITH_API": "web", "FLOWITH_AUTH_TOKEN": ACCOUNTS, "RETRY_ATTEMPTS": "1"}
-BEYOND_OPENAI = {"reasoning_content"}
+BEYOND_OPENAI = {"reasoning_content", "annotations", "knowledge_citations"}
 PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG a pixel").decode()
 
 
@@ -247,6 +263,26 @@ def test_reasoning_stands_beside_the_answer(
     message = ask(client, stream, model=model).choices[0].message
     assert message.content == "Then speak."
     assert message.reasoning_content == "First think."
+
+
+SEEDS = [
+    {"content": "On cats.", "source_id": "s1", "source_title": "Manual"},
+    {"content": "On dogs.", "source_id": "s2", "source_title": "Manual"},
+    {"content": "On birds.", "source_title": "https://a.example"},
+    {"content": "On fish.", "source_title": "https://b.example"},
+]
+
+
+@either_way
+def test_several_sources_pass_the_package(
+    client: OpenAI, flowith: FakeFlowith, stream: bool
+) -> None:
+    flowith.reply(knowledge("See the ", "manual.", seeds=SEEDS))
+    message: Any = ask(client, stream, model="garden").choices[0].message
+    assert message.content == "See the manual."
+    pages = [dict(one)["url_citation"] for one in message.annotations]
+    assert [dict(page)["url"] for page in pages] == ["https://a.example", "https://b.example"]
+    assert [one["source_id"] for one in message.knowledge_citations] == ["s1", "s2"]
 
 
 @either_way

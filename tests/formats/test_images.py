@@ -66,6 +66,18 @@ def test_the_least_that_is_needed_is_a_prompt() -> None:
     assert (chat.ignored, chat.options, chat.stream) == ((), {}, False)
 
 
+ODD = PNG + b"\xfb\xff" * 60  # which url-safe base64 writes with - and _
+
+
+@pytest.mark.parametrize("kind", ["image/png", "image/jpg", "application/octet-stream", ""])
+@pytest.mark.parametrize(
+    "data", [base64.encodebytes(ODD), base64.urlsafe_b64encode(ODD).rstrip(b"=")]
+)
+def test_base64_is_taken_as_writers_have_it(kind: str, data: bytes) -> None:
+    chat = parse(image=f"data:{kind};base64,{data.decode()}")
+    assert images_of(chat) == [to_url(ODD, "png")]
+
+
 def test_null_is_as_good_as_absent() -> None:
     names = ["model", "n", "size", "response_format", "quality", "stream", "mask", "image", "user"]
     absent: dict[str, Any] = dict.fromkeys(names)

@@ -54,6 +54,11 @@ def test_an_error_before_the_first_word_is_not_preceded_by_an_echo() -> None:
     assert answer(UpstreamCut("cut"), echo=True, stream=True) == {"failed": ""}
 
 
+def test_what_only_chat_has_is_named_as_without_effect() -> None:
+    raw = b'{"model": "m", "prompt": "Say", "logprobs": 5, "tools": [], "best_of": 1}'
+    assert set(legacy.parse(raw, Settings()).ignored) == {"logprobs", "tools", "best_of"}
+
+
 def test_an_echo_is_a_boolean() -> None:
     with pytest.raises(InvalidRequest) as wrong:
         answer(echo="yes")

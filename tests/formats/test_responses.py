@@ -64,6 +64,13 @@ UNSUPPORTED = "unsupported_value"
         ("include", "all", "include", TYPE),
         ("include", [1], "include[0]", TYPE),
         ("metadata", "x", "metadata", TYPE),
+        ("metadata", {"a": "b", "c": 5}, "metadata.c", TYPE),
+        (
+            "stream_options",
+            {"include_obfuscation": "no"},
+            "stream_options.include_obfuscation",
+            TYPE,
+        ),
         ("text", "x", "text", TYPE),
         ("text", {"verbosity": "huge"}, "text.verbosity", VALUE),
         ("text", {"format": {"type": "xml"}}, "text.format.type", VALUE),
@@ -250,12 +257,16 @@ def test_items_of_openai_s_own_services_are_text_or_dropped_by_name() -> None:
         {"type": "web_search_call", "id": "ws_1", "status": "completed"},
         {"type": "local_shell_call_output", "id": "l", "output": "ran"},
         {"type": "shell_call_output", "call_id": "s", "output": [{"stdout": "o", "stderr": "e"}]},
+        {"type": "mcp_call", "name": "look", "arguments": "{}", "output": "found"},
+        {"type": "code_interpreter_call", "code": "1", "outputs": [{"type": "logs", "logs": "1"}]},
+        {"type": "file_search_call", "queries": ["q"], "results": [{"text": "passage"}]},
         {"type": "tomorrows_item", "text": "?"},
         {"type": "item_reference", "id": "rs_1"},
         {"type": "compaction", "encrypted_content": "of somebody else"},
     )
     (found,) = chat.conversations
-    assert [m.content for m in found] == ["Hi", "ran", "o\ne"]
+    assert [m.content for m in found] == ["Hi", "ran", "o\ne", "found", "1", "passage"]
+    assert found[3].name == "look"
     assert chat.ignored == ("input.compaction", "input.tomorrows_item", "input.web_search_call")
     assert refused({"type": "reasoning", "summary": []}) == ("input", VALUE)
 
@@ -362,6 +373,8 @@ def test_openai_s_own_tools_are_left_out_or_used() -> None:
         ("none", "none", ["weather", "search"]),
         ("required", "required", ["weather", "search"]),
         ({"type": "web_search_preview"}, "auto", ["weather", "search"]),
+        ({"type": "auto"}, "auto", ["weather", "search"]),
+        ({"type": "required"}, "required", ["weather", "search"]),
         ({"type": "function", "name": "search"}, "required", ["search"]),
         (
             {

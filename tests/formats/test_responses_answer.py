@@ -359,6 +359,40 @@ def test_the_response_says_again_what_was_asked() -> None:
     assert [tool["name"] for tool in made["tools"]] == ["weather", "apply_patch", "mcp__maps"]
 
 
+def test_what_is_said_again_is_of_openais_types_whatever_was_asked() -> None:
+    given = envelope(
+        user={"id": 1}, safety_identifier=5, prompt_cache_key=["k"], max_output_tokens=99.0,
+        reasoning={"effort": "low", "summary": "long", "generate_summary": 5}, truncation="x",
+        metadata={"a": "b", "c": None},
+    )  # fmt: skip
+    made = whole([Text("Hi"), *END], given)
+    Response.model_validate_json(json.dumps(made), strict=True)
+    assert [made[name] for name in ("user", "safety_identifier", "prompt_cache_key")] == [None] * 3
+    assert made["reasoning"] == {"effort": "low", "summary": None}
+    assert made["metadata"] == {"a": "b"}
+    streamed([Text("Hi"), *END], given)
+
+
+WEATHER: dict[str, Any] = {"type": "function", "name": "weather"}
+ALLOWED: dict[str, Any] = {"type": "allowed_tools", "mode": "auto", "tools": [WEATHER]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ({"type": "auto"}, "auto"),
+        ({"type": "function", "function": {"name": "weather"}}, WEATHER),
+        (WEATHER, WEATHER),
+        ({"type": "allowed_tools", "allowed_tools": {"tools": [WEATHER]}}, ALLOWED),
+        (ALLOWED, ALLOWED),
+        ({"type": "web_search_preview"}, {"type": "web_search_preview"}),
+    ],
+)
+def test_a_choice_is_said_again_in_its_flat_form(asked: Any, shown: Any) -> None:
+    made = whole([Text("Hi"), *END], envelope(tool_choice=asked))
+    assert made["tool_choice"] == shown
+
+
 PIECES = st.text(max_size=8)
 CALLS = st.one_of(
     st.builds(ToolCall, st.just("call_a"), st.just("weather"), st.sampled_from(['{"a":1}', "{}"])),

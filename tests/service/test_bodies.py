@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import HELLO, KEY, MakeApi
-from fake_flowith import FakeFlowith, web
+from fake_flowith import FakeFlowith, json_reply, web
 
 BODY = json.dumps({"model": "gpt-4.1", "messages": HELLO}).encode()
 HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
@@ -118,6 +118,14 @@ def test_an_address_of_azures_kind_names_the_model(api: MakeApi, fake: FakeFlowi
         assert fake.requests[-1].json["model"] == used
     legacy = "/openai/deployments/gpt-4.1/completions"
     assert client.post(legacy, json={"prompt": "a"}, headers=HEADERS).json["model"] == "gpt-4.1"
+    url = "https://r2.example/f/cat.png"
+    fake.reply(json_reply({"url": url}), path="/image_gen")
+    asked: dict[str, Any] = {"prompt": "a cat", "response_format": "url", "image": url}
+    for kind in ("generations", "edits"):
+        drawing = f"/openai/deployments/gemini-3-pro-image/images/{kind}"
+        drawn = client.post(drawing, json=asked, headers=HEADERS)
+        assert drawn.json["data"] == [{"url": url}]
+        assert fake.requests[-1].json["model"] == "gemini-3-pro-image"
     wrong = client.post(path.replace("gpt-4.1-mini", "no"), json=body, headers=HEADERS)
     assert (wrong.status_code, wrong.json["error"]["code"]) == (404, "model_not_found")
     client.post(path, json=body, headers=HEADERS, buffered=True)  # closed, and so counted

@@ -296,6 +296,9 @@ def test_no_thoughts_are_shown_to_those_who_want_none(api: MakeApi, fake: FakeFl
     fake.reply(llm(think("x"), "Hi"))
     api(FLOWITH_API="llm").post(reasoning_effort="minimal")
     assert fake.requests[-1].json["thinking"] is False
+    message = api(FLOWITH_API="llm").post(reasoning={"exclude": True}).json["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "Hi", "refusal": None}
+    assert fake.requests[-1].json["thinking"] is True
 
 
 def test_stop_and_max_tokens_end_the_answer_and_the_upstream_call(
@@ -338,17 +341,18 @@ def test_sources_of_a_knowledge_base_come_back_as_annotations(
     fake.reply(knowledge("See the ", "manual.", seeds=SEEDS))
     message = ours.post(model="kb").json["choices"][0]["message"]
     assert message["content"] == "See the manual."
-    passage, page = message["annotations"]
-    assert passage["type"] == "knowledge_citation"
-    assert passage["knowledge_citation"] == {
-        "source_id": "s1", "title": "Manual", "text": "passage",
-    }  # fmt: skip
+    (page,) = message["annotations"]
     assert page["type"] == "url_citation"
     assert page["url_citation"]["url"] == "https://x.y/z"
+    (passage,) = message["knowledge_citations"]
+    assert passage == {"source_id": "s1", "title": "Manual", "text": "passage"}
     body = ours.post(model="kb", stream=True).data
     assert deltas(body) == "See the manual."
-    noted = [c["choices"][0]["delta"].get("annotations") for c in chunks(body)[:-1]]
-    assert [note[0]["type"] for note in noted if note] == ["knowledge_citation", "url_citation"]
+    noted = [c["choices"][0]["delta"] for c in chunks(body)[1:3]]
+    assert noted == [
+        {"knowledge_citations": [{"index": 0, **passage}]},
+        {"annotations": [{"index": 0, **page}]},
+    ]
     assert fake.requests[0].json["kb_list"] == ["a-b"]
 
 

@@ -11,7 +11,7 @@ from chat_request import Tool
 _PREFIX = re.compile(r"(?i)(?:call|functions?|default_api|tools?)[.:](?=.)")
 _SUFFIX = re.compile(r":\d{1,4}\Z|\.call\Z")  # Kimi: `functions.f:0`; Llama: `f.call`
 _SUFFIX_PART = re.compile(r"(?::\d{0,4}|\.(?:c(?:a(?:ll?)?)?)?)\Z")
-_PREFIXES = ("functions_", "function_", "default_api_", "call_")
+_PREFIXES = ("functions_", "function_", "default_api_", "call_", "tools_", "tool_")
 _FOLD = str.maketrans("-.:", "___")
 
 

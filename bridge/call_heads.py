@@ -185,7 +185,7 @@ def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     if role is Role.RESULT:
         return Verdict.NO, at
     if head.tool:
-        return _inner_tag(tag, head, role)
+        return _inner_tag(tag, head, role, names)
     nested = word in ("function", "tool") and head.vouched and not tag["given"]
     if role is Role.NAME or nested:
         return _name_child(text, at, head, names, tag)
@@ -211,6 +211,7 @@ def _opening_tag(
         head.tool = names.find(written)
         if not head.tool:
             return Verdict.NO, tag.start()
+        head.closers.add(plain(head.tool.name))
         given = given_in(tag)
         head.given = {key: given[key] for key in given if key in ARGUMENT_WORDS}
     if tag["alone"]:
@@ -218,12 +219,17 @@ def _opening_tag(
     return Verdict.ON, tag.end()
 
 
-def _inner_tag(tag: re.Match[str], head: Head, role: Role | None) -> tuple[Verdict, int]:
-    """A tag behind the name: something that joins, or the first of the arguments."""
+def _inner_tag(
+    tag: re.Match[str], head: Head, role: Role | None, names: Names
+) -> tuple[Verdict, int]:
+    """A tag behind the name: something that joins, the first of the arguments, or the next call."""
     known = head.tool is not None and tag["word"] in properties(head.tool)
     if not known and role is Role.ARGUMENTS and not tag["given"]:
         head.closers.add(plain(tag["word"]))
         return Verdict.ON, tag.end()
+    another = names.find(name_in(tag)) if role is Role.OPEN else None
+    if another and another is not head.tool:
+        return _body(head, Kind.NONE), tag.start()
     if role in (Role.JOIN, Role.OPEN) and not known:
         return Verdict.ON, tag.end()
     loose = head.vouched and not head.name_tag

@@ -3,6 +3,7 @@
 Knows nothing of streams; mends little, and says in words for the model what cannot be used.
 """
 
+import html
 import re
 import secrets
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any
 
 from bridge.call_bodies import XmlBody
 from bridge.call_candidates import Written
-from bridge.call_heads import Kind
+from bridge.call_heads import Kind, properties
 from bridge.call_names import Names
 from bridge.call_tags import ARGUMENT_WORDS
 from bridge.call_values import (
@@ -102,9 +103,11 @@ class Reader:
             case Kind.PYTHON if tool:
                 return [Found(name, *self._python(text, tool))]
             case Kind.XML if tool and isinstance(written.body, XmlBody):
-                return [Found(name, _from_xml(written.body, text, tool))]
+                return [Found(name, _from_xml(written.body, text, tool, head.given))]
             case Kind.NONE if tool:
-                return [Found(name, _from_attributes(head.given, tool))]
+                arguments = _from_attributes(head.given, tool)
+                needed = (tool.parameters or {}).get("required") or ()
+                return [Found(name, arguments)] if arguments.keys() >= set(needed) else []
         return []
 
     def _json(self, text: str) -> tuple[Any, bool]:
@@ -186,25 +189,36 @@ def _unknown(found: Found) -> Exception:
     return Unknown(call)
 
 
-def _from_xml(body: XmlBody, text: str, tool: Tool) -> Any:
-    if body.values:
-        return from_tags(body.values, text, tool)
+def _from_xml(body: XmlBody, text: str, tool: Tool, given: dict[str, str]) -> Any:
     inner = text[: body.inner]
-    if tool.custom:
+    if tool.custom and not body.values:
         return value_text(inner)
-    if inner.strip():
+    if inner.strip() and not body.values:
         raise ValueError("no arguments in it")
-    return {}
+    rules = properties(tool)
+    named = {key: given[key] for key in given if key in rules or key in ARGUMENT_WORDS}
+    return _from_attributes(named, tool) | from_tags(body.values, text, tool)
 
 
-def _from_attributes(given: dict[str, str], tool: Tool) -> Any:
+def _from_attributes(given: dict[str, str], tool: Tool) -> dict[str, Any]:
     """Arguments among the attributes of a tag: one by one, or as JSON in one of them."""
-    rules, root = (tool.parameters or {}).get("properties") or {}, tool.parameters or {}
+    rules, root = properties(tool), tool.parameters or {}
     if len(given) == 1:
         (key, value), *_ = given.items()
         if key in ARGUMENT_WORDS and key not in rules:
-            return read_json(value, strict=False)
+            return _object_in(value)
     return {key: typed(value, rules.get(key), root) for key, value in given.items()}
+
+
+def _object_in(attribute: str) -> dict[str, Any]:
+    """The object whose JSON an attribute is, with or without the entities that its quotes need."""
+    try:
+        value = read_json(attribute, strict=False)
+    except ValueError:
+        value = read_json(html.unescape(attribute), strict=False)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
 
 
 def free_text(arguments: Any) -> str:

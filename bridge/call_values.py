@@ -12,6 +12,7 @@ from typing import Any
 from bridge.call_bodies import Value
 from bridge.call_heads import CALL_WORDS, properties
 from bridge.call_names import Names
+from bridge.call_tags import ROLES, Role, plain
 from chat_request import Tool
 from jsontools.text import read_json
 
@@ -27,6 +28,7 @@ _NESTED_KEYS = (
     "function",
 )  # fmt: skip
 _MOST_REFERENCES = 20
+_VALUE_ENDS = (Role.PARAMETER, Role.ARGUMENTS)
 _PLACEHOLDERS = {"...", "…"}
 _PLACEHOLDER = re.compile(r"[{:,(=\[]\s{0,50}(?:\.\.\.|…|<[\w ./-]{1,40}>)\s{0,50}(?:[}\]),]|\Z)")
 _ESCAPE = re.compile(r"\\(?:[\\'\"abfnrtv\n0-7]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|N\{|U)|\\")
@@ -227,13 +229,24 @@ def _texts(values: list[Value], body: str) -> Iterator[tuple[str, str, str]]:
     """Name, text and what the tag itself says of the type (`string="false"`)."""
     key = ""
     for value in values:
-        text = value_text(body[value.start : value.end], closed=value.closed)
         word = value.word.lower().replace("-", "_")
+        name = key if word == "arg_value" else value.given["name"] or value.word
+        text = body[value.start : value.end]
+        if not value.closed:
+            text = _without_wrong_end(text, name)
+        text = value_text(text, closed=value.closed)
         if word == "arg_key":
             key = text.strip()
             continue
-        name = key if word == "arg_value" else value.given["name"] or value.word
         yield name, value.given.get("value", text), value.given.get("string", "")
+
+
+def _without_wrong_end(text: str, name: str) -> str:
+    """A value without the tag at its end that was to close it and is another's, or broke off."""
+    at = text.rfind("</")
+    word = plain(text[at:].strip("</> \t\r\n"))
+    meant = at >= 0 and (word == plain(name) or ROLES.get(word) in _VALUE_ENDS)
+    return text[:at] if meant else text
 
 
 def value_text(text: str, *, closed: bool = True) -> str:

@@ -51,6 +51,7 @@ CALL_WORDS = words(
     "tool_calls tool_uses toolCalls function_call functionCall tool_call toolCall",
     "id type role content refusal tool_call_id call_id index finish_reason",
 )
+_CDATA = "<![CDATA["
 _LIST_CALL = re.compile(r"\[\s{0,50}(?=[A-Za-z_])")
 _TO = re.compile(r"to=([\w.:-]{1,120})(?=[^\w.:-])")
 _TO_PART = re.compile(r"t(?:o(?:=[\w.:-]{0,120})?)?\Z")
@@ -106,6 +107,7 @@ class Head:
     action: bool = False
     listed: bool = False
     name_tag: bool = False
+    cdata: bool = False
     fences: int = 0
 
 
@@ -175,6 +177,10 @@ def _inner_fence(text: str, at: int, head: Head) -> tuple[Verdict, int]:
 
 def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     tag = TAG.match(text, at)
+    if not tag and head.tool and _CDATA.startswith(text[at : at + len(_CDATA)]):
+        head.cdata = True
+        begun = at + len(_CDATA)
+        return (Verdict.ON if begun <= len(text) else Verdict.MORE), begun
     if not tag:
         return (Verdict.MORE if may_be_tag(text, at, names) else Verdict.NO), at
     word, closing = plain(tag["word"]), is_closing(tag)

@@ -21,6 +21,7 @@ from bridge.call_values import (
     from_python,
     from_tags,
     holds_placeholder,
+    in_one_piece,
     is_definition,
     is_placeholder,
     python_value,
@@ -94,7 +95,7 @@ class Reader:
         name = tool.name if tool else ""
         match head.kind:
             case Kind.JSON:
-                value, repaired = self._json(text)
+                value, repaired = self._json(in_one_piece(text) if head.cdata else text)
                 calls = calls_in(value, name, self.names, loose=head.vouched, repaired=repaired)
                 lost = any(not call.arguments for call in calls) and not _EMPTY.search(text)
                 if repaired and (lost or not calls):

@@ -255,11 +255,16 @@ def value_text(text: str, *, closed: bool = True) -> str:
     closing tag is missing (`closed`) they are layout anyway."""
     inner = text.strip()
     if inner.startswith("<![CDATA[") and inner.endswith("]]>"):
-        return inner[9:-3]
+        return in_one_piece(inner[9:-3])
     if not closed:
         return text.removeprefix("\n").removesuffix("\n")
     pair = _LAYOUT.fullmatch(text)
     return (pair[1] or "") if pair else text
+
+
+def in_one_piece(cdata: str) -> str:
+    """The text of CDATA; where it holds an end of CDATA, it comes as two of them."""
+    return cdata.replace("]]><![CDATA[", "")
 
 
 _LAYOUT = re.compile(r"\r?\n(?:(.*?)\r?\n)?[ \t]*", re.DOTALL)

@@ -31,7 +31,7 @@ _PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)[^\S\n]*")
 _CODE_END = re.compile("[`~]")
 _OBSERVATION = "Observation:"
 _OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
-_TAIL_CUT = re.compile(r"`{1,3}|</?[\w:|｜‖▁-]*|[\w:]*")
+_TAIL_CUT = re.compile(r"`{1,3}|\]{1,2}|</?[\w:|｜‖▁-]*|[\w:]*")
 _LETTERS = re.compile(r"\S+")
 _NAME_IN_JSON = re.compile(
     r"[\"'](?:name|tool|tool_name|function|recipient_name)[\"']\s?:\s?[\"']([\w.:-]+)"

@@ -47,9 +47,11 @@ _FIRST_KEY_PART = re.compile(
 )
 CALL_WORDS = words(
     "name tool tool_name toolName function function_name recipient_name action",
-    "arguments parameters input args action_input tool_input params",
-    "tool_calls tool_uses toolCalls function_call functionCall tool_call toolCall",
-    "id type role content refusal tool_call_id call_id index finish_reason",
+    "arguments parameters input args action_input tool_input toolInput params kwargs",
+    "tool_args tool_arguments tool_parameters function_args function_arguments",
+    "function_parameters tool_calls tool_uses toolCalls toolUse function_call functionCall",
+    "function_calls functionCalls tool_call toolCall tool_use",
+    "id type role content refusal tool_call_id call_id index finish_reason status",
 )
 _CDATA = "<![CDATA["
 _LIST_CALL = re.compile(r"\[\s{0,50}(?=[A-Za-z_])")

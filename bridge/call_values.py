@@ -21,11 +21,13 @@ _NAME_KEYS = (
     "action",
 )  # fmt: skip
 _ARGUMENT_KEYS = (
-    "arguments", "parameters", "input", "args", "action_input", "tool_input", "params",
+    "arguments", "parameters", "input", "args", "action_input", "tool_input", "toolInput",
+    "params", "kwargs", "tool_args", "tool_arguments", "tool_parameters", "function_args",
+    "function_arguments", "function_parameters",
 )  # fmt: skip
 _NESTED_KEYS = (
-    "tool_calls", "tool_uses", "toolCalls", "function_call", "functionCall", "tool_call",
-    "function",
+    "tool_calls", "tool_uses", "toolCalls", "toolUse", "function_call", "functionCall",
+    "function_calls", "functionCalls", "tool_call", "toolCall", "tool_use", "function",
 )  # fmt: skip
 _MOST_REFERENCES = 20
 _VALUE_ENDS = (Role.PARAMETER, Role.ARGUMENTS)

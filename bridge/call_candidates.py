@@ -13,12 +13,8 @@ from bridge.call_heads import THOUGHT_END, Head, Kind, Verdict, properties, read
 from bridge.call_names import Names
 from bridge.call_tags import TAG, Role, is_closing, may_be_tag, role_of
 
-_LOOSE_ENDS = re.compile(
-    r"(?i)(?:\]\]>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+"
-)
-_LOOSE_PART = re.compile(
-    r"(?i)(?:\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z"
-)
+_LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
+_LOOSE_PART = re.compile(r"(?i)(?:\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z")
 _MARKS = re.compile(r"`+|~+")
 _STRONG_FENCES = ("tool_code", "tool_call", "function_call", "tool_use")
 _CODE_FENCES = ("", "json", "xml", "text", "txt", "plaintext", "jsonc", "json5", *_STRONG_FENCES)

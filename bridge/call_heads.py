@@ -55,8 +55,8 @@ CALL_WORDS = words(
 )
 _CDATA = "<![CDATA["
 _LIST_CALL = re.compile(r"\[\s{0,50}(?=[A-Za-z_])")
-_TO = re.compile(r"to=([\w.:-]{1,120})(?=[^\w.:-])")
-_TO_PART = re.compile(r"t(?:o(?:=[\w.:-]{0,120})?)?\Z")
+_TO = re.compile(r"(?a)to=([\w.:-]{1,120})(?=[^\w.:-])")
+_TO_PART = re.compile(r"(?a)t(?:o(?:=[\w.:-]{0,120})?)?\Z")
 _ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
 _WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
 _PRINT = re.compile(r"print\s?\(")
@@ -65,8 +65,10 @@ _NOISE = words(
 )
 _PHRASES = (*_NOISE, "print(", "action:", "action input:", "action_input:", "multi_tool_use.")
 _FIRST_WORDS = (*_NOISE, "print", "action", "action:", "action_input:", "to", "call")
-_JUNK = re.compile(r"[^{}<>\n]{0,60}\n?\s{0,20}(?=\{)")
-_JUNK_PART = re.compile(r"[^{}<>\n]{0,60}(?:\n\s{0,20})?\Z")
+# Junk has at most one word of Latin letters, and no quotes; a sentence has more.
+_JUNK_CHARS = r"[^A-Za-z{}<>\"`\n]{0,60}(?:[A-Za-z]\w{0,40}+[^A-Za-z{}<>\"`\n]{0,60})?"
+_JUNK = re.compile(rf"{_JUNK_CHARS}\n?\s{{0,20}}(?=\{{|<[|｜])")
+_JUNK_PART = re.compile(rf"{_JUNK_CHARS}(?:\n\s{{0,20}})?<?\Z")
 _THOUGHT = re.compile(r"(?i)(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>")
 THOUGHT_END = "<|end|>"
 
@@ -154,7 +156,7 @@ def _step(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     first = text[at]
     if first == "<":
         return _tag(text, at, head, names)
-    if first == "(":
+    if first == "(" and not head.recipient:
         touching = at > 0 and not text[at - 1].isspace()
         return (_body(head, Kind.PYTHON) if head.tool and touching else Verdict.NO), at
     if first in "[{":
@@ -188,7 +190,7 @@ def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     word, closing = plain(tag["word"]), is_closing(tag)
     role = role_of(tag)
     if closing or role is Role.END:
-        whole = head.tool is not None and bool(head.closers)
+        whole = head.tool is not None and (bool(head.closers) or head.recipient)
         return (_body(head, Kind.XML) if whole else Verdict.NO), at
     if role is Role.RESULT:
         return Verdict.NO, at

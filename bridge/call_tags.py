@@ -38,9 +38,7 @@ _ROLES = {
         "tool_calls_begin tool_calls_section_begin tool_call_section_begin tools_prefix",
         "call_records invokes",
     ),
-    Role.JOIN: words(
-        "tool_sep tool_call_argument_begin channel constrain message start plugin"
-    ),
+    Role.JOIN: words("tool_sep tool_call_argument_begin channel constrain message start plugin"),
     Role.END: words(
         "tool_call_end tool_calls_end tool_calls_section_end tool_call_section_end tools_suffix",
         "python_end end_action action_end end_function_call ctrl43 eom_id eot_id eot end return",
@@ -84,6 +82,8 @@ _TAG_WORD = re.compile(rf"(?i)<{_MARKS}{_NAMESPACE}({_WORD_CHARS})")
 _HAS_BAR = re.compile(f"[{_BAR}]")
 _GIVEN = re.compile(r"([\w:.-]{1,60})\s?=\s?(?:\"([^\"]*)\"|'([^']*)'|[\"']?([^\s\"'<>]+)[\"']?)")
 _SHORT_NAME = re.compile(r"\s?=\s?[\"']?([\w.:-]+)")
+# What announces a result without a tag that has that role.
+_RESULTS = ("Observation:", "[TOOL_RESULTS]", "```tool_output", "<|start|>functions.")
 _NAME_ATTRIBUTES = ("name", "tool", "function", "tool_name", "function_name")
 
 
@@ -134,3 +134,15 @@ def may_be_tag(text: str, at: int, names: Names) -> bool:
     if not part or part["word"] is None:
         return bool(part)
     return plain(part["word"]) in ROLES or names.find(part["word"]) is not None
+
+
+def is_result(text: str) -> bool:
+    """Whether a text begins as if a tool had answered."""
+    tag = TAG.match(text)
+    tagged = tag and role_of(tag) is Role.RESULT and not is_closing(tag)
+    return bool(tagged or text.startswith(_RESULTS))
+
+
+def may_be_result(text: str) -> bool:
+    """Whether more letters may make of this the words of a result."""
+    return any(words.startswith(text) for words in _RESULTS)

@@ -145,8 +145,8 @@ class XmlBody:
     the call or nothing follows, and when as many of its tags were closed as were opened in it.
     Where that leads to no end (`loose`), it also ends where the tool's next argument begins a line
     or the call is closed. Where a tag's word is the name of its argument, one that the tool does
-    not have may follow on a line of its own. `closers` are the words that close the call, `is_argument` says
-    which tags bear an argument, `required` which arguments the call needs.
+    not have may follow on a line of its own. `closers` are the words that close the call,
+    `is_argument` says which tags bear an argument, `required` which arguments the call needs.
     """
 
     def __init__(

@@ -16,12 +16,22 @@ from bridge.call_tags import TAG, Role, is_closing, may_be_tag, role_of
 _LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
 _LOOSE_PART = re.compile(r"(?i)(?:\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z")
 _MARKS = re.compile(r"`+|~+")
-_STRONG_FENCES = ("tool_code", "tool_call", "function_call", "tool_use")
+_STRONG_FENCES = (
+    "tool_code", "tool_call", "toolcall", "tool_use", "tool_request", "tool", "function_call",
+    "function", "action",
+)  # fmt: skip
 _CODE_FENCES = ("", "json", "xml", "text", "txt", "plaintext", "jsonc", "json5", *_STRONG_FENCES)
 _FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*([\w-]{0,30})s?[ \t]*(?=[\n{\[<]|\Z)\n?")
 # In a block of a programming language only such names are calls of tools.
 _PREFIXED = re.compile(r"(?:print\(\s*)?(?:default_api|functions)\.")
 _PREFIX_CHARS = 40
+# Around the calls in a block of `tool_code`: comments, imports, a name for the result.
+_ASIDE = re.compile(
+    r"(?:(?:#|//|import )[^\n]{0,200}\n|print\(\w{1,40}\)|[A-Za-z_]\w{0,40} ?= ?(?=[\w.]+\())\s*"
+)
+_ASIDE_PART = re.compile(
+    r"(?:(?:#|//?|import )[^\n]{0,200}|[\w(]{0,50}\)?(?: ?=? ?[\w.]{0,80})?)\Z"
+)
 _SHOWN = re.compile(
     r"(?i)\b(?:example|e\.g\.|for instance|looks? like|would|syntax|placeholder|template|usage|"
     r"sample|snippet|illustrat\w+|demonstrat\w+|how to|forms?|format(?:ted|s)?|schema|such as|"
@@ -263,7 +273,7 @@ class Fenced:
             return self._none()
         if fence.end() == len(gap):
             return len(gap) > 200 and self._none()
-        self.marks, info = fence[1], fence[2].lower()
+        self.marks, info = fence[1], fence[2].lower().replace("-", "_")
         self._strong = info.removesuffix("s") in _STRONG_FENCES
         self._line = info in _CODE_FENCES or self._strong
         self._gap = gap[fence.end() :]
@@ -275,6 +285,11 @@ class Fenced:
         at, settled = loose_ends(gap, self.context.names)
         if not self.calls:
             at = len(gap) - len(gap.lstrip())
+        while self._strong and (aside := _ASIDE.match(gap, at)):
+            at = aside.end()
+        if self._strong and _ASIDE_PART.match(gap, at):
+            self._gap = gap[at:]
+            return False
         if at == len(gap) or not settled:
             return False
         if gap[at] != self.marks[0]:

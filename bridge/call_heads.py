@@ -59,10 +59,15 @@ _TO = re.compile(r"(?a)to=([\w.:-]{1,120})(?=[^\w.:-])")
 _TO_PART = re.compile(r"(?a)t(?:o(?:=[\w.:-]{0,120})?)?\Z")
 _ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
 _WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
+# What makes a call of a name that nothing vouches for.
+_TOUCHING = re.compile(r"(?i)\(|\[A|<(?:[|｜]|\Z)|\[?\Z")
 _PRINT = re.compile(r"print\s?\(")
 _NOISE = words(
-    "json commentary analysis final assistant code function xml python tool_code tool_call"
+    "json commentary analysis final assistant code function xml python tool_code tool_call",
+    "functools",
 )
+# Behind a tag or "Action:".
+_LABELS = words("name: tool: function: input: arguments: parameters: args:")
 _PHRASES = (*_NOISE, "print(", "action:", "action input:", "action_input:", "multi_tool_use.")
 _FIRST_WORDS = (*_NOISE, "print", "action", "action:", "action_input:", "to", "call")
 # Junk has at most one word of Latin letters, and no quotes; a sentence has more.
@@ -241,6 +246,7 @@ def _inner_tag(
     if another and another is not head.tool:
         return _body(head, Kind.NONE), tag.start()
     if role in (Role.JOIN, Role.OPEN) and not known:
+        head.vouched = head.vouched or role is Role.JOIN
         return Verdict.ON, tag.end()
     loose = head.vouched and not head.name_tag
     if known or role is Role.PARAMETER or loose or not properties(head.tool):
@@ -311,12 +317,15 @@ def _word(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     found = _WORD.match(text, at)
     rest = text[at:].lower()
     growing = found and found.end() == len(text)
-    phrase = len(rest) < 20 and any(p.startswith(rest) for p in _PHRASES)
+    labels = _LABELS if head.action or head.vouched else frozenset[str]()
+    phrase = len(rest) < 20 and any(p.startswith(rest) for p in (*_PHRASES, *labels))
     if phrase or (growing and found and not head.tool and names.may_begin(found[0])):
         return Verdict.MORE, at
     if found and found[0].lower() in _NOISE:
         head.vouched = head.vouched or found[0].lower() == "tool_code"
         head.firm = head.firm or head.vouched
+        return Verdict.ON, found.end()
+    if found and found[0].lower() in labels:
         return Verdict.ON, found.end()
     if head.recipient:
         return _junk(text, at)
@@ -347,6 +356,6 @@ def _named(text: str, word: re.Match[str], head: Head, names: Names) -> tuple[Ve
         return Verdict.NO, word.start()
     sure = head.firm or head.prefixed or head.action
     free = head.line or head.vouched
-    if sure or (free and text[word.end() : word.end() + 1] in ("(", "")):
+    if sure or (free and _TOUCHING.match(text, word.end())):
         return Verdict.ON, word.end()
     return Verdict.NO, word.start()

@@ -29,6 +29,7 @@ from bridge.call_values import (
     unwrapped,
     value_text,
     with_lone_backslashes,
+    with_plain_quotes,
 )
 from chat_request import Tool, ToolUse
 from events import ToolCall
@@ -39,6 +40,7 @@ from jsontools.text import clean, compact, read_json, repair
 
 UNKNOWN = "The model called a tool that is not offered."
 _MOST_REPAIRS = 4
+_WITH_COLON = re.compile(r"[\"']?\w{1,64}[\"']?\s{0,20}:")
 _EMPTY = re.compile(r"\{\s{0,100}\}")
 _NAME = re.compile(r"[\w.-]{1,128}\Z")
 
@@ -121,6 +123,9 @@ class Reader:
             return read_json(with_lone_backslashes(text), strict=False), False
         with suppress(ValueError):
             return python_value(text.replace("\\/", "/")), False
+        plain = with_plain_quotes(text)
+        if plain != text:
+            return self._json(plain)
         self._repairs += 1
         if self._repairs > _MOST_REPAIRS:
             raise ValueError("too much to repair")
@@ -130,8 +135,10 @@ class Reader:
         with suppress(ValueError):
             return from_python(text, tool), False
         inner = text[1:-1].strip()
-        if not inner.startswith("{"):  # `f({a: 1})`, as JavaScript has it
-            raise ValueError("no plain values")
+        if not inner.startswith("{"):  # `f({a: 1})`, as JavaScript has it, or `f(a: 1)`
+            if not _WITH_COLON.match(inner):
+                raise ValueError("no plain values")
+            inner = f"{{{inner}}}"
         return self._json(inner)
 
     def to_call(self, found: Found) -> ToolCall:

@@ -14,7 +14,7 @@ from bridge.call_heads import CALL_WORDS, properties
 from bridge.call_names import Names
 from bridge.call_tags import ROLES, Role, plain
 from chat_request import Tool
-from jsontools.text import read_json
+from jsontools.text import compact, read_json
 
 _NAME_KEYS = (
     "name", "tool", "tool_name", "toolName", "function", "function_name", "recipient_name",
@@ -34,8 +34,15 @@ _VALUE_ENDS = (Role.PARAMETER, Role.ARGUMENTS)
 _PLACEHOLDERS = {"...", "…"}
 _PLACEHOLDER = re.compile(r"[{:,(=\[]\s{0,50}(?:\.\.\.|…|<[\w ./-]{1,40}>)\s{0,50}(?:[}\]),]|\Z)")
 _ESCAPE = re.compile(r"\\(?:[\\'\"abfnrtv\n0-7]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|N\{|U)|\\")
-_JSON_ESCAPE = re.compile(r"\\(?:[\"\\/bfnrt]|u[0-9a-fA-F]{4})|\\")
-_STRING = re.compile(r"'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+_JSON_ESCAPE = re.compile(r"\\(?:[\"\\/bfnrt']|u[0-9a-fA-F]{4})|\\")
+_STRING = re.compile(
+    r"(?:\b[rR])?"
+    r"(?:'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")",
+    re.DOTALL,
+)
+# Gemma's and Gemini's tokens in place of quotes, and JavaScript's back-quotes behind a key.
+_TOKENS_AS_QUOTES = re.compile(r"(<\|\"\|>|<escape>|<ctrl46>)(.*?)\1", re.DOTALL)
+_BACK_QUOTED = re.compile(r"(?<=:)(\s{0,20})`([^`]*)`(?=\s{0,20}[,}])")
 _DRIVE = re.compile(r'"[A-Za-z]:\\(?:[^"\\]|\\[^"])*"')
 _CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
 
@@ -128,7 +135,17 @@ def is_placeholder(arguments: Any) -> bool:
 def with_lone_backslashes(text: str) -> str:
     r"""Broken JSON in which a backslash that escapes nothing stands for itself, and so do all of
     a Windows path (`D:\new\x`)."""
-    return _JSON_ESCAPE.sub(_literal, _DRIVE.sub(_literal_path, text))
+    return _JSON_ESCAPE.sub(_json_literal, _DRIVE.sub(_literal_path, text))
+
+
+def with_plain_quotes(text: str) -> str:
+    """JSON text in which other marks stood for quotes."""
+    text = _TOKENS_AS_QUOTES.sub(lambda string: compact(string[2]), text)
+    return _BACK_QUOTED.sub(lambda string: string[1] + compact(string[2]), text)
+
+
+def _json_literal(escape: re.Match[str]) -> str:
+    return "'" if escape[0] == "\\'" else _literal(escape)
 
 
 def _literal(escape: re.Match[str]) -> str:
@@ -183,6 +200,8 @@ def _parsed(text: str) -> ast.expr:
 
 def _tidy(string: re.Match[str]) -> str:
     """A string with raw line ends or backslashes that Python alone would not take."""
+    if string[0][0] in "rR":
+        return string[0]
     text = _ESCAPE.sub(_literal, string[0])
     return text if text[:3] in ('"""', "'''") else text.replace("\n", "\\n")
 
@@ -205,6 +224,10 @@ def _converted(node: ast.expr) -> Any:
             return _CONSTANTS[name.lower()]
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
             return -number
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            parts = [_converted(left), _converted(right)]
+            if all(isinstance(part, str) for part in parts):
+                return "".join(parts)
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return [_converted(item) for item in items]
         case ast.Dict(keys=keys, values=values) if all(isinstance(k, ast.Constant) for k in keys):

@@ -16,6 +16,7 @@ _CDATA = "<![CDATA["
 _TAG_OVER = re.compile("[<>]")
 _CLOSING = re.compile(r"</[^<>]{0,100}(?:>|\Z)")
 _CALLS = (Role.OPEN, Role.WRAP)
+_ENDS = (*_CALLS, Role.END, Role.RESULT)
 
 
 class Body(Protocol):
@@ -70,7 +71,8 @@ class JsonBody:
         self._kept = ""
         while at >= 0 and self._scan.depth:
             tag = TAG.match(window, at)
-            if tag and role_of(tag):
+            role = role_of(tag) if tag else None
+            if role in _ENDS or (tag and role and is_closing(tag)):
                 break
             if not tag and len(window) - at < _LOOK_AHEAD and ">" not in window[at:]:
                 self._kept = window[at:]

@@ -34,14 +34,17 @@ _ASIDE_PART = re.compile(
 )
 _SHOWN = re.compile(
     r"(?i)\b(?:example|e\.g\.|for instance|looks? like|would|syntax|placeholder|template|usage|"
-    r"sample|snippet|illustrat\w+|demonstrat\w+|how to|forms?|format(?:ted|s)?|schema|such as|"
-    r"like (?:this|so)|Beispiel|z\. ?B\.|ejemplo|exemple|esempio|exemplo)\b|"
-    r"пример|例えば|例如|示例|比如"
+    r"as follows|you (?:can|could|may|might|should)|sample|snippet|illustrat\w+|demonstrat\w+|"
+    r"how to|forms?|format(?:ted|s)?|schema|such as|like (?:this|so)|"
+    r"Beispiel|z\. ?B\.|ejemplo|exemple|esempio|exemplo)\b|"
+    r"пример|例えば|例如|示例|比如|\b(?:use|write|type)\b[^.:\n]{0,20}:\s{0,5}\Z"
 )
 _DOCUMENT = re.compile(r"(?m)^#{1,6} ")
 _ANNOUNCED = re.compile(
-    r"(?i)\b(?:I(?:'|’)?(?:ll|m| will| am| need)|let me|let(?:'|’)s|we(?:'|’)ll)\b"
+    r"(?im)\b(?:I(?:'|’)?(?:ll|m| will| am| need)|let me|let(?:'|’)s|we(?:'|’)ll)\b"
     r"(?! (?:show|give|demonstrate|illustrate|explain|document|describe|write (?:you|an example)))"
+    r"|^\W{0,4}(?:first|then|next|now|finally)\b(?!.*\b(?:example|form\w*|like|so|this)\b)"
+    r"[^.:\n]{0,20}[.:]?\s{0,5}\Z"
 )
 _WORD = re.compile(r"[\w.:-]{1,100}")
 

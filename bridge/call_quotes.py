@@ -17,6 +17,7 @@ _MARK = re.compile(r"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\[(?=TOOL_|T?O?O?L?\Z)|(?<
 _QUOTING = (">", "|", "+<", "-<")  # a quotation, a table, a diff
 _QUOTING_CHARS = ">|+-"
 _QUOTES = "\"'“‘«„"
+_SHOWN = "<{["
 _CODE_INDENT = 4
 
 
@@ -39,6 +40,7 @@ class Markdown:
         self._fence = ""  # the marks that opened the code block which is open
         self._opening = False  # the line that opened it is not over
         self._ticks = 0  # the length of the back-quotes that opened inline code
+        self._shows = False  # what those back-quotes hold begins as markup or JSON does
         self._quoted = False  # the line begins with a mark that quotes it
         self._spot = Spot.NONE
         self._data: JsonScan | None = None  # JSON that is no call; what it holds is none either
@@ -126,7 +128,7 @@ class Markdown:
         if self._fence or self._quoted:
             return self._onward(text, at)
         bare = (first.isalpha() or first in "_{[") and not (self._ticks or indented)
-        if bare or first == "<":
+        if bare or (first == "<" and not (self._ticks and self._shows)):
             return self._found(Spot.LINE, at)
         return self._onward(text, at)
 
@@ -169,6 +171,7 @@ class Markdown:
             return self._found(Spot.FENCE, mark.start())
         else:
             self._ticks = size
+            self._shows = text[mark.end()] in _SHOWN
         return mark.end()
 
     def _skip_data(self, scan: JsonScan, text: str, at: int) -> int:

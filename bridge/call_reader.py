@@ -163,6 +163,8 @@ class Reader:
         value, repaired = found.arguments, found.repaired
         if value in (None, "", []):
             value = {}
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
         if isinstance(value, str):
             value, repaired = self._json(value)
         if not isinstance(value, dict):

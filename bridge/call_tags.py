@@ -30,8 +30,9 @@ class Role(Enum):
 _ROLES = {
     Role.OPEN: words(
         "tool_call toolcall tool_use function_call functioncall invoke court function tool",
-        "tool_code call_record tool_call_begin tool_call_start python_tag python_start start_action",
-        "action_start action call tool_request longcat_tool_call start_function_call ctrl42",
+        "tool_code call_record tool_call_begin tool_call_start python_tag python_start",
+        "start_action action_start action call tool_request longcat_tool_call",
+        "start_function_call ctrl42",
     ),
     Role.WRAP: words(
         "tool_calls function_calls tool_uses calls tools functions",

@@ -204,10 +204,11 @@ def words_behind(behind: str, names: Names, *, final: bool) -> str | None:
     if word and word.end() == len(rest) and not final:
         return None
     known = word and (names.find(word[0]) or word[0].lower() in _CALLING)
+    known = known or rest.startswith("to=")
     return "" if known else rest[:100]
 
 
-_CALLING = {"to", "tool_code", "assistant", "commentary", "action:", "observation:", "print"}
+_CALLING = {"tool_code", "assistant", "commentary", "action:", "observation:", "print"}
 
 
 class Fenced:

@@ -9,26 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bridge import call_keys
 from bridge.call_bodies import Value
-from bridge.call_heads import CALL_WORDS, properties
+from bridge.call_heads import properties
 from bridge.call_names import Names
 from bridge.call_tags import ROLES, Role, plain
 from chat_request import Tool
 from jsontools.text import compact, read_json
 
-_NAME_KEYS = (
-    "name", "tool", "tool_name", "toolName", "function", "function_name", "recipient_name",
-    "action",
-)  # fmt: skip
-_ARGUMENT_KEYS = (
-    "arguments", "parameters", "input", "args", "action_input", "tool_input", "toolInput",
-    "params", "kwargs", "tool_args", "tool_arguments", "tool_parameters", "function_args",
-    "function_arguments", "function_parameters",
-)  # fmt: skip
-_NESTED_KEYS = (
-    "tool_calls", "tool_uses", "toolCalls", "toolUse", "function_call", "functionCall",
-    "function_calls", "functionCalls", "tool_call", "toolCall", "tool_use", "function",
-)  # fmt: skip
 _MOST_REFERENCES = 20
 _VALUE_ENDS = (Role.PARAMETER, Role.ARGUMENTS)
 _PLACEHOLDERS = {"...", "…"}
@@ -67,28 +55,28 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
     list of which a part is no call, unless loose.
     """
     if name:
-        whole = isinstance(value, dict) and value.keys() <= CALL_WORDS and "name" in value
-        if not (whole and value.keys() & set(_ARGUMENT_KEYS)):
+        whole = isinstance(value, dict) and value.keys() <= call_keys.ALL and "name" in value
+        if not (whole and value.keys() & set(call_keys.ARGUMENTS)):
             return [Found(name, value, repaired)]
     if isinstance(value, list):
         return _calls_in_list(value, names, loose=loose, repaired=repaired)
     if not isinstance(value, dict):
         return []
-    if repaired and value.keys() - CALL_WORDS:
+    if repaired and value.keys() - call_keys.ALL:
         raise ValueError("torn apart by the repair")
-    if not loose and value.keys() - CALL_WORDS:
+    if not loose and value.keys() - call_keys.ALL:
         return _named_by_key(value, names, repaired)
-    for key in _NESTED_KEYS:
+    for key in call_keys.NESTED:
         if isinstance(value.get(key), list | dict):
             return calls_in(value[key], "", names, loose=loose, repaired=repaired)
-    given = [value[key] for key in _ARGUMENT_KEYS if key in value]
-    written = next((value[k] for k in _NAME_KEYS if isinstance(value.get(k), str)), "")
+    given = [value[key] for key in call_keys.ARGUMENTS if key in value]
+    written = next((value[k] for k in call_keys.NAMES if isinstance(value.get(k), str)), "")
     if not written:
         return _named_by_key(value, names, repaired)
     if "description" in value and (not given or is_schema(given[0])):
         raise NoCall
     if not given and loose:
-        given = [{k: v for k, v in value.items() if k not in (*_NAME_KEYS, "id", "type")}]
+        given = [{k: v for k, v in value.items() if k not in (*call_keys.NAMES, "id", "type")}]
     return [Found(written, given[0], repaired)] if given else []
 
 
@@ -179,7 +167,7 @@ def unwrapped(values: dict[str, Any], tool: Tool) -> dict[str, Any]:
     if len(values) != 1:
         return values
     (name, inner), *_ = values.items()
-    if name not in _ARGUMENT_KEYS or name in properties(tool):
+    if name not in call_keys.ARGUMENTS or name in properties(tool):
         return values
     if isinstance(inner, str) and inner.lstrip().startswith("{"):
         inner = read_json(inner, strict=False)

@@ -35,13 +35,8 @@ _FIRM = words(
     "start_action tool_sep tool_call_argument_begin tool_call_start python_start action_start",
     "start_function_call longcat_tool_call tool_request ctrl42",
 )
-_NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}</[^<>]{1,60}>")
-_NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,50}(?:<[^<>]{0,60})?\Z")
-_CHILD_PART = re.compile(r"<[\w-]{0,64}\Z")
 _SPACES = re.compile(r"\s{0,200}")
 _CDATA = "<![CDATA["
-_THOUGHT = re.compile(r"(?i)(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>")
-THOUGHT_END = "<|end|>"
 
 
 class Verdict(Enum):
@@ -103,7 +98,7 @@ def may_begin(text: str, at: int, names: Names) -> bool:
 def read_head(text: str, names: Names, *, line: bool) -> tuple[Verdict, Head]:
     """Step over what stands before a body, from the first character of `text` on."""
     head, at = Head(line), 0
-    if thought := _THOUGHT.match(text):
+    if thought := call_words.THOUGHT.match(text):
         head.kind, head.at = Kind.THOUGHT, thought.end()
         return Verdict.BODY, head
     for _ in range(_STEPS):
@@ -192,7 +187,7 @@ def _argument_follows(text: str, at: int, tool: Tool) -> Verdict:
     tag = TAG.match(rest)
     if tag:
         return Verdict.ON if tag["word"] in properties(tool) else Verdict.NO
-    return Verdict.MORE if not rest or _CHILD_PART.match(rest) else Verdict.NO
+    return Verdict.MORE if not rest or call_words.CHILD_PART.match(rest) else Verdict.NO
 
 
 def _opening_tag(
@@ -239,13 +234,13 @@ def _inner_tag(
 def _name_child(
     text: str, at: int, head: Head, names: Names, tag: re.Match[str]
 ) -> tuple[Verdict, int]:
-    child = _NAME_CHILD.match(text, at)
+    child = call_words.NAME_CHILD.match(text, at)
     if not head.vouched:
         return Verdict.NO, at
     if child:
         head.tool = names.find(child[1])
         return (Verdict.ON if head.tool else Verdict.NO), child.end()
-    if _NAME_CHILD_PART.match(text, at):
+    if call_words.NAME_CHILD_PART.match(text, at):
         return Verdict.MORE, at
     word = plain(tag["word"])
     if role_of(tag) is Role.OPEN:

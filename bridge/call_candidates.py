@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from bridge.call_bodies import Body, JsonBody, NoBody, PythonBody, ThoughtBody, XmlBody
 from bridge.call_heads import Head, Kind, Verdict, properties, read_head
 from bridge.call_names import Names
+from bridge.call_quotes import is_shown
 from bridge.call_tags import TAG, Role, is_closing, may_be_tag, role_of
 from bridge.call_words import THOUGHT_END
 
 _LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
 _LOOSE_PART = re.compile(r"(?i)(?:\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z")
+_SPACES = re.compile(r"\s*")
 _MARKS = re.compile(r"`+|~+")
 _STRONG_FENCES = (
     "tool_code", "tool_call", "toolcall", "tool_use", "tool_request", "tool", "function_call",
@@ -32,20 +34,6 @@ _ASIDE = re.compile(
 )
 _ASIDE_PART = re.compile(
     r"(?:(?:#|//?|import )[^\n]{0,200}|[\w(]{0,50}\)?(?: ?=? ?[\w.]{0,80})?)\Z"
-)
-_SHOWN = re.compile(
-    r"(?i)\b(?:example|e\.g\.|for instance|looks? like|would|syntax|placeholder|template|usage|"
-    r"as follows|you (?:can|could|may|might|should)|sample|snippet|illustrat\w+|demonstrat\w+|"
-    r"how to|forms?|format(?:ted|s)?|schema|such as|like (?:this|so)|"
-    r"Beispiel|z\. ?B\.|ejemplo|exemple|esempio|exemplo)\b|"
-    r"пример|例えば|例如|示例|比如|\b(?:use|write|type)\b[^.:\n]{0,20}:\s{0,5}\Z"
-)
-_DOCUMENT = re.compile(r"(?m)^#{1,6} ")
-_ANNOUNCED = re.compile(
-    r"(?im)\b(?:I(?:'|’)?(?:ll|m| will| am| need)|let me|let(?:'|’)s|we(?:'|’)ll)\b"
-    r"(?! (?:show|give|demonstrate|illustrate|explain|document|describe|write (?:you|an example)))"
-    r"|^\W{0,4}(?:first|then|next|now|finally)\b(?!.*\b(?:example|form\w*|like|so|this)\b)"
-    r"[^.:\n]{0,20}[.:]?\s{0,5}\Z"
 )
 _WORD = re.compile(r"[\w.:-]{1,100}")
 
@@ -70,13 +58,7 @@ class Context:
 
     def quotes(self, behind: str) -> bool:
         """Whether words around a form that nobody was taught show it, rather than use it."""
-        said = self.before.strip()
-        if not said:
-            return False
-        last = said[said.rfind("\n\n") + 1 :]
-        if _ANNOUNCED.search(last):
-            return False
-        return bool(behind or _SHOWN.search(last) or _DOCUMENT.search(said))
+        return is_shown(self.before, behind)
 
 
 class Candidate:
@@ -287,15 +269,9 @@ class Fenced:
     def _between(self) -> bool | None:
         """Step over what stands before the next call; None: go on with it, or behind the block."""
         gap = self._gap or ""
-        at, settled = loose_ends(gap, self.context.names)
-        if not self.calls:
-            at = len(gap) - len(gap.lstrip())
-        while self._strong and (aside := _ASIDE.match(gap, at)):
-            at = aside.end()
-        if self._strong and _ASIDE_PART.match(gap, at):
-            self._gap = gap[at:]
-            return False
+        at, settled = self._step_over(gap)
         if at == len(gap) or not settled:
+            self._gap = gap[at:]
             return False
         if gap[at] != self.marks[0]:
             if not self._line and gap[at] != "<" and not _PREFIXED.match(gap, at):
@@ -311,6 +287,19 @@ class Fenced:
             return self._none()
         self._behind, self._gap = "", gap[end:]
         return None if self.calls else self._none()
+
+    def _step_over(self, gap: str) -> tuple[int, bool]:
+        """Where what closes the last call is over, and comments are; whether that is sure."""
+        at, settled = 0, True
+        while True:
+            if self.calls:
+                at, settled = loose_ends(gap, self.context.names, at)
+            else:
+                at = _SPACES.match(gap, at).end()  # type: ignore[union-attr]
+            aside = _ASIDE.match(gap, at) if self._strong else None
+            if not aside:
+                return at, settled and not (self._strong and _ASIDE_PART.match(gap, at))
+            at = aside.end()
 
     def _look_behind(self, piece: str, *, final: bool) -> bool:
         self._behind = (self._behind or "") + piece
@@ -334,9 +323,8 @@ class Fenced:
             self.calls.clear()
 
 
-def loose_ends(text: str, names: Names) -> tuple[int, bool]:
+def loose_ends(text: str, names: Names, at: int = 0) -> tuple[int, bool]:
     """Where what only closes a call is over, and whether that is sure before more comes."""
-    at = 0
     while True:
         if ends := _LOOSE_ENDS.match(text, at):
             at = ends.end()

@@ -27,8 +27,6 @@ from chat_request import Tool
 
 HEAD_CHARS = 1000  # no real head comes near it
 _STEPS = 12
-
-
 # Words that mean calls and nothing else: behind them a bare name is enough.
 _FIRM = words(
     "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag",
@@ -186,7 +184,8 @@ def _argument_follows(text: str, at: int, tool: Tool) -> Verdict:
     rest = text[at:].lstrip()
     tag = TAG.match(rest)
     if tag:
-        return Verdict.ON if tag["word"] in properties(tool) else Verdict.NO
+        known = tag["word"] in properties(tool) and not is_closing(tag)
+        return Verdict.ON if known else Verdict.NO
     return Verdict.MORE if not rest or call_words.CHILD_PART.match(rest) else Verdict.NO
 
 
@@ -255,6 +254,8 @@ def properties(tool: Tool | None) -> dict[str, object]:
 
 
 def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
+    if not (at or head.line or text.startswith("[TOOL_"[: len(text)])):
+        return Verdict.NO, at
     if at == 0 and not call_words.FIRST_MARKER.match(text) and call_words.MARKER.match(text):
         return Verdict.NO, at
     if marker := call_words.MARKER.match(text, at):

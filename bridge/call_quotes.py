@@ -19,6 +19,20 @@ _QUOTING_CHARS = ">|+-"
 _QUOTES = "\"'“‘«„"
 _SHOWN = "<{["
 _CODE_INDENT = 4
+_SHOWING = re.compile(
+    r"(?i)\b(?:example|e\.g\.|for instance|looks? like|would|syntax|placeholder|template|usage|"
+    r"as follows|you (?:can|could|may|might|should)|sample|snippet|illustrat\w+|demonstrat\w+|"
+    r"how to|forms?|format(?:ted|s)?|schema|such as|like (?:this|so)|"
+    r"Beispiel|z\. ?B\.|ejemplo|exemple|esempio|exemplo)\b|"
+    r"пример|例えば|例如|示例|比如|\b(?:use|write|type)\b[^.:\n]{0,20}:\s{0,5}\Z"
+)
+_DOCUMENT = re.compile(r"(?m)^#{1,6} ")
+_ANNOUNCED = re.compile(
+    r"(?im)\b(?:I(?:'|’)?(?:ll|m| will| am| need)|let me|let(?:'|’)s|we(?:'|’)ll)\b"
+    r"(?! (?:show|give|demonstrate|illustrate|explain|document|describe|write (?:you|an example)))"
+    r"|^\W{0,4}(?:first|then|next|now|finally)\b(?!.*\b(?:example|form\w*|like|so|this)\b)"
+    r"[^.:\n]{0,20}[.:]?\s{0,5}\Z"
+)
 
 
 class Spot(Enum):
@@ -94,7 +108,9 @@ class Markdown:
     def _step(self, text: str, at: int) -> int:
         """Walk on to the next mark; where it stands now. Standing still is waiting for more."""
         if self._data:
-            return self._skip_data(self._data, text, at)
+            end = self._skip_data(self._data, text, at)
+            if self._data or end > at:
+                return end
         if self._line:
             return self._spaces(text, at) if text[at].isspace() else self._line_start(text, at)
         mark = _MARK.search(text, at)
@@ -183,3 +199,14 @@ class Markdown:
         if end >= 0 or over:
             self._data = None
         return end if end >= 0 else stop
+
+
+def is_shown(before: str, behind: str) -> bool:
+    """Whether the words `before` and `behind` a form show it, rather than use it."""
+    said = before.strip()
+    if not said:
+        return False
+    last = said[said.rfind("\n\n") + 1 :]
+    if _ANNOUNCED.search(last):
+        return False
+    return bool(behind or _SHOWING.search(last) or _DOCUMENT.search(said))

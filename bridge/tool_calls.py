@@ -174,7 +174,8 @@ class _Finder(Outlet):
         if self.unknown:
             self.unknown.text += text[:at]
             return text[at:], settled and not may_be_result(text[at:])
-        if self._fences and text.startswith("```", at):
+        result = is_result(text[at:]) or may_be_result(text[at:])
+        if self._fences and text.startswith("```", at) and not result:
             self._fences -= 1
             more, settled = loose_ends(text[at + 3 :], self.reader.names)
             at += 3 + more

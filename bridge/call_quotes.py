@@ -21,10 +21,11 @@ _SHOWN = "<{["
 _CODE_INDENT = 4
 _SHOWING = re.compile(
     r"(?i)\b(?:example|e\.g\.|for instance|looks? like|would|syntax|placeholder|template|usage|"
-    r"as follows|you (?:can|could|may|might|should)|sample|snippet|illustrat\w+|demonstrat\w+|"
+    r"as follows|you (?:can|could|may|might) (?:use|call|write|run|try|send|invoke|make|do)|"
+    r"sample|snippet|illustrat\w+|demonstrat\w+|"
     r"how to|forms?|format(?:ted|s)?|schema|such as|like (?:this|so)|"
     r"Beispiel|z\. ?B\.|ejemplo|exemple|esempio|exemplo)\b|"
-    r"пример|例えば|例如|示例|比如|\b(?:use|write|type)\b[^.:\n]{0,20}:\s{0,5}\Z"
+    r"пример|例えば|例如|示例|比如|(?<!I )\b(?:use|write|type)\b[^.:\n]{0,20}:\s{0,5}\Z"
 )
 _DOCUMENT = re.compile(r"(?m)^#{1,6} ")
 _ANNOUNCED = re.compile(

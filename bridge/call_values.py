@@ -150,7 +150,8 @@ def from_python(text: str, tool: Tool) -> dict[str, Any]:
     if not isinstance(call, ast.Call):
         raise ValueError("no call")
     given: dict[str, Any] = {}
-    for name, node in zip(properties(tool), call.args, strict=False):
+    names = list(properties(tool)) or (["input"] if tool.custom else [])
+    for name, node in zip(names, call.args, strict=False):
         given[name] = node
     if len(call.args) > len(given):
         raise ValueError("more arguments than the tool has")
@@ -227,15 +228,24 @@ def _converted(node: ast.expr) -> Any:
 
 
 def from_tags(values: list[Value], body: str, tool: Tool) -> dict[str, Any]:
-    """Arguments in tags, typed by the tool's schema."""
+    """Arguments in tags, typed by the tool's schema; ValueError where they have no names."""
     rules, root = properties(tool), tool.parameters or {}
     found: dict[str, Any] = {}
     for name, text, sort in _texts(values, body):
-        if tool.custom or sort == "true":
-            found[name] = text
-        else:
-            found[name] = typed(text, rules.get(name), root, literal=sort == "false")
+        rule = rules.get(name)
+        value: Any = text
+        if not (tool.custom or sort == "true"):
+            value = typed(text, rule, root, literal=sort == "false")
+        if name in found and "array" in kinds_of(rule, root):  # an item in each tag
+            value = [*_listed(found[name]), *_listed(value)]
+        found[name] = value
+    if values and not found:
+        raise ValueError("no values for the names, or no names for the values")
     return unwrapped(found, tool)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _texts(values: list[Value], body: str) -> Iterator[tuple[str, str, str]]:
@@ -243,7 +253,8 @@ def _texts(values: list[Value], body: str) -> Iterator[tuple[str, str, str]]:
     key = ""
     for value in values:
         word = value.word.lower().replace("-", "_")
-        name = key if word == "arg_value" else value.given["name"] or value.word
+        given = value.given["name"] or value.given.get("key", "")
+        name = key if word == "arg_value" else given or value.word
         text = body[value.start : value.end]
         if not value.closed:
             text = _without_wrong_end(text, name)

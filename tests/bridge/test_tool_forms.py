@@ -271,6 +271,13 @@ FORMS: dict[str, tuple[str, list[list[Any]], str]] = {
         [A],
         "",
     ),
+    "an item in each tag": (
+        '<invoke name="set-state">\n<parameter name="tags">x</parameter>\n'
+        '<parameter key="tags">y</parameter>\n</invoke>',
+        [["set-state", {"tags": ["x", "y"]}]],
+        "",
+    ),
+    "free text in brackets": ('patch("""a\n"b"\n""")', [["patch", 'a\n"b"\n']], ""),
     "JSON with entities": (
         '<tool_call name="read_file" arguments="{&quot;path&quot;: &quot;a.txt&quot;}"/>',
         [A],
@@ -528,6 +535,11 @@ def test_a_tag_may_say_itself_what_its_value_is() -> None:
     pair = '<parameter name="note" string="{}">5</parameter>'
     wire = f'<invoke name="set-state">{pair.format("false")}</invoke>'
     assert find([wire])[1] == [["set-state", {"note": 5}]]
+
+
+def test_names_without_values_are_no_arguments() -> None:
+    wire = "<tool_call>read_file\n<arg_key>path\n<arg_value>a</arg_value>\n</tool_call>"
+    assert outcome([wire]) == "The model wrote a tool call that cannot be read."
 
 
 def test_free_text_keeps_its_line_ends() -> None:

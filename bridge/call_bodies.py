@@ -14,6 +14,9 @@ from jsontools.text import JsonScan
 _LOOK_AHEAD = 400  # a tag and the white space before it are never longer
 _CDATA = "<![CDATA["
 _TAG_OVER = re.compile("[<>]")
+_CLOSING = re.compile(r"</[^<>]{0,100}(?:>|\Z)")
+_CALLS = (Role.OPEN, Role.WRAP)
+_ENDS = (*_CALLS, Role.END, Role.RESULT)
 
 
 class Body(Protocol):
@@ -68,7 +71,8 @@ class JsonBody:
         self._kept = ""
         while at >= 0 and self._scan.depth:
             tag = TAG.match(window, at)
-            if tag and role_of(tag):
+            role = role_of(tag) if tag else None
+            if role in _ENDS or (tag and role and is_closing(tag)):
                 break
             if not tag and len(window) - at < _LOOK_AHEAD and ">" not in window[at:]:
                 self._kept = window[at:]
@@ -142,8 +146,9 @@ class XmlBody:
     A value may name any tag: it ends at its own closing tag only where a next argument, the end of
     the call or nothing follows, and when as many of its tags were closed as were opened in it.
     Where that leads to no end (`loose`), it also ends where the tool's next argument begins a line
-    or the call is closed. `closers` are the words that close the call, `is_argument` says
-    which tags bear an argument, `required` which arguments the call needs.
+    or the call is closed. Where a tag's word is the name of its argument, one that the tool does
+    not have may follow on a line of its own. `closers` are the words that close the call,
+    `is_argument` says which tags bear an argument, `required` which arguments the call needs.
     """
 
     def __init__(
@@ -159,6 +164,7 @@ class XmlBody:
         self._size = 0
         self._window = ""  # what has come and has not been looked at
         self._final = self._cdata = False
+        self._by_name = False  # the tags are called as their arguments are
         self._open: Value | None = None
         self._nesting = 0
         self.inner = 0  # where what the body holds ends: at the tag that closes it
@@ -186,7 +192,8 @@ class XmlBody:
         given = {value.given["name"] or value.word for value in self.values}
         given |= {text[value.start : value.end].strip() for value in self.values}  # <arg_key>
         last = max((text.find(">", value.end) + 1 for value in self.values), default=0)
-        whole = self.values and not text[last:].strip() and given.issuperset(self._required)
+        rest = _CLOSING.sub("", text[last:])
+        whole = self.values and not rest.strip() and given.issuperset(self._required)
         self.inner = len(text)
         return len(text) if whole else -1
 
@@ -234,8 +241,10 @@ class XmlBody:
         if self._open:
             return self._tag_in_value(self._open, tag, base)
         if closing:
-            return tag.end() if word in self._closers else -1
-        if self._bears_value(tag):
+            ends = word in self._closers or (self.values and role_of(tag) in _CALLS)
+            return tag.end() if ends else -1
+        if self._bears_value(tag) or (self._by_name and role_of(tag) is None):
+            self._by_name = self._by_name or role_of(tag) is None
             value = Value(tag["word"], _named(tag), base + tag.end(), base + tag.end())
             self._nesting = 1
             if tag["alone"]:
@@ -275,7 +284,8 @@ class XmlBody:
 
     def _follows(self, at: int) -> bool | None:
         """Whether what comes at `at` may come behind an argument; None: it has not come yet."""
-        rest = self._window[at : at + _LOOK_AHEAD].lstrip()
+        behind = self._window[at : at + _LOOK_AHEAD]
+        rest = behind.lstrip()
         waiting = not self._final and len(self._window) - at < _LOOK_AHEAD
         if not rest:
             return None if waiting else self._final
@@ -285,7 +295,9 @@ class XmlBody:
         word = plain(tag["word"])
         role = role_of(tag)
         if is_closing(tag):
-            return word in self._closers or role in (Role.OPEN, Role.WRAP, Role.ARGUMENTS)
+            return word in self._closers or role in (*_CALLS, Role.ARGUMENTS)
+        if role is None and self._by_name and "\n" in behind[: -len(rest)]:
+            return True
         return self._bears_value(tag) or role in (Role.OPEN, Role.END, Role.RESULT)
 
     def _close(self, value: Value, end: int, *, closed: bool) -> None:

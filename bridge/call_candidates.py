@@ -9,29 +9,31 @@ import re
 from dataclasses import dataclass
 
 from bridge.call_bodies import Body, JsonBody, NoBody, PythonBody, ThoughtBody, XmlBody
-from bridge.call_heads import THOUGHT_END, Head, Kind, Verdict, properties, read_head
+from bridge.call_heads import Head, Kind, Verdict, properties, read_head
 from bridge.call_names import Names
+from bridge.call_quotes import is_shown
 from bridge.call_tags import TAG, Role, is_closing, may_be_tag, role_of
+from bridge.call_words import THOUGHT_END
 
-_LOOSE_ENDS = re.compile(r"(?:[\s\]}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
-_LOOSE_PART = re.compile(r"\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?\Z")
+_LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
+_LOOSE_PART = re.compile(r"(?i)(?:\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z")
+_SPACES = re.compile(r"\s*")
 _MARKS = re.compile(r"`+|~+")
-_STRONG_FENCES = ("tool_code", "tool_call", "function_call", "tool_use")
+_STRONG_FENCES = (
+    "tool_code", "tool_call", "toolcall", "tool_use", "tool_request", "tool", "function_call",
+    "function", "action",
+)  # fmt: skip
 _CODE_FENCES = ("", "json", "xml", "text", "txt", "plaintext", "jsonc", "json5", *_STRONG_FENCES)
 _FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*([\w-]{0,30})s?[ \t]*(?=[\n{\[<]|\Z)\n?")
 # In a block of a programming language only such names are calls of tools.
 _PREFIXED = re.compile(r"(?:print\(\s*)?(?:default_api|functions)\.")
 _PREFIX_CHARS = 40
-_SHOWN = re.compile(
-    r"(?i)\b(?:example|e\.g\.|for instance|looks? like|would|syntax|placeholder|template|usage|"
-    r"sample|snippet|illustrat\w+|demonstrat\w+|how to|forms?|format(?:ted|s)?|schema|such as|"
-    r"like (?:this|so)|Beispiel|z\. ?B\.|ejemplo|exemple|esempio|exemplo)\b|"
-    r"пример|例えば|例如|示例|比如"
+# Around the calls in a block of `tool_code`: comments, imports, a name for the result.
+_ASIDE = re.compile(
+    r"(?:(?:#|//|import )[^\n]{0,200}\n|print\(\w{1,40}\)|[A-Za-z_]\w{0,40} ?= ?(?=[\w.]+\())\s*"
 )
-_DOCUMENT = re.compile(r"(?m)^#{1,6} ")
-_ANNOUNCED = re.compile(
-    r"(?i)\b(?:I(?:'|’)?(?:ll|m| will| am| need)|let me|let(?:'|’)s|we(?:'|’)ll)\b"
-    r"(?! (?:show|give|demonstrate|illustrate|explain|document|describe|write (?:you|an example)))"
+_ASIDE_PART = re.compile(
+    r"(?:(?:#|//?|import )[^\n]{0,200}|[\w(]{0,50}\)?(?: ?=? ?[\w.]{0,80})?)\Z"
 )
 _WORD = re.compile(r"[\w.:-]{1,100}")
 
@@ -56,13 +58,7 @@ class Context:
 
     def quotes(self, behind: str) -> bool:
         """Whether words around a form that nobody was taught show it, rather than use it."""
-        said = self.before.strip()
-        if not said:
-            return False
-        last = said[said.rfind("\n\n") + 1 :]
-        if _ANNOUNCED.search(last):
-            return False
-        return bool(behind or _SHOWN.search(last) or _DOCUMENT.search(said))
+        return is_shown(self.before, behind)
 
 
 class Candidate:
@@ -191,10 +187,11 @@ def words_behind(behind: str, names: Names, *, final: bool) -> str | None:
     if word and word.end() == len(rest) and not final:
         return None
     known = word and (names.find(word[0]) or word[0].lower() in _CALLING)
+    known = known or rest.startswith("to=")
     return "" if known else rest[:100]
 
 
-_CALLING = {"to", "tool_code", "assistant", "commentary", "action:", "observation:", "print"}
+_CALLING = {"tool_code", "assistant", "commentary", "action:", "observation:", "print"}
 
 
 class Fenced:
@@ -263,7 +260,7 @@ class Fenced:
             return self._none()
         if fence.end() == len(gap):
             return len(gap) > 200 and self._none()
-        self.marks, info = fence[1], fence[2].lower()
+        self.marks, info = fence[1], fence[2].lower().replace("-", "_")
         self._strong = info.removesuffix("s") in _STRONG_FENCES
         self._line = info in _CODE_FENCES or self._strong
         self._gap = gap[fence.end() :]
@@ -272,10 +269,9 @@ class Fenced:
     def _between(self) -> bool | None:
         """Step over what stands before the next call; None: go on with it, or behind the block."""
         gap = self._gap or ""
-        at, settled = loose_ends(gap, self.context.names)
-        if not self.calls:
-            at = len(gap) - len(gap.lstrip())
+        at, settled = self._step_over(gap)
         if at == len(gap) or not settled:
+            self._gap = gap[at:]
             return False
         if gap[at] != self.marks[0]:
             if not self._line and gap[at] != "<" and not _PREFIXED.match(gap, at):
@@ -291,6 +287,19 @@ class Fenced:
             return self._none()
         self._behind, self._gap = "", gap[end:]
         return None if self.calls else self._none()
+
+    def _step_over(self, gap: str) -> tuple[int, bool]:
+        """Where what closes the last call is over, and comments are; whether that is sure."""
+        at, settled = 0, True
+        while True:
+            if self.calls:
+                at, settled = loose_ends(gap, self.context.names, at)
+            else:
+                at = _SPACES.match(gap, at).end()  # type: ignore[union-attr]
+            aside = _ASIDE.match(gap, at) if self._strong else None
+            if not aside:
+                return at, settled and not (self._strong and _ASIDE_PART.match(gap, at))
+            at = aside.end()
 
     def _look_behind(self, piece: str, *, final: bool) -> bool:
         self._behind = (self._behind or "") + piece
@@ -314,9 +323,8 @@ class Fenced:
             self.calls.clear()
 
 
-def loose_ends(text: str, names: Names) -> tuple[int, bool]:
+def loose_ends(text: str, names: Names, at: int = 0) -> tuple[int, bool]:
     """Where what only closes a call is over, and whether that is sure before more comes."""
-    at = 0
     while True:
         if ends := _LOOSE_ENDS.match(text, at):
             at = ends.end()

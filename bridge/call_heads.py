@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from bridge import call_keys, call_words
 from bridge.call_names import Names, is_prefixed
 from bridge.call_tags import (
     ARGUMENT_WORDS,
@@ -26,46 +27,14 @@ from chat_request import Tool
 
 HEAD_CHARS = 1000  # no real head comes near it
 _STEPS = 12
-
-
 # Words that mean calls and nothing else: behind them a bare name is enough.
 _FIRM = words(
     "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag",
-    "start_action tool_sep tool_call_argument_begin",
+    "start_action tool_sep tool_call_argument_begin tool_call_start python_start action_start",
+    "start_function_call longcat_tool_call tool_request ctrl42",
 )
-_NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}</[^<>]{1,60}>")
-_NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,50}(?:<[^<>]{0,60})?\Z")
 _SPACES = re.compile(r"\s{0,200}")
-_MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
-_MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")
-_FIRST_MARKER = re.compile(r"(?i)\[TOOL_")
-_FENCE = re.compile(r"`{3,9}[\w-]{0,30}(?=\s)")
-_FENCE_PART = re.compile(r"`{1,9}[\w-]{0,30}\Z")
-_FIRST_KEY = re.compile(r"(?:\[\s{0,50})?\{\s{0,50}[\"'“”]?(?P<key>[\w-]{1,64})[\"'“”]?\s{0,50}:")
-_FIRST_KEY_PART = re.compile(
-    r"(?:\[\s{0,50})?(?:\{\s{0,50}(?:[\"'“”]?[\w-]{0,64}[\"'“”]?\s{0,50})?)?\Z"
-)
-CALL_WORDS = words(
-    "name tool tool_name toolName function function_name recipient_name action",
-    "arguments parameters input args action_input tool_input params",
-    "tool_calls tool_uses toolCalls function_call functionCall tool_call toolCall",
-    "id type role content refusal tool_call_id call_id index finish_reason",
-)
-_LIST_CALL = re.compile(r"\[\s{0,50}(?=[A-Za-z_])")
-_TO = re.compile(r"to=([\w.:-]{1,120})(?=[^\w.:-])")
-_TO_PART = re.compile(r"t(?:o(?:=[\w.:-]{0,120})?)?\Z")
-_ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
-_WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
-_PRINT = re.compile(r"print\s?\(")
-_NOISE = words(
-    "json commentary analysis final assistant code function xml python tool_code tool_call"
-)
-_PHRASES = (*_NOISE, "print(", "action:", "action input:", "action_input:", "multi_tool_use.")
-_FIRST_WORDS = (*_NOISE, "print", "action", "action:", "action_input:", "to", "call")
-_JUNK = re.compile(r"[^{}<>\n]{0,60}\n?\s{0,20}(?=\{)")
-_JUNK_PART = re.compile(r"[^{}<>\n]{0,60}(?:\n\s{0,20})?\Z")
-_THOUGHT = re.compile(r"(?i)(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>")
-THOUGHT_END = "<|end|>"
+_CDATA = "<![CDATA["
 
 
 class Verdict(Enum):
@@ -106,6 +75,7 @@ class Head:
     action: bool = False
     listed: bool = False
     name_tag: bool = False
+    cdata: bool = False
     fences: int = 0
 
 
@@ -114,19 +84,19 @@ def may_begin(text: str, at: int, names: Names) -> bool:
     word and every page has tags."""
     if text[at] == "<":
         return may_open(text, at, names)
-    word = _WORD.match(text, at)
+    word = call_words.WORD.match(text, at)
     if not word:
         return True
     known = word[0].lower()
-    if word.end() < len(text) and known not in _FIRST_WORDS:
+    if word.end() < len(text) and known not in call_words.FIRST_WORDS:
         return names.find(word[0]) is not None
-    return any(p.startswith(known) for p in _FIRST_WORDS) or names.may_begin(word[0])
+    return any(p.startswith(known) for p in call_words.FIRST_WORDS) or names.may_begin(word[0])
 
 
 def read_head(text: str, names: Names, *, line: bool) -> tuple[Verdict, Head]:
     """Step over what stands before a body, from the first character of `text` on."""
     head, at = Head(line), 0
-    if thought := _THOUGHT.match(text):
+    if thought := call_words.THOUGHT.match(text):
         head.kind, head.at = Kind.THOUGHT, thought.end()
         return Verdict.BODY, head
     for _ in range(_STEPS):
@@ -150,7 +120,9 @@ def _step(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     first = text[at]
     if first == "<":
         return _tag(text, at, head, names)
-    if first == "(":
+    if first == "(" and head.vouched and not head.tool:
+        return Verdict.ON, at + 1
+    if first == "(" and not head.recipient:
         touching = at > 0 and not text[at - 1].isspace()
         return (_body(head, Kind.PYTHON) if head.tool and touching else Verdict.NO), at
     if first in "[{":
@@ -166,36 +138,55 @@ def _body(head: Head, kind: Kind) -> Verdict:
 
 
 def _inner_fence(text: str, at: int, head: Head) -> tuple[Verdict, int]:
-    fence = _FENCE.match(text, at)
+    fence = call_words.FENCE.match(text, at)
     if fence and (head.vouched or head.action or head.prefixed):
         head.fences += 1
         return Verdict.ON, fence.end()
-    return (Verdict.MORE if _FENCE_PART.match(text, at) else Verdict.NO), at
+    return (Verdict.MORE if call_words.FENCE_PART.match(text, at) else Verdict.NO), at
 
 
 def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     tag = TAG.match(text, at)
+    if not tag and head.tool and _CDATA.startswith(text[at : at + len(_CDATA)]):
+        head.cdata = True
+        begun = at + len(_CDATA)
+        return (Verdict.ON if begun <= len(text) else Verdict.MORE), begun
     if not tag:
         return (Verdict.MORE if may_be_tag(text, at, names) else Verdict.NO), at
     word, closing = plain(tag["word"]), is_closing(tag)
     role = role_of(tag)
     if closing or role is Role.END:
-        whole = head.tool is not None and bool(head.closers)
+        whole = head.tool is not None and (bool(head.closers) or head.recipient)
         return (_body(head, Kind.XML) if whole else Verdict.NO), at
     if role is Role.RESULT:
         return Verdict.NO, at
     if head.tool:
-        return _inner_tag(tag, head, role)
+        return _inner_tag(tag, head, role, names)
     nested = word in ("function", "tool") and head.vouched and not tag["given"]
     if role is Role.NAME or nested:
         return _name_child(text, at, head, names, tag)
     if role in (Role.OPEN, Role.WRAP, Role.JOIN):
         return _opening_tag(tag, word, head, role, names)
-    if (head.line or head.vouched) and (tool := names.find(tag["word"])):
+    tool = names.find(tag["word"])
+    if tool and not (head.line or head.vouched):
+        verdict = _argument_follows(text, tag.end(), tool)
+        if verdict is not Verdict.ON:
+            return verdict, at
+    if tool:
         head.tool, head.name_tag, head.given = tool, True, given_in(tag)
         head.closers.add(word)
         return (Verdict.BODY if tag["alone"] else Verdict.ON), tag.end()
     return Verdict.NO, at
+
+
+def _argument_follows(text: str, at: int, tool: Tool) -> Verdict:
+    """Whether a tag with the name of an argument stands at `at`; ON: it does."""
+    rest = text[at:].lstrip()
+    tag = TAG.match(rest)
+    if tag:
+        known = tag["word"] in properties(tool) and not is_closing(tag)
+        return Verdict.ON if known else Verdict.NO
+    return Verdict.MORE if not rest or call_words.CHILD_PART.match(rest) else Verdict.NO
 
 
 def _opening_tag(
@@ -211,6 +202,7 @@ def _opening_tag(
         head.tool = names.find(written)
         if not head.tool:
             return Verdict.NO, tag.start()
+        head.closers.add(plain(head.tool.name))
         given = given_in(tag)
         head.given = {key: given[key] for key in given if key in ARGUMENT_WORDS}
     if tag["alone"]:
@@ -218,13 +210,19 @@ def _opening_tag(
     return Verdict.ON, tag.end()
 
 
-def _inner_tag(tag: re.Match[str], head: Head, role: Role | None) -> tuple[Verdict, int]:
-    """A tag behind the name: something that joins, or the first of the arguments."""
+def _inner_tag(
+    tag: re.Match[str], head: Head, role: Role | None, names: Names
+) -> tuple[Verdict, int]:
+    """A tag behind the name: something that joins, the first of the arguments, or the next call."""
     known = head.tool is not None and tag["word"] in properties(head.tool)
     if not known and role is Role.ARGUMENTS and not tag["given"]:
         head.closers.add(plain(tag["word"]))
         return Verdict.ON, tag.end()
+    another = names.find(name_in(tag)) if role is Role.OPEN else None
+    if another and another is not head.tool:
+        return _body(head, Kind.NONE), tag.start()
     if role in (Role.JOIN, Role.OPEN) and not known:
+        head.vouched = head.vouched or role is Role.JOIN
         return Verdict.ON, tag.end()
     loose = head.vouched and not head.name_tag
     if known or role is Role.PARAMETER or loose or not properties(head.tool):
@@ -235,13 +233,13 @@ def _inner_tag(tag: re.Match[str], head: Head, role: Role | None) -> tuple[Verdi
 def _name_child(
     text: str, at: int, head: Head, names: Names, tag: re.Match[str]
 ) -> tuple[Verdict, int]:
-    child = _NAME_CHILD.match(text, at)
+    child = call_words.NAME_CHILD.match(text, at)
     if not head.vouched:
         return Verdict.NO, at
     if child:
         head.tool = names.find(child[1])
         return (Verdict.ON if head.tool else Verdict.NO), child.end()
-    if _NAME_CHILD_PART.match(text, at):
+    if call_words.NAME_CHILD_PART.match(text, at):
         return Verdict.MORE, at
     word = plain(tag["word"])
     if role_of(tag) is Role.OPEN:
@@ -256,54 +254,69 @@ def properties(tool: Tool | None) -> dict[str, object]:
 
 
 def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
-    if at == 0 and not _FIRST_MARKER.match(text) and _MARKER.match(text):
+    if not (at or head.line or text.startswith("[TOOL_"[: len(text)])):
         return Verdict.NO, at
-    if marker := _MARKER.match(text, at):
+    if at == 0 and not call_words.FIRST_MARKER.match(text) and call_words.MARKER.match(text):
+        return Verdict.NO, at
+    if marker := call_words.MARKER.match(text, at):
         head.vouched = head.firm = True
         return Verdict.ON, marker.end()
-    if _MARKER_PART.match(text, at) and (at or "[tool_".startswith(text[:6].lower())):
+    if call_words.MARKER_PART.match(text, at) and (at or "[tool_".startswith(text[:6].lower())):
         return Verdict.MORE, at
     if not (head.line or head.vouched or head.tool):
         return Verdict.NO, at
     if head.tool:
         sure = head.vouched or head.prefixed or head.action or head.name_tag
         return (_body(head, Kind.JSON) if sure else Verdict.NO), at
-    opened = _LIST_CALL.match(text, at)
+    if not at and (called := call_words.CALLED.match(text)):
+        head.tool = names.find(called[1])
+        head.action = True
+        return (Verdict.ON if head.tool else Verdict.NO), called.end()
+    growing = any(words.startswith(text.lower()) for words in call_words.CALLED_WORDS)
+    if not at and (growing or call_words.CALLED_PART.match(text)):
+        return Verdict.MORE, at
+    opened = call_words.LIST_CALL.match(text, at)
     if opened and not head.listed:
         head.listed = True
         return Verdict.ON, opened.end()
-    if key := _FIRST_KEY.match(text, at):
-        known = key["key"] in CALL_WORDS or names.find(key["key"])
+    if key := call_words.FIRST_KEY.match(text, at):
+        known = key["key"] in call_keys.ALL or names.find(key["key"])
         return (_body(head, Kind.JSON) if known or head.vouched else Verdict.NO), at
-    if _FIRST_KEY_PART.match(text, at):
+    if call_words.FIRST_KEY_PART.match(text, at):
         return Verdict.MORE, at
     return (_body(head, Kind.JSON) if head.vouched else Verdict.NO), at
 
 
 def _word(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
-    if to := _TO.match(text, at):
+    if to := call_words.TO.match(text, at):
         return _recipient(to, head, names)
-    if _TO_PART.match(text, at):
+    if call_words.TO_PART.match(text, at):
         return Verdict.MORE, at
     if not (at or head.line):
         return Verdict.NO, at
-    if action := _ACTION.match(text, at):
+    if action := call_words.ACTION.match(text, at):
         head.action = True
         return (Verdict.ON if head.line else Verdict.NO), action.end()
-    if printed := _PRINT.match(text, at):
+    if printed := call_words.PRINT.match(text, at):
         return Verdict.ON, printed.end()
-    found = _WORD.match(text, at)
+    found = call_words.WORD.match(text, at)
     rest = text[at:].lower()
     growing = found and found.end() == len(text)
-    phrase = len(rest) < 20 and any(p.startswith(rest) for p in _PHRASES)
+    labels = call_words.LABELS if head.action or head.vouched else frozenset[str]()
+    phrase = len(rest) < 24 and any(p.startswith(rest) for p in (*call_words.PHRASES, *labels))
     if phrase or (growing and found and not head.tool and names.may_begin(found[0])):
         return Verdict.MORE, at
-    if found and found[0].lower() in _NOISE:
+    if found and found[0].lower() in call_words.NOISE:
         head.vouched = head.vouched or found[0].lower() == "tool_code"
         head.firm = head.firm or head.vouched
         return Verdict.ON, found.end()
+    if found and found[0].lower() in labels:
+        return Verdict.ON, found.end()
     if head.recipient:
         return _junk(text, at)
+    if found and found[0].lower() == call_words.TOGETHER:
+        head.vouched = head.firm = True
+        return Verdict.ON, found.end()
     if not found or head.tool:
         return Verdict.NO, at
     return _named(text, found, head, names)
@@ -312,15 +325,15 @@ def _word(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
 def _recipient(to: re.Match[str], head: Head, names: Names) -> tuple[Verdict, int]:
     head.tool = names.find(to[1])
     head.vouched = head.firm = head.recipient = True
-    together = to[1].startswith("multi_tool_use")
+    together = to[1].lower() == call_words.TOGETHER
     return (Verdict.ON if head.tool or together else Verdict.NO), to.end()
 
 
 def _junk(text: str, at: int) -> tuple[Verdict, int]:
     """What GPT puts in place of control tokens, between the recipient and its JSON."""
-    if junk := _JUNK.match(text, at):
+    if junk := call_words.JUNK.match(text, at):
         return Verdict.ON, junk.end()
-    return (Verdict.MORE if _JUNK_PART.match(text, at) else Verdict.NO), at
+    return (Verdict.MORE if call_words.JUNK_PART.match(text, at) else Verdict.NO), at
 
 
 def _named(text: str, word: re.Match[str], head: Head, names: Names) -> tuple[Verdict, int]:
@@ -331,6 +344,6 @@ def _named(text: str, word: re.Match[str], head: Head, names: Names) -> tuple[Ve
         return Verdict.NO, word.start()
     sure = head.firm or head.prefixed or head.action
     free = head.line or head.vouched
-    if sure or (free and text[word.end() : word.end() + 1] in ("(", "")):
+    if sure or (free and call_words.TOUCHING.match(text, word.end())):
         return Verdict.ON, word.end()
     return Verdict.NO, word.start()

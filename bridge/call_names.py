@@ -8,11 +8,12 @@ from bisect import bisect_left
 
 from chat_request import Tool
 
-_PREFIX = re.compile(r"(?i)(?:call|functions?|default_api|tools?)[.:](?=.)")
-_SUFFIX = re.compile(r":\d{1,4}\Z|\.call\Z")  # Kimi: `functions.f:0`; Llama: `f.call`
+_PREFIX = re.compile(r"(?i)(?:call|functions?|default_api|tools?)[.:/](?=.)")
+# Kimi: `functions.f:0`; Llama: `f.call`; and what of a form stays on a name that stands in JSON.
+_SUFFIX = re.compile(r":\d{0,4}\Z|\.call\Z|\(\)\Z|<\|.*", re.DOTALL)
 _SUFFIX_PART = re.compile(r"(?::\d{0,4}|\.(?:c(?:a(?:ll?)?)?)?)\Z")
-_PREFIXES = ("functions_", "function_", "default_api_", "call_")
-_FOLD = str.maketrans("-.:", "___")
+_PREFIXES = ("functions", "function", "defaultapi", "call", "tools", "tool")
+_FOLD = str.maketrans("", "", "-_.:/ ")
 
 
 def fold(name: str) -> str:
@@ -22,7 +23,7 @@ def fold(name: str) -> str:
 
 def bare_name(written: str) -> str:
     """A name without the prefixes of the models' own channels and what some put behind it."""
-    written = _SUFFIX.sub("", written)
+    written = _SUFFIX.sub("", written.strip())
     while prefix := _PREFIX.match(written):
         written = written[prefix.end() :]
     return written
@@ -37,9 +38,7 @@ class Names:
         for tool in tools:
             self._folded.setdefault(fold(tool.name), tool)
             if tool.namespace:
-                for joined in (".", "__"):
-                    key = fold(f"{tool.namespace}{joined}{tool.name}")
-                    self._folded.setdefault(key, tool)
+                self._folded.setdefault(fold(tool.namespace + tool.name), tool)
         self._sorted = sorted((*self._folded, *_PREFIXES))
 
     def find(self, written: str) -> Tool | None:

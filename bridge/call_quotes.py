@@ -17,7 +17,23 @@ _MARK = re.compile(r"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\[(?=TOOL_|T?O?O?L?\Z)|(?<
 _QUOTING = (">", "|", "+<", "-<")  # a quotation, a table, a diff
 _QUOTING_CHARS = ">|+-"
 _QUOTES = "\"'“‘«„"
+_SHOWN = "<{["
 _CODE_INDENT = 4
+_SHOWING = re.compile(
+    r"(?i)\b(?:example|e\.g\.|for instance|looks? like|would|syntax|placeholder|template|usage|"
+    r"as follows|you (?:can|could|may|might) (?:use|call|write|run|try|send|invoke|make|do)|"
+    r"sample|snippet|illustrat\w+|demonstrat\w+|"
+    r"how to|forms?|format(?:ted|s)?|schema|such as|like (?:this|so)|"
+    r"Beispiel|z\. ?B\.|ejemplo|exemple|esempio|exemplo)\b|"
+    r"пример|例えば|例如|示例|比如|(?<!I )\b(?:use|write|type)\b[^.:\n]{0,20}:\s{0,5}\Z"
+)
+_DOCUMENT = re.compile(r"(?m)^#{1,6} ")
+_ANNOUNCED = re.compile(
+    r"(?im)\b(?:I(?:'|’)?(?:ll|m| will| am| need)|let me|let(?:'|’)s|we(?:'|’)ll)\b"
+    r"(?! (?:show|give|demonstrate|illustrate|explain|document|describe|write (?:you|an example)))"
+    r"|^\W{0,4}(?:first|then|next|now|finally)\b(?!.*\b(?:example|form\w*|like|so|this)\b)"
+    r"[^.:\n]{0,20}[.:]?\s{0,5}\Z"
+)
 
 
 class Spot(Enum):
@@ -39,6 +55,7 @@ class Markdown:
         self._fence = ""  # the marks that opened the code block which is open
         self._opening = False  # the line that opened it is not over
         self._ticks = 0  # the length of the back-quotes that opened inline code
+        self._shows = False  # what those back-quotes hold begins as markup or JSON does
         self._quoted = False  # the line begins with a mark that quotes it
         self._spot = Spot.NONE
         self._data: JsonScan | None = None  # JSON that is no call; what it holds is none either
@@ -92,7 +109,9 @@ class Markdown:
     def _step(self, text: str, at: int) -> int:
         """Walk on to the next mark; where it stands now. Standing still is waiting for more."""
         if self._data:
-            return self._skip_data(self._data, text, at)
+            end = self._skip_data(self._data, text, at)
+            if self._data or end > at:
+                return end
         if self._line:
             return self._spaces(text, at) if text[at].isspace() else self._line_start(text, at)
         mark = _MARK.search(text, at)
@@ -126,7 +145,7 @@ class Markdown:
         if self._fence or self._quoted:
             return self._onward(text, at)
         bare = (first.isalpha() or first in "_{[") and not (self._ticks or indented)
-        if bare or first == "<":
+        if bare or (first == "<" and not (self._ticks and self._shows)):
             return self._found(Spot.LINE, at)
         return self._onward(text, at)
 
@@ -169,6 +188,7 @@ class Markdown:
             return self._found(Spot.FENCE, mark.start())
         else:
             self._ticks = size
+            self._shows = text[mark.end()] in _SHOWN
         return mark.end()
 
     def _skip_data(self, scan: JsonScan, text: str, at: int) -> int:
@@ -180,3 +200,14 @@ class Markdown:
         if end >= 0 or over:
             self._data = None
         return end if end >= 0 else stop
+
+
+def is_shown(before: str, behind: str) -> bool:
+    """Whether the words `before` and `behind` a form show it, rather than use it."""
+    said = before.strip()
+    if not said:
+        return False
+    last = said[said.rfind("\n\n") + 1 :]
+    if _ANNOUNCED.search(last):
+        return False
+    return bool(behind or _SHOWING.search(last) or _DOCUMENT.search(said))

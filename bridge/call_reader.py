@@ -3,6 +3,7 @@
 Knows nothing of streams; mends little, and says in words for the model what cannot be used.
 """
 
+import html
 import re
 import secrets
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any
 
 from bridge.call_bodies import XmlBody
 from bridge.call_candidates import Written
-from bridge.call_heads import Kind
+from bridge.call_heads import Kind, properties
 from bridge.call_names import Names
 from bridge.call_tags import ARGUMENT_WORDS
 from bridge.call_values import (
@@ -20,6 +21,7 @@ from bridge.call_values import (
     from_python,
     from_tags,
     holds_placeholder,
+    in_one_piece,
     is_definition,
     is_placeholder,
     python_value,
@@ -27,6 +29,7 @@ from bridge.call_values import (
     unwrapped,
     value_text,
     with_lone_backslashes,
+    with_plain_quotes,
 )
 from chat_request import Tool, ToolUse
 from events import ToolCall
@@ -37,6 +40,7 @@ from jsontools.text import clean, compact, read_json, repair
 
 UNKNOWN = "The model called a tool that is not offered."
 _MOST_REPAIRS = 4
+_WITH_COLON = re.compile(r"[\"']?\w{1,64}[\"']?\s{0,20}:")
 _EMPTY = re.compile(r"\{\s{0,100}\}")
 _NAME = re.compile(r"[\w.-]{1,128}\Z")
 
@@ -93,7 +97,7 @@ class Reader:
         name = tool.name if tool else ""
         match head.kind:
             case Kind.JSON:
-                value, repaired = self._json(text)
+                value, repaired = self._json(in_one_piece(text) if head.cdata else text)
                 calls = calls_in(value, name, self.names, loose=head.vouched, repaired=repaired)
                 lost = any(not call.arguments for call in calls) and not _EMPTY.search(text)
                 if repaired and (lost or not calls):
@@ -102,9 +106,11 @@ class Reader:
             case Kind.PYTHON if tool:
                 return [Found(name, *self._python(text, tool))]
             case Kind.XML if tool and isinstance(written.body, XmlBody):
-                return [Found(name, _from_xml(written.body, text, tool))]
+                return [Found(name, _from_xml(written.body, text, tool, head.given))]
             case Kind.NONE if tool:
-                return [Found(name, _from_attributes(head.given, tool))]
+                arguments = _from_attributes(head.given, tool)
+                needed = (tool.parameters or {}).get("required") or ()
+                return [Found(name, arguments)] if arguments.keys() >= set(needed) else []
         return []
 
     def _json(self, text: str) -> tuple[Any, bool]:
@@ -117,6 +123,9 @@ class Reader:
             return read_json(with_lone_backslashes(text), strict=False), False
         with suppress(ValueError):
             return python_value(text.replace("\\/", "/")), False
+        plain = with_plain_quotes(text)
+        if plain != text:
+            return self._json(plain)
         self._repairs += 1
         if self._repairs > _MOST_REPAIRS:
             raise ValueError("too much to repair")
@@ -126,8 +135,10 @@ class Reader:
         with suppress(ValueError):
             return from_python(text, tool), False
         inner = text[1:-1].strip()
-        if not inner.startswith("{"):  # `f({a: 1})`, as JavaScript has it
-            raise ValueError("no plain values")
+        if not inner.startswith("{"):  # `f({a: 1})`, as JavaScript has it, or `f(a: 1)`
+            if not _WITH_COLON.match(inner):
+                raise ValueError("no plain values")
+            inner = f"{{{inner}}}"
         return self._json(inner)
 
     def to_call(self, found: Found) -> ToolCall:
@@ -152,6 +163,8 @@ class Reader:
         value, repaired = found.arguments, found.repaired
         if value in (None, "", []):
             value = {}
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
         if isinstance(value, str):
             value, repaired = self._json(value)
         if not isinstance(value, dict):
@@ -186,25 +199,36 @@ def _unknown(found: Found) -> Exception:
     return Unknown(call)
 
 
-def _from_xml(body: XmlBody, text: str, tool: Tool) -> Any:
-    if body.values:
-        return from_tags(body.values, text, tool)
+def _from_xml(body: XmlBody, text: str, tool: Tool, given: dict[str, str]) -> Any:
     inner = text[: body.inner]
-    if tool.custom:
+    if tool.custom and not body.values:
         return value_text(inner)
-    if inner.strip():
+    if inner.strip() and not body.values:
         raise ValueError("no arguments in it")
-    return {}
+    rules = properties(tool)
+    named = {key: given[key] for key in given if key in rules or key in ARGUMENT_WORDS}
+    return _from_attributes(named, tool) | from_tags(body.values, text, tool)
 
 
-def _from_attributes(given: dict[str, str], tool: Tool) -> Any:
+def _from_attributes(given: dict[str, str], tool: Tool) -> dict[str, Any]:
     """Arguments among the attributes of a tag: one by one, or as JSON in one of them."""
-    rules, root = (tool.parameters or {}).get("properties") or {}, tool.parameters or {}
+    rules, root = properties(tool), tool.parameters or {}
     if len(given) == 1:
         (key, value), *_ = given.items()
         if key in ARGUMENT_WORDS and key not in rules:
-            return read_json(value, strict=False)
+            return _object_in(value)
     return {key: typed(value, rules.get(key), root) for key, value in given.items()}
+
+
+def _object_in(attribute: str) -> dict[str, Any]:
+    """The object whose JSON an attribute is, with or without the entities that its quotes need."""
+    try:
+        value = read_json(attribute, strict=False)
+    except ValueError:
+        value = read_json(html.unescape(attribute), strict=False)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
 
 
 def free_text(arguments: Any) -> str:

@@ -29,28 +29,34 @@ class Role(Enum):
 
 _ROLES = {
     Role.OPEN: words(
-        "tool_call toolcall tool_use function_call functioncall invoke function tool tool_code",
-        "call_record tool_call_begin python_tag start_action action call",
+        "tool_call toolcall tool_use function_call functioncall invoke court function tool",
+        "tool_code call_record tool_call_begin tool_call_start python_tag python_start",
+        "start_action action_start action call tool_request longcat_tool_call",
+        "start_function_call ctrl42",
     ),
     Role.WRAP: words(
         "tool_calls function_calls tool_uses calls tools functions",
-        "tool_calls_begin tool_calls_section_begin",
+        "tool_calls_begin tool_calls_section_begin tool_call_section_begin tools_prefix",
+        "call_records invokes",
     ),
-    Role.JOIN: words("tool_sep tool_call_argument_begin channel constrain message start"),
+    Role.JOIN: words("tool_sep tool_call_argument_begin channel constrain message start plugin"),
     Role.END: words(
-        "tool_call_end tool_calls_end tool_calls_section_end end_action eom_id eot_id end"
+        "tool_call_end tool_calls_end tool_calls_section_end tool_call_section_end tools_suffix",
+        "python_end end_action action_end end_function_call ctrl43 eom_id eot_id eot end return",
+        "im_end endoftext end_of_text end_of_sentence end_of_turn end_of_turn_token",
     ),
     Role.RESULT: words(
         "tool_result tool_results tool_response tool_output tool_outputs tool_outputs_begin",
-        "function_result function_results function_response",
+        "tool_output_begin function_result function_results function_response observation",
     ),
-    Role.ARGUMENTS: words("arguments parameters input args"),
+    Role.ARGUMENTS: words("arguments parameters input args params tool_input tool_args"),
     Role.PARAMETER: words("parameter param arg argument arg_key arg_value"),
     Role.NAME: words("name tool_name toolname function_name"),
 }
 ROLES = {word: role for role, known in _ROLES.items() for word in known}
 ARGUMENT_WORDS = _ROLES[Role.ARGUMENTS]
-_ONLY_TOKENS = words("channel constrain message start end")  # without bars they say nothing
+# Without bars these say nothing.
+_ONLY_TOKENS = words("channel constrain message start end return plugin")
 _BAR = "|｜‖"
 _BARS = f"[{_BAR}]{{1,2}}"
 _MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:DSML[ \t]?{_BARS}[ \t]?)?"
@@ -77,6 +83,8 @@ _TAG_WORD = re.compile(rf"(?i)<{_MARKS}{_NAMESPACE}({_WORD_CHARS})")
 _HAS_BAR = re.compile(f"[{_BAR}]")
 _GIVEN = re.compile(r"([\w:.-]{1,60})\s?=\s?(?:\"([^\"]*)\"|'([^']*)'|[\"']?([^\s\"'<>]+)[\"']?)")
 _SHORT_NAME = re.compile(r"\s?=\s?[\"']?([\w.:-]+)")
+# What announces a result without a tag that has that role.
+_RESULTS = ("Observation:", "[TOOL_RESULTS]", "```tool_output", "<|start|>functions.")
 _NAME_ATTRIBUTES = ("name", "tool", "function", "tool_name", "function_name")
 
 
@@ -117,7 +125,8 @@ def may_open(text: str, at: int, names: Names) -> bool:
     word = _TAG_WORD.match(text, at)
     if not word or text[word.end() : word.end() + 1] in ("", ":", *_BAR):
         return not text.startswith("</", at)
-    return plain(word[1]) in ROLES or names.find(word[1]) is not None
+    known = plain(word[1])
+    return known == "dsml" or known in ROLES or names.find(word[1]) is not None
 
 
 def may_be_tag(text: str, at: int, names: Names) -> bool:
@@ -126,3 +135,15 @@ def may_be_tag(text: str, at: int, names: Names) -> bool:
     if not part or part["word"] is None:
         return bool(part)
     return plain(part["word"]) in ROLES or names.find(part["word"]) is not None
+
+
+def is_result(text: str) -> bool:
+    """Whether a text begins as if a tool had answered."""
+    tag = TAG.match(text)
+    tagged = tag and role_of(tag) is Role.RESULT and not is_closing(tag)
+    return bool(tagged or text.startswith(_RESULTS))
+
+
+def may_be_result(text: str) -> bool:
+    """Whether more letters may make of this the words of a result."""
+    return any(words.startswith(text) for words in _RESULTS)

@@ -9,29 +9,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bridge import call_keys
 from bridge.call_bodies import Value
-from bridge.call_heads import CALL_WORDS, properties
+from bridge.call_heads import properties
 from bridge.call_names import Names
+from bridge.call_tags import ROLES, Role, plain
 from chat_request import Tool
-from jsontools.text import read_json
+from jsontools.text import compact, read_json
 
-_NAME_KEYS = (
-    "name", "tool", "tool_name", "toolName", "function", "function_name", "recipient_name",
-    "action",
-)  # fmt: skip
-_ARGUMENT_KEYS = (
-    "arguments", "parameters", "input", "args", "action_input", "tool_input", "params",
-)  # fmt: skip
-_NESTED_KEYS = (
-    "tool_calls", "tool_uses", "toolCalls", "function_call", "functionCall", "tool_call",
-    "function",
-)  # fmt: skip
 _MOST_REFERENCES = 20
+_VALUE_ENDS = (Role.PARAMETER, Role.ARGUMENTS)
 _PLACEHOLDERS = {"...", "…"}
 _PLACEHOLDER = re.compile(r"[{:,(=\[]\s{0,50}(?:\.\.\.|…|<[\w ./-]{1,40}>)\s{0,50}(?:[}\]),]|\Z)")
 _ESCAPE = re.compile(r"\\(?:[\\'\"abfnrtv\n0-7]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|N\{|U)|\\")
-_JSON_ESCAPE = re.compile(r"\\(?:[\"\\/bfnrt]|u[0-9a-fA-F]{4})|\\")
-_STRING = re.compile(r"'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+_JSON_ESCAPE = re.compile(r"\\(?:[\"\\/bfnrt']|u[0-9a-fA-F]{4})|\\")
+_STRING = re.compile(
+    r"(?:\b[rR])?"
+    r"(?:'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")",
+    re.DOTALL,
+)
+# Gemma's and Gemini's tokens in place of quotes, and JavaScript's back-quotes behind a key.
+_TOKENS_AS_QUOTES = re.compile(r"(<\|\"\|>|<escape>|<ctrl46>)(.*?)\1", re.DOTALL)
+_BACK_QUOTED = re.compile(r"(?<=:)(\s{0,20})`([^`]*)`(?=\s{0,20}[,}])")
 _DRIVE = re.compile(r'"[A-Za-z]:\\(?:[^"\\]|\\[^"])*"')
 _CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
 
@@ -56,28 +55,28 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
     list of which a part is no call, unless loose.
     """
     if name:
-        whole = isinstance(value, dict) and value.keys() <= CALL_WORDS and "name" in value
-        if not (whole and value.keys() & set(_ARGUMENT_KEYS)):
+        whole = isinstance(value, dict) and value.keys() <= call_keys.ALL and "name" in value
+        if not (whole and value.keys() & set(call_keys.ARGUMENTS)):
             return [Found(name, value, repaired)]
     if isinstance(value, list):
         return _calls_in_list(value, names, loose=loose, repaired=repaired)
     if not isinstance(value, dict):
         return []
-    if repaired and value.keys() - CALL_WORDS:
+    if repaired and value.keys() - call_keys.ALL:
         raise ValueError("torn apart by the repair")
-    if not loose and value.keys() - CALL_WORDS:
+    if not loose and value.keys() - call_keys.ALL:
         return _named_by_key(value, names, repaired)
-    for key in _NESTED_KEYS:
+    for key in call_keys.NESTED:
         if isinstance(value.get(key), list | dict):
             return calls_in(value[key], "", names, loose=loose, repaired=repaired)
-    given = [value[key] for key in _ARGUMENT_KEYS if key in value]
-    written = next((value[k] for k in _NAME_KEYS if isinstance(value.get(k), str)), "")
+    given = [value[key] for key in call_keys.ARGUMENTS if key in value]
+    written = next((value[k] for k in call_keys.NAMES if isinstance(value.get(k), str)), "")
     if not written:
         return _named_by_key(value, names, repaired)
     if "description" in value and (not given or is_schema(given[0])):
         raise NoCall
     if not given and loose:
-        given = [{k: v for k, v in value.items() if k not in (*_NAME_KEYS, "id", "type")}]
+        given = [{k: v for k, v in value.items() if k not in (*call_keys.NAMES, "id", "type")}]
     return [Found(written, given[0], repaired)] if given else []
 
 
@@ -124,7 +123,17 @@ def is_placeholder(arguments: Any) -> bool:
 def with_lone_backslashes(text: str) -> str:
     r"""Broken JSON in which a backslash that escapes nothing stands for itself, and so do all of
     a Windows path (`D:\new\x`)."""
-    return _JSON_ESCAPE.sub(_literal, _DRIVE.sub(_literal_path, text))
+    return _JSON_ESCAPE.sub(_json_literal, _DRIVE.sub(_literal_path, text))
+
+
+def with_plain_quotes(text: str) -> str:
+    """JSON text in which other marks stood for quotes."""
+    text = _TOKENS_AS_QUOTES.sub(lambda string: compact(string[2]), text)
+    return _BACK_QUOTED.sub(lambda string: string[1] + compact(string[2]), text)
+
+
+def _json_literal(escape: re.Match[str]) -> str:
+    return "'" if escape[0] == "\\'" else _literal(escape)
 
 
 def _literal(escape: re.Match[str]) -> str:
@@ -141,7 +150,8 @@ def from_python(text: str, tool: Tool) -> dict[str, Any]:
     if not isinstance(call, ast.Call):
         raise ValueError("no call")
     given: dict[str, Any] = {}
-    for name, node in zip(properties(tool), call.args, strict=False):
+    names = list(properties(tool)) or (["input"] if tool.custom else [])
+    for name, node in zip(names, call.args, strict=False):
         given[name] = node
     if len(call.args) > len(given):
         raise ValueError("more arguments than the tool has")
@@ -158,7 +168,7 @@ def unwrapped(values: dict[str, Any], tool: Tool) -> dict[str, Any]:
     if len(values) != 1:
         return values
     (name, inner), *_ = values.items()
-    if name not in _ARGUMENT_KEYS or name in properties(tool):
+    if name not in call_keys.ARGUMENTS or name in properties(tool):
         return values
     if isinstance(inner, str) and inner.lstrip().startswith("{"):
         inner = read_json(inner, strict=False)
@@ -179,6 +189,8 @@ def _parsed(text: str) -> ast.expr:
 
 def _tidy(string: re.Match[str]) -> str:
     """A string with raw line ends or backslashes that Python alone would not take."""
+    if string[0][0] in "rR":
+        return string[0]
     text = _ESCAPE.sub(_literal, string[0])
     return text if text[:3] in ('"""', "'''") else text.replace("\n", "\\n")
 
@@ -201,6 +213,10 @@ def _converted(node: ast.expr) -> Any:
             return _CONSTANTS[name.lower()]
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
             return -number
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            parts = [_converted(left), _converted(right)]
+            if all(isinstance(part, str) for part in parts):
+                return "".join(parts)
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return [_converted(item) for item in items]
         case ast.Dict(keys=keys, values=values) if all(isinstance(k, ast.Constant) for k in keys):
@@ -212,28 +228,49 @@ def _converted(node: ast.expr) -> Any:
 
 
 def from_tags(values: list[Value], body: str, tool: Tool) -> dict[str, Any]:
-    """Arguments in tags, typed by the tool's schema."""
+    """Arguments in tags, typed by the tool's schema; ValueError where they have no names."""
     rules, root = properties(tool), tool.parameters or {}
     found: dict[str, Any] = {}
     for name, text, sort in _texts(values, body):
-        if tool.custom or sort == "true":
-            found[name] = text
-        else:
-            found[name] = typed(text, rules.get(name), root, literal=sort == "false")
+        rule = rules.get(name)
+        value: Any = text
+        if not (tool.custom or sort == "true"):
+            value = typed(text, rule, root, literal=sort == "false")
+        if name in found and "array" in kinds_of(rule, root):  # an item in each tag
+            value = [*_listed(found[name]), *_listed(value)]
+        found[name] = value
+    if values and not found:
+        raise ValueError("no values for the names, or no names for the values")
     return unwrapped(found, tool)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _texts(values: list[Value], body: str) -> Iterator[tuple[str, str, str]]:
     """Name, text and what the tag itself says of the type (`string="false"`)."""
     key = ""
     for value in values:
-        text = value_text(body[value.start : value.end], closed=value.closed)
         word = value.word.lower().replace("-", "_")
+        given = value.given["name"] or value.given.get("key", "")
+        name = key if word == "arg_value" else given or value.word
+        text = body[value.start : value.end]
+        if not value.closed:
+            text = _without_wrong_end(text, name)
+        text = value_text(text, closed=value.closed)
         if word == "arg_key":
             key = text.strip()
             continue
-        name = key if word == "arg_value" else value.given["name"] or value.word
         yield name, value.given.get("value", text), value.given.get("string", "")
+
+
+def _without_wrong_end(text: str, name: str) -> str:
+    """A value without the tag at its end that was to close it and is another's, or broke off."""
+    at = text.rfind("</")
+    word = plain(text[at:].strip("</> \t\r\n"))
+    meant = at >= 0 and (word == plain(name) or ROLES.get(word) in _VALUE_ENDS)
+    return text[:at] if meant else text
 
 
 def value_text(text: str, *, closed: bool = True) -> str:
@@ -242,11 +279,16 @@ def value_text(text: str, *, closed: bool = True) -> str:
     closing tag is missing (`closed`) they are layout anyway."""
     inner = text.strip()
     if inner.startswith("<![CDATA[") and inner.endswith("]]>"):
-        return inner[9:-3]
+        return in_one_piece(inner[9:-3])
     if not closed:
         return text.removeprefix("\n").removesuffix("\n")
     pair = _LAYOUT.fullmatch(text)
     return (pair[1] or "") if pair else text
+
+
+def in_one_piece(cdata: str) -> str:
+    """The text of CDATA; where it holds an end of CDATA, it comes as two of them."""
+    return cdata.replace("]]><![CDATA[", "")
 
 
 _LAYOUT = re.compile(r"\r?\n(?:(.*?)\r?\n)?[ \t]*", re.DOTALL)

@@ -14,7 +14,7 @@ from bridge.call_heads import Kind, may_begin
 from bridge.call_outlet import HELD_CHARS, MOST_SPACES, Outlet
 from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import UNKNOWN, Reader, Unknown, Unusable
-from bridge.call_tags import TAG, Role, is_closing, role_of
+from bridge.call_tags import is_result, may_be_result
 from bridge.call_values import Found, NoCall
 from chat_request import ToolUse
 from errors import Unmet
@@ -29,9 +29,8 @@ _RECENT_CHARS = 2000
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
 _PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)[^\S\n]*")
 _CODE_END = re.compile("[`~]")
-_OBSERVATION = "Observation:"
 _OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
-_TAIL_CUT = re.compile(r"`{1,3}|</?[\w:|｜‖▁-]*|[\w:]*")
+_TAIL_CUT = re.compile(r"`{1,3}|\]{1,2}|</?[\w:|｜‖▁-]*|[\w:]*")
 _LETTERS = re.compile(r"\S+")
 _NAME_IN_JSON = re.compile(
     r"[\"'](?:name|tool|tool_name|function|recipient_name)[\"']\s?:\s?[\"']([\w.:-]+)"
@@ -143,7 +142,7 @@ class _Finder(Outlet):
             if not settled:
                 self.held = text
                 return ""
-            if self._is_invented(text):
+            if is_result(text):
                 self._take_unknown()
                 self._end("tool_calls")
                 return ""
@@ -174,8 +173,9 @@ class _Finder(Outlet):
         at, settled = loose_ends(text, self.reader.names)
         if self.unknown:
             self.unknown.text += text[:at]
-            return text[at:], settled and not _OBSERVATION.startswith(text[at:])
-        if self._fences and text.startswith("```", at):
+            return text[at:], settled and not may_be_result(text[at:])
+        result = is_result(text[at:]) or may_be_result(text[at:])
+        if self._fences and text.startswith("```", at) and not result:
             self._fences -= 1
             more, settled = loose_ends(text[at + 3 :], self.reader.names)
             at += 3 + more
@@ -185,13 +185,7 @@ class _Finder(Outlet):
         self.gap = max((self.gap, *runs), key=lambda run: (run.count("\n"), len(run)))
         rest = text[at:]
         fence = self._fences and "```".startswith(rest)
-        return rest, settled and not (fence or _OBSERVATION.startswith(rest))
-
-    def _is_invented(self, text: str) -> bool:
-        """Whether the model goes on as if a tool had answered."""
-        tag = TAG.match(text)
-        result = tag and role_of(tag) is Role.RESULT and not is_closing(tag)
-        return bool(result or text.startswith(_OBSERVATION))
+        return rest, settled and not (fence or may_be_result(rest))
 
     def _fill(self, unit: Candidate | Fenced, piece: str) -> str:
         """Add to what may be a call; returns what stands behind its end."""
@@ -237,7 +231,7 @@ class _Finder(Outlet):
     def _pass(self, unit: Candidate | Fenced) -> str:
         """It was no call: pass on what surely is none, and look at the rest again."""
         text, skip = unit.text, unit.skip
-        if self.made and self._is_invented(text):
+        if self.made and is_result(text):
             self._end("tool_calls")
             return ""
         self.misses += bool(unit.head)

@@ -12,6 +12,9 @@ from jsontools.budget import Budget
 
 REPAIR_CHARS = 256 * 1024
 _SURROGATES = re.compile("[\ud800-\udfff]")
+# A line end that a string ends with; the library takes all that stand there away.
+_LAST_LINE_END = re.compile(r"(?<!\\)((?:\\\\){0,50})\\n(?=[\"'“”])|\n(?=\"\s{0,20}[,}\]])")
+_KEPT_LINE_END = "\ue000"  # stands for one meanwhile
 _MARKS = re.compile(r'["{}\[\]<]')
 _MARKS_IN_STRING = re.compile(r'\\.?|"', re.DOTALL)
 
@@ -82,7 +85,15 @@ def repair(text: str, budget: Budget | None = None) -> Any:
     if len(text) > REPAIR_CHARS:
         raise ValueError("too large to be repaired")
     budget = budget or Budget()
+    kept = _LAST_LINE_END.sub(rf"\1{_KEPT_LINE_END}", text)
+    if _KEPT_LINE_END in text:
+        kept = text
     try:
-        return budget.watch(lambda: json_repair.loads(text, skip_json_loads=True))
+        value = budget.watch(lambda: json_repair.loads(kept, skip_json_loads=True))
+        return value if kept == text else json.loads(_with_line_ends(value))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _with_line_ends(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).replace(_KEPT_LINE_END, "\\n")

@@ -221,6 +221,151 @@ FORMS: dict[str, tuple[str, list[list[Any]], str]] = {
         [A],
         "Hello world.\n\nThen I run it",
     ),
+    # What models leave on a name, call its keys, or put around its JSON.
+    "a name in another case": (JSON.replace("read_file", "readFile"), [A], ""),
+    "a name as a path": (CALL.replace("read_file", "functions/read_file"), [A], ""),
+    "a name with brackets": (CALL.replace("read_file", "read_file()"), [A], ""),
+    "a token on a name": (CALL.replace("read_file", "read_file<|channel|>commentary"), [A], ""),
+    "a prefix before a bracket": (f"tools.read_file({PLAIN})", [A], ""),
+    "other words for arguments": (JSON.replace("arguments", "tool_args"), [A], ""),
+    "a key above": (f'{{"toolCall": {JSON}}}', [A], ""),
+    "a status": (JSON[:-1] + ', "status": "completed"}', [A], ""),
+    "arguments in a list": (CALL.replace(PLAIN, f"[{PLAIN}]"), [A], ""),
+    "labels in a tag": (f"<tool_call>\nname: read_file\narguments: {PLAIN}\n</tool_call>", [A], ""),
+    "a colon behind the name": (f"<tool_call>read_file: {PLAIN}</tool_call>", [A], ""),
+    "CDATA around JSON": (
+        f"<tool_call><name>read_file</name><arguments><![CDATA[{PLAIN}]]></arguments></tool_call>",
+        [A],
+        "",
+    ),
+    "CDATA in two": (
+        "<tool_call><name>read_file</name><parameters>\n"
+        '<![CDATA[{"path": "]]]]><![CDATA[>"}]]>\n</parameters></tool_call>',
+        [["read_file", {"path": "]]>"}]],
+        "",
+    ),
+    "brackets in small letters": (f"[tool_call]{JSON}[/tool_call]", [A], ""),
+    "tokens of the end": (f"{CALL}<|im_end|>", [A], ""),
+    "other tokens of the end": (f"{JSON}<｜end▁of▁sentence｜>", [A], ""),
+    "words between calls": (f"First:\n{JSON}\nThen:\n{JSON}", [A, A], "First:\nThen:"),
+    # Wrong ends of tags, and what stands beside the arguments.
+    "closed by the wrapper": (f'<invoke name="read_file">\n{ARG}\n</function_calls>', [A], ""),
+    "closed as something else": (INVOKE.replace("</invoke>", "</tool_use>"), [A], ""),
+    "closed by its name": (INVOKE.replace("</invoke>", "</read_file>"), [A], ""),
+    "a value closed wrong": (INVOKE.replace("</parameter>", "</param>"), [A], ""),
+    "a value closed by its name": (INVOKE.replace("</parameter>", "</path>"), [A], ""),
+    "a value's end cut": (INVOKE.replace("</parameter>", "</parameter"), [A], ""),
+    "a call that was not closed": (
+        f"<function_calls>\n<invoke name='now'>\n{INVOKE}",
+        [NOTHING, A],
+        "",
+    ),
+    "an argument that is not known": (
+        "<read_file>\n<path>a.txt</path>\n<note>x</note>\n</read_file>",
+        [["read_file", {"path": "a.txt", "note": "x"}]],
+        "",
+    ),
+    "an attribute in an open tag": ('<read_file path="a.txt"></read_file>', [A], ""),
+    "JSON in an open tag": (
+        f"<function_call name='read_file' arguments='{PLAIN}'></function_call>",
+        [A],
+        "",
+    ),
+    "an item in each tag": (
+        '<invoke name="set-state">\n<parameter name="tags">x</parameter>\n'
+        '<parameter key="tags">y</parameter>\n</invoke>',
+        [["set-state", {"tags": ["x", "y"]}]],
+        "",
+    ),
+    "free text in brackets": ('patch("""a\n"b"\n""")', [["patch", 'a\n"b"\n']], ""),
+    "JSON with entities": (
+        '<tool_call name="read_file" arguments="{&quot;path&quot;: &quot;a.txt&quot;}"/>',
+        [A],
+        "",
+    ),
+    "a tag with the name in a line": (
+        "I'll read it. <read_file><path>a.txt</path></read_file>",
+        [A],
+        "I'll read it.",
+    ),
+    "the last line end of broken JSON": (
+        '<tool_call>{name: "write_file", arguments: {path: "a", content: "x\\n"}}</tool_call>',
+        [["write_file", {"path": "a", "content": "x\n"}]],
+        "",
+    ),
+    "a quote that needed no backslash": (
+        CALL.replace("a.txt", "it\\'s"),
+        [["read_file", {"path": "it's"}]],
+        "",
+    ),
+    # GPT, Gemini and others.
+    "Harmony with a bracket": (f" to=functions.read_file  (json 恒一\n{PLAIN}", [A], ""),
+    "Harmony with glued junk": (f"to=functions.read_file天天_json\n{PLAIN}", [A], ""),
+    "Harmony without arguments": (
+        "<|channel|>commentary to=functions.now <|constrain|>json<|message|><|call|>",
+        [NOTHING],
+        "",
+    ),
+    "Harmony with the name again": (
+        f"<|channel|>commentary to=functions.read_file<|constrain|>read_file<|message|>{PLAIN}",
+        [A],
+        "",
+    ),
+    "several in brackets": (
+        'multi_tool_use.parallel({"tool_uses": [{"recipient_name": "functions.read_file", '
+        f'"parameters": {PLAIN}}}]}})',
+        [A],
+        "",
+    ),
+    "with a colon": ('read_file(path: "a.txt")', [A], ""),
+    "JavaScript's back-quotes": (
+        "functions.write_file({ path: 'a', content: `x\n` })",
+        [["write_file", {"path": "a", "content": "x\n"}]],
+        "",
+    ),
+    "tool code, written out": (
+        "```tool_code\nimport default_api\n# The file.\n"
+        "x = default_api.read_file(path='a.txt')  # a\nprint(x)\nnow()\n```",
+        [A, NOTHING],
+        "",
+    ),
+    "tool code with an answer": (
+        "```tool_code\nnow()\n```\n```tool_output\n12\n```\nIt is 12.",
+        [NOTHING],
+        "",
+    ),
+    "raw and joined strings": (
+        "```tool_code\nwrite_file(path='a' + '.txt', content=r'\\d')\n```",
+        [["write_file", {"path": "a.txt", "content": "\\d"}]],
+        "",
+    ),
+    "a fence with another name": (f"```tool-call\n{JSON}\n```", [A], ""),
+    "as it is told": (f'[Called function "read_file" with args: {PLAIN}]', [A], ""),
+    "as it is told, with brackets": ('[Tool call: read_file(path="a.txt")]', [A], ""),
+    "Gemma": ('<|tool_call>call:read_file{path:<|"|>a.txt<|"|>}<tool_call|>', [A], ""),
+    "Gemma, small": (
+        "<start_function_call>call:read_file{path:<escape>a.txt<escape>}<end_function_call>",
+        [A],
+        "",
+    ),
+    "LFM": (
+        "<|tool_call_start|>[read_file(path='a.txt'), now()]<|tool_call_end|>",
+        [A, NOTHING],
+        "",
+    ),
+    "Llama 4": ("<|python_start|>[read_file(path='a.txt')]<|python_end|>", [A], ""),
+    "Phi": (f"functools[{JSON}]", [A], ""),
+    "InternLM": (f"<|action_start|><|plugin|>\n{JSON}<|action_end|>", [A], ""),
+    "Mistral without its first token": (f"read_file[ARGS]{PLAIN}", [A], ""),
+    "V3.1 without its first tokens": (
+        f"read_file<｜tool▁sep｜>{PLAIN}<｜tool▁call▁end｜>",
+        [A],
+        "",
+    ),
+    "ReAct with other labels": (f"Action: read_file\nParameters: {PLAIN}", [A], ""),
+    "an observation in tags": (f"{CALL}\n<observation>x</observation>\nIt is x.", [A], ""),
+    "results in brackets": (f"[TOOL_CALLS][{JSON}][TOOL_RESULTS]x[/TOOL_RESULTS]", [A], ""),
+    "a result of Harmony": (f"{HARMONY}{PLAIN}<|call|><|start|>functions.read_file to=", [A], ""),
     "a stray mark": (f"Press ` first.\n{CALL}", [A], "Press ` first."),
 }
 
@@ -250,6 +395,18 @@ def test_a_habit_is_understood_however_it_is_cut(form: str) -> None:
     wire, calls, said = FORMS[form]
     for pieces in cuts(wire):
         assert find(pieces) == (said, calls, "tool_calls")
+
+
+def test_a_mark_may_be_cut_behind_its_space() -> None:
+    wire = DSML.format(" | DSML | ")
+    for spot in range(len(wire)):
+        assert find([wire[:spot], wire[spot:]]) == ("", [A], "tool_calls")
+
+
+def test_a_call_behind_an_open_bracket_is_found_wherever_it_is_cut() -> None:
+    wire = f"[a note {CALL}"
+    for spot in range(len(wire)):
+        assert find([wire[:spot], wire[spot:]]) == ("[a note", [A], "tool_calls")
 
 
 RM = '{"name": "read_file", "arguments": {"path": "build"}}'
@@ -291,6 +448,18 @@ QUOTED = {
     "words of a form": "Action: none.\ntool_code is a word, call: me, to=functions.name, now\n",
     "an open tag": "It begins with <tool_call>",
     "a call of nobody's": "<function_calls>\n<invoke name='x'>\n</invoke>\n</function_calls>",
+    "inline over lines, with tags in it": f"So `<function_calls>\n{INVOKE}\n</function_calls>` is.",
+    "a recipient in a sentence": f"The header to=functions.now and then the JSON {PLAIN} come.",
+    "a recipient in quotation marks": f'Here " to=functions.read_file json" precedes {PLAIN}.',
+    "a list of tools": '<tools>\n<tool name="read_file" description="Reads"/>\n</tools>',
+    "a template": '<tool_call>\n{"name": <name>, "arguments": <arguments>}\n</tool_call>',
+    "advice": "To read a file, use:\n\n```\nread_file(path='a')\n```\n",
+    "first, an example": f"First, an example:\n{RM}",
+    "the form as follows": f"It looks as follows:\n\n{RM}\n",
+    "told of in a report": 'I did:\n[Called function "now" with args: {}]\nand it went.',
+    "links that begin so": "[Called it](http://x), [tool](y), [function]: z, [called] once",
+    "a tag with the name in a sentence": "Use <read_file><path>x</path></read_file> to read it.",
+    "a wrapper's name": "multi_tool_use.parallel(x) wraps them.",
     "a schema's answer": '{"read_file": {"path": "a"}, "other": 1}',
 }
 
@@ -311,6 +480,7 @@ VALUES = {
     "empty lines": ("\n\n", ""),
     "space": (" x ", " x "),
     "entities": ("&amp;&lt;", "&amp;&lt;"),
+    "CDATA in two": ("<![CDATA[a]]]]><![CDATA[>b]]>", "a]]>b"),
     "CDATA": ("<![CDATA[a</parameter>\n</invoke>]]>", "a</parameter>\n</invoke>"),
     "the end of a call": (
         "a </invoke> and </function_calls> b",
@@ -365,6 +535,11 @@ def test_a_tag_may_say_itself_what_its_value_is() -> None:
     pair = '<parameter name="note" string="{}">5</parameter>'
     wire = f'<invoke name="set-state">{pair.format("false")}</invoke>'
     assert find([wire])[1] == [["set-state", {"note": 5}]]
+
+
+def test_names_without_values_are_no_arguments() -> None:
+    wire = "<tool_call>read_file\n<arg_key>path\n<arg_value>a</arg_value>\n</tool_call>"
+    assert outcome([wire]) == "The model wrote a tool call that cannot be read."
 
 
 def test_free_text_keeps_its_line_ends() -> None:
@@ -443,6 +618,19 @@ MARKUP = [
     "<![CDATA[",
     "]]>",
     "For example:",
+    "First:\n",
+    "[Called function ",
+    "]]",
+    "```tool_code\n",
+    "# why\n",
+    "x = ",
+    "<note>",
+    "</note>",
+    "multi_tool_use.parallel",
+    "<|im_end|>",
+    "<|call|>",
+    "< | DSML | ",
+    "[TOOL_RESULTS]",
 ]
 NAMED = [
     JSON,
@@ -469,6 +657,11 @@ NAMED = [
     "call:default_api:now{}",
     CALL.replace("read_", "xx"),
     "I'll look. ",
+    "tools.now()",
+    "read_file[ARGS]",
+    "read_file<｜tool▁sep｜>",
+    '<|"|>',
+    "`x`",
 ]
 
 
@@ -530,6 +723,12 @@ ENDLESS = {
     "lines": "\nnow ",
     "data": '\n{"name": "x", ',
     "recipients": " to=functions.now",
+    "junk": " to=functions.now 天 a 天",
+    "asides": "```tool_code\n# x\nx = ",
+    "told": "\n[Called function now with ",
+    "closing tags": '<invoke name="read_file"></x></parameter>',
+    "unknown arguments": "<read_file>\n<path>x</path>\n<note>",
+    "tokens as quotes": '{"name": <|"|>now<escape>',
     "attributes": '<invoke name="read_file" a="1" ',
 }
 

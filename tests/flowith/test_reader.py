@@ -46,7 +46,9 @@ class Far:
         assert self.caller is not None
         heard = b""
         while not heard.endswith(b"\r\n\r\n{}"):
-            heard += self.caller.recv(65_536)
+            part = self.caller.recv(65_536)
+            assert part
+            heard += part
 
     def say(self, data: bytes) -> None:
         assert self.caller is not None

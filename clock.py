@@ -8,7 +8,6 @@ import time
 from typing import Protocol
 
 TICK = 0.1  # seconds between two looks at the deadlines, for all calls together
-BEAT = 0.005  # seconds between two rounds of readers that let tokens gather
 
 
 class Ticking(Protocol):
@@ -24,18 +23,15 @@ class Limited(Protocol):
 
 
 class Clock:
-    """One thread per process that watches the deadlines of all calls under way, and wakes the
-    readers that pause.
+    """One thread per process that watches the deadlines of all calls under way.
 
-    It spares every read and every wait a timer of its own; started with the first call, because a
-    thread does not survive gunicorn's fork. Readers are woken in rounds: a worker that is woken for
-    one of them at a time spends a third of its time on waking up (docs/performance.md).
+    It spares every wait a timer of its own; started with the first call, because a thread does not
+    survive gunicorn's fork.
     """
 
     def __init__(self) -> None:
         self._calls: set[Ticking] = set()
         self._last: dict[Limited, float] = {}  # the first is the first to be due
-        self._rounds: dict[int, list[threading.Lock]] = {}
         self._lock = threading.Lock()
         self._runs = False
 
@@ -61,41 +57,25 @@ class Clock:
         with self._lock:
             self._last.pop(work, None)
 
-    def pause(self, seconds: float, lock: threading.Lock) -> None:
-        """Wait about so long, to a `BEAT`; `lock` is the caller's own, and taken."""
-        beat = int((time.monotonic() + seconds) / BEAT)
-        with self._lock:
-            self._rounds.setdefault(beat, []).append(lock)
-            if not self._runs:
-                self._start()
-        lock.acquire()
-
     def _start(self) -> None:
         if not self._runs:
             self._runs = True
             threading.Thread(target=self._run, name="clock", daemon=True).start()
 
     def _run(self) -> None:
-        now = look_at = time.monotonic()
         while True:
-            time.sleep(BEAT - now % BEAT if self._rounds else TICK)
+            time.sleep(TICK)
             now = time.monotonic()
             with self._lock:
-                due = [beat for beat in self._rounds if beat * BEAT <= now]
-                woken = [lock for beat in due for lock in self._rounds.pop(beat)]
-                calls = list(self._calls) if now >= look_at else []
+                calls = list(self._calls)
                 overdue = self._take_overdue(now)
-                if not (woken or self._calls or self._rounds or self._last or overdue):
+                if not (calls or self._last or overdue):
                     self._runs = False
                     return
-            for lock in woken:
-                lock.release()
             for work in overdue:
                 work.overdue()
-            if calls:
-                look_at = now + TICK
-                for call in calls:
-                    call.tick(now)
+            for call in calls:
+                call.tick(now)
 
     def _take_overdue(self, now: float) -> list[Limited]:
         found = []

@@ -202,7 +202,6 @@ class Answer:
             account = accounts.take(self._api(), model, avoid)
             try:
                 yield from self._ask(account)
-                accounts.settle(account, model, None)
                 return
             except UpstreamError as refusal:
                 avoid.append(account)
@@ -230,7 +229,8 @@ class Answer:
         ways = [(usual, False), *renewed, (not usual, False)]
         for way in ways:
             try:
-                yield from self._read(self._begin(self._order(account, dialect, *way)))
+                attempt = self._begin(self._order(account, dialect, *way))
+                yield from self._read(attempt, account)
                 return
             except errors.UpstreamAuth as refusal:
                 self._end_attempt()
@@ -256,7 +256,7 @@ class Answer:
         self._attempt = Attempt(order, flowith.transport, flowith.clock, flowith.crew, self._signal)
         return self._attempt
 
-    def _read(self, attempt: Attempt) -> Iterator[Event]:
+    def _read(self, attempt: Attempt, account: Account) -> Iterator[Event]:
         """The events of one try, up to its `Done`."""
         settings, deadlines = self.settings, self.deadlines
         heard = time.monotonic()
@@ -273,6 +273,8 @@ class Answer:
                 heard = now
                 if attempt.begun:
                     self._note_words(now)
+                if attempt.finished:  # whoever has the `Done` asks for no more
+                    self.flowith.accounts.settle(account, self._upstream[0], None)
                 yield from events
             elif now >= heard + patience:
                 phase = "fell silent" if begun else "said nothing"

@@ -22,6 +22,7 @@ SHORTEST = 0.001  # seconds of a wait; 0 would mean none
 SPARE = 64  # threads that wait for the next call
 CROWD = 100  # calls at once, up to which every token travels alone
 PAUSE = 0.05  # seconds to let tokens gather above that: two or three, at the usual pace
+BEAT = 0.005  # seconds between the moments at which such pauses end
 BURST = 0.0025  # seconds that reads wait, in a moving mean, below which tokens come without a gap
 WEIGHT = 0.1  # of the latest read in that mean
 FIRST_MEAN = 0.25  # seconds; 44 reads away from a burst, so that no short answer is taken for one
@@ -118,7 +119,6 @@ class Reader:
         self._busy = True  # whether a thread is at it, which then clears away by itself
         self._closed = False
         self._told = False  # whether it was cancelled
-        self._paused: threading.Lock | None = None
         self._patience = 0.0  # seconds that the socket waits at most
         self._size = 0  # bytes of the latest read
         self._mean, self._pause = FIRST_MEAN, 0.0
@@ -180,10 +180,11 @@ class Reader:
         are let gather. Elsewhere nothing waits."""
         calls = len(self._clock)
         if calls > CROWD:
-            if self._paused is None:
-                self._paused = threading.Lock()
-                self._paused.acquire()
-            self._clock.pause(PAUSE if calls < CRUSH else LONG_PAUSE, self._paused)
+            # ends together with others: a worker that is woken for one of them at a time spends a
+            # third of its time on waking up (docs/performance.md)
+            now = time.monotonic()
+            beat = int((now + (PAUSE if calls < CRUSH else LONG_PAUSE)) / BEAT)
+            time.sleep(beat * BEAT - now)
         elif self._mean < BURST and self._size < GATHERED:
             self._pause = min(self._pause + STEP, LONGEST)
             time.sleep(self._pause)

@@ -160,8 +160,12 @@ def test_a_wait_for_the_head_ends_when_it_is_woken(far: Far, ways: Ways) -> None
 def test_the_head_wakes_whoever_waits(far: Far, ways: Ways) -> None:
     reader = ways.begin()
     far.accept()
+    far.hear()
+    given_up = threading.Timer(LONG, ways.signal.wake)  # the clock's work, where one runs
+    given_up.start()
     threading.Timer(MOMENT, far.say, [HEAD + b"\r\n" + framed(WORDS)]).start()
     assert read(reader) == WORDS
+    given_up.cancel()
     reader.close(finished=True)
 
 
@@ -272,6 +276,24 @@ def test_a_body_without_end_is_not_waited_for_for_long(
     assert read(reader) == b"words"
     reader.close(finished=True)
     assert far.is_left()
+
+
+def test_a_wait_is_as_long_as_it_may_be(far: Far, ways: Ways) -> None:
+    """Whatever the waits before it were: no longer, and not so much shorter that it is polling."""
+    reader = ways.begin()
+    far.accept()
+    far.hear()
+    far.say(HEAD + b"\r\n5\r\nwords\r\n")
+    assert read(reader) == b"words"  # might have waited for long
+    begun = time.monotonic()
+    assert read(reader, 0.1) == b""
+    assert time.monotonic() - begun < LONG / 4
+    until, waits = time.monotonic() + 1, 0
+    while time.monotonic() < until:
+        assert reader.read(until) == b""
+        waits += 1
+    assert waits < 20
+    reader.close(finished=False)
 
 
 def test_the_socket_is_not_told_anew_for_each_token_how_long_to_wait(

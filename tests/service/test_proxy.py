@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -390,6 +391,46 @@ def test_a_bug_of_ours_is_an_openai_error_without_a_trace(
     assert wrong["code"] == "internal_error"
     assert "AttributeError" not in json.dumps(wrong)
     assert "AttributeError at " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/chat/completions", {"messages": HELLO}), ("/v1/responses", {"input": "Hello"}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9}),
+    ],
+)  # fmt: skip
+def test_a_bug_of_ours_in_a_stream_is_told_inside_it(
+    api: MakeApi, fake: FakeFlowith, caplog: pytest.LogCaptureFixture, path: str, more: Any
+) -> None:
+    fake.reply(web("one ", 0.1, "two"))
+    ours = api()
+    logging.getLogger("proxy").addHandler(caplog.handler)
+    response = ours.send({"model": "gpt-4.1", "stream": True, **more}, path)
+    said = next(response.response)
+    ours.client.application.extensions["flowith"].accounts.all[0].rests = None
+    said += response.data
+    response.close()
+    assert b"one " in said
+    assert b"The proxy failed; its log says where." in said
+    assert b"NoneType" not in said
+    assert "internal error: AttributeError at " in caplog.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_account_that_answers_again_has_recovered(
+    api: MakeApi, fake: FakeFlowith, stream: bool
+) -> None:
+    ours = api(RETRY_ATTEMPTS="1")
+    accounts = ours.client.application.extensions["flowith"].accounts
+    fake.reply(error(401))
+    ours.post()
+    assert accounts.healthy() == 0
+    fake.reset()
+    fake.reply(web("Hi"))
+    with closing(ours.post(stream=stream)) as response:
+        assert b"Hi" in response.data
+    assert accounts.healthy() == 1
 
 
 def test_the_hello_of_the_tests_is_what_goes_up(api: MakeApi, fake: FakeFlowith) -> None:

@@ -147,6 +147,7 @@ def test_a_refresh_token_is_an_account(start: Start) -> None:
     ).wait_until_up()
     assert "No Flowith token is set" not in said
     assert "Flowith account: flo_..." in said
+    assert "FLOWITH_API_URL=http" not in said  # the stand-in's
     assert TOKEN not in said
 
 

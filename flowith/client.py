@@ -69,10 +69,9 @@ class Flowith:
 
         `label` names the call in the log. Raises Overloaded when there is no room.
         """
-        limit = self.limit
-        if self.running >= limit:
-            text = f"All {limit} places for running answers are taken; try again in a moment."
-            raise Overloaded(text, headers={"Retry-After": "1"})
+        if self.running >= self.limit:
+            text = f"All {self.limit} places for running answers are taken; try again in a moment."
+            raise Overloaded(text)
         self.running += 1
         self.tell_running(self.running)
         return Answer(self, prompt, model, label)
@@ -261,7 +260,7 @@ class Answer:
         settings, deadlines = self.settings, self.deadlines
         heard = time.monotonic()
         first = settings.image_timeout if self._draws else settings.first_token_timeout
-        while not attempt.finished:
+        while True:
             begun = self.first_event is not None
             patience = settings.idle_timeout if begun else first
             sign_at = min(deadlines.tick_at, deadlines.works_at)
@@ -275,11 +274,13 @@ class Answer:
                     self._note_words(now)
                 if attempt.finished:  # whoever has the `Done` asks for no more
                     self.flowith.accounts.settle(account, self._upstream[0], None)
+                    yield from events
+                    return
                 yield from events
             elif now >= heard + patience:
                 phase = "fell silent" if begun else "said nothing"
                 raise UpstreamTimeout(f"Flowith {phase} for {patience:g} seconds.")
-            elif now >= sign_at and not attempt.finished:
+            elif now >= sign_at:
                 if deadlines.silence_is_due(now):
                     yield Silence()
                 elif deadlines.working_is_due(now):
@@ -295,9 +296,8 @@ class Answer:
         if self._closed or (self._stops and self.caller_left()):
             raise CallerLeft
         if now >= self.deadlines.total_by:
-            raise UpstreamTimeout(
-                f"The answer was not complete after {self.settings.total_timeout:g} seconds."
-            )
+            seconds = self.settings.total_timeout
+            raise UpstreamTimeout(f"The answer was not complete after {seconds:g} seconds.")
         if self._stops and self.flowith.drains(now):
             raise Overloaded("The service is closing down; the answer is not complete.")
 
@@ -313,10 +313,10 @@ class Answer:
     def _delay(self, refusal: UpstreamError, avoid: list[Account]) -> float | None:
         """Seconds until the next try, None when there is to be none."""
         tries = len(avoid)
-        begun = self.first_event is not None
         if self._draws and not costs_nothing(refusal):
             return None
-        if begun or not refusal.retryable or tries >= self.settings.retry_attempts:
+        over = self.first_event is not None or tries >= self.settings.retry_attempts
+        if over or not refusal.retryable:
             return None
         if isinstance(refusal, MOVE_ON):
             others = self.flowith.accounts.others(self._api(), self._upstream[0], avoid)

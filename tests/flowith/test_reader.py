@@ -109,6 +109,14 @@ def read(reader: Reader, seconds: float = LONG) -> bytes:
     return reader.read(time.monotonic() + seconds)
 
 
+def next_words(reader: Reader) -> bytes:
+    """What comes next, whatever wakes there are before it: one may be left of an earlier answer."""
+    words = b""
+    while not words and not reader.finished:
+        words = read(reader)
+    return words
+
+
 def begin_to_read(reader: Reader) -> None:
     """Let the head come."""
     while reader._busy:
@@ -188,7 +196,7 @@ def test_cancelling_ends_a_read_in_every_phase(far: Far, ways: Ways, phase: str)
         far.accept()
         if phase == "in the body":
             far.say(HEAD + b"\r\n5\r\nwords\r\n")
-            assert read(reader) == b"words"
+            assert next_words(reader) == b"words"
 
     def stop() -> None:
         reader.cancel()
@@ -248,7 +256,7 @@ def test_an_answer_that_is_over_gives_its_connection_back(far: Far, ways: Ways, 
         body = framed(WORDS, 100)
         cut = len(body) if end == "with the words" else -5
         far.say(HEAD + b"\r\n" + body[:cut])
-        assert read(reader) == WORDS
+        assert next_words(reader) == WORDS
         reader.close(finished=True)
         far.say(body[cut:] if end == "later" else b"")
         wait_until_cleared(reader)
@@ -260,7 +268,7 @@ def test_an_answer_that_is_not_over_costs_its_connection(far: Far, ways: Ways) -
     far.accept()
     far.hear()
     far.say(HEAD + b"\r\n5\r\nwords\r\n")
-    assert read(reader) == b"words"
+    assert next_words(reader) == b"words"
     reader.close(finished=False)
     assert far.is_left()
 
@@ -273,7 +281,7 @@ def test_a_body_without_end_is_not_waited_for_for_long(
     far.accept()
     far.hear()
     far.say(HEAD + b"\r\n5\r\nwords\r\n")
-    assert read(reader) == b"words"
+    assert next_words(reader) == b"words"
     reader.close(finished=True)
     assert far.is_left()
 
@@ -284,7 +292,7 @@ def test_a_wait_is_as_long_as_it_may_be(far: Far, ways: Ways) -> None:
     far.accept()
     far.hear()
     far.say(HEAD + b"\r\n5\r\nwords\r\n")
-    assert read(reader) == b"words"  # might have waited for long
+    assert next_words(reader) == b"words"  # might have waited for long
     begun = time.monotonic()
     assert read(reader, 0.1) == b""
     assert time.monotonic() - begun < LONG / 4

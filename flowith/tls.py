@@ -85,7 +85,8 @@ class TlsSocket:
         try:
             self._send()
         except OSError as wrong:
-            self._wrong = self._wrong or wrong.with_traceback(None)
+            # never a time-out, which would pass for a wait that may go on
+            self._wrong = self._wrong or ConnectionResetError(str(wrong))
 
     def is_quiet(self) -> bool:
         """Whether nothing has been taken off the socket that no read has given yet."""

@@ -54,7 +54,8 @@ def to_message(where: str, given: Any) -> Message:
         case "assistant":
             if isinstance(content, str) and THINK.match(content):
                 content = THINK.sub("", content, count=1)
-            content = _with_links(where, content, given)
+            if "images" in given or isinstance(given.get("content"), list):
+                content = _with_links(where, content, given)
             calls = _to_calls(where, given)
             refusal = given.get("refusal")
             said = content or (refusal if isinstance(refusal, str) else "")

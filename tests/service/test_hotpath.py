@@ -82,6 +82,17 @@ def test_a_token_of_plain_text_passes_few_hands(format: Format, most: float) -> 
     assert counted["estimate_tokens"] < TOKENS / 20  # all of the text, in blocks
 
 
+def test_a_read_passes_few_hands_on_its_way_to_the_caller(api: MakeApi, fake: FakeFlowith) -> None:
+    """From the socket to the bytes of a stream, with one token in each read."""
+    pauses: list[float] = [0.003] * 100
+    fake.reply(web(*(part for pause in pauses for part in ("word ", pause))))
+    blocks: list[bytes] = []
+    with closing(api(LOG_LEVEL="error").post(stream=True)) as response:
+        counted = calls(lambda: blocks.extend(response.response))
+    assert len(blocks) > 50
+    assert sum(counted.values()) / len(blocks) < 27, counted.most_common(40)
+
+
 @pytest.mark.parametrize(("piece", "most"), [(" word", 5.5), ("word ", 8.5)])
 def test_prose_beside_tools_passes_few_hands(piece: str, most: float) -> None:
     """A piece in which no call can begin is not walked through mark by mark, wherever its white

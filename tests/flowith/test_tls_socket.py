@@ -161,6 +161,21 @@ def test_a_wait_that_runs_out_loses_nothing(ends: Ends) -> None:
     assert tries > 10
 
 
+def test_an_answer_of_ours_that_cannot_leave_is_a_break_and_no_wait(ends: Ends) -> None:
+    """New keys that the other side asked for, say, where it takes nothing; behind its records."""
+    here, below, there = ends
+    there.sendall(b"word")
+
+    def stuck(_: bytes) -> None:
+        raise TimeoutError("timed out")
+
+    below.sendall = stuck  # type: ignore[method-assign]
+    here._to_send.write(b"new keys")
+    assert here.recv(8_192) == b"word"
+    with pytest.raises(ConnectionResetError):
+        here.recv(8_192)
+
+
 def test_whole_records_do_not_wait_for_one_that_is_not_whole(ends: Ends) -> None:
     here, below, there = ends
     there.sendall(b"first")

@@ -90,7 +90,8 @@ def test_a_read_passes_few_hands_on_its_way_to_the_caller(api: MakeApi, fake: Fa
     with closing(api(LOG_LEVEL="error").post(stream=True)) as response:
         counted = calls(lambda: blocks.extend(response.response))
     assert len(blocks) > 50
-    assert sum(counted.values()) / len(blocks) < 27, counted.most_common(40)
+    most = 25 * len(blocks) + 80  # the beginning and the end
+    assert sum(counted.values()) < most, counted.most_common(40)
 
 
 @pytest.mark.parametrize(("piece", "most"), [(" word", 5.5), ("word ", 8.5)])

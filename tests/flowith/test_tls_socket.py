@@ -166,7 +166,7 @@ def test_an_answer_of_ours_that_cannot_leave_is_a_break_and_no_wait(ends: Ends) 
     here, below, there = ends
     there.sendall(b"word")
 
-    def stuck(_: bytes) -> None:
+    def stuck(data: bytes) -> None:
         raise TimeoutError("timed out")
 
     below.sendall = stuck  # type: ignore[method-assign]

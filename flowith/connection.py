@@ -117,8 +117,9 @@ class _Recorded:
         headers: Mapping[str, str] | None = None,
         **_how: Any,
     ) -> None:
-        """Send head and body in one piece; http.client makes two, which wakes the other side twice,
-        and checks each header by itself. Raises ValueError for one that holds a line break."""
+        """Send head and body in one piece, but for a long body; http.client makes two, which wakes
+        the other side twice, and checks each header by itself. Raises ValueError for one that holds
+        a line break."""
         if self._answer is not None and not self._answer.isclosed():
             raise ProtocolError("the answer before has not been read")
         exchange: Exchange | None = getattr(current, "exchange", None)
@@ -135,7 +136,11 @@ class _Recorded:
         if self.sock is None:
             self.connect()
         self.sock.settimeout(self.timeout)
-        self.sock.sendall(head + body)
+        if len(body) <= BLOCK:
+            self.sock.sendall(head + body)
+        else:  # which must not be held once more
+            self.sock.sendall(head)
+            self.sock.sendall(body)
 
     def getresponse(self) -> urllib3.HTTPResponse:
         """The answer's head, with its body unread."""

@@ -283,6 +283,23 @@ def test_head_and_body_leave_in_one_write() -> None:
         assert there.recv(1000) == b"POST /a HTTP/1.1\r\nHost: b\r\nX-C: d\r\n\r\n{}"
 
 
+def test_a_long_body_is_not_copied_to_be_sent() -> None:
+    sent: list[bytes] = []
+
+    class Takes:
+        def settimeout(self, seconds: float | None) -> None: ...
+        def sendall(self, data: bytes) -> None:
+            sent.append(data)
+
+    connection = Plain("flowith.invalid")
+    connection.sock = Takes()
+    body = b"x" * 1_000_000
+    connection.request("POST", "/a", body=body, headers={"Host": "b"})
+    assert sent[0] == b"POST /a HTTP/1.1\r\nHost: b\r\n\r\n"
+    assert sent[1] is body
+    connection.sock = None
+
+
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb"])
 def test_a_header_cannot_smuggle_another(pair: Pair, value: str) -> None:
     here, there = pair

@@ -68,18 +68,19 @@ def to_message(where: str, given: Any) -> Message:
     return Message(role, content, name=name, where=where)
 
 
-def _with_links(where: str, said: Any, given: dict[str, Any]) -> str:
+def _with_links(where: str, said: str, given: dict[str, Any]) -> str:
     """The words of an earlier answer, and links to those of its pictures that they do not name yet:
     LangChain sends what it read from `message.images` back as parts of the content."""
-    words = [str(said)] if said else []
+    words = [said] if said else []
     for at, picture in _pictures(where, given):
         url = picture.get("image_url", picture.get("url"))
         if isinstance(url, dict):
             url = url.get("url")
-        if not require(f"{at}.image_url", url, str).startswith(("https://", "http://")):
+        address: str = require(f"{at}.image_url", url, str)
+        if not address.startswith(("https://", "http://")):
             words.append("[a picture]")  # inline: too long for words
-        elif url not in said:
-            words.append(f"![image]({url})")
+        elif address not in said:
+            words.append(f"![image]({address})")
     return "\n\n".join(words)
 
 

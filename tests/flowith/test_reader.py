@@ -19,6 +19,7 @@ from flowith.reader import Crew, Reader, Signal
 from flowith.transport import Transport
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+SOME = HEAD + b"\r\n5\r\nwords\r\n"
 WORDS = "words \u4f60\u597d and more".encode()
 MOMENT = 0.02  # seconds; a wait that is meant to run out
 LONG = 20.0  # one that is not
@@ -130,6 +131,16 @@ def begin_to_read(reader: Reader) -> None:
         time.sleep(0.001)
 
 
+def read_some(far: Far, ways: Ways) -> Reader:
+    """A reader in the middle of a body."""
+    reader = ways.begin()
+    far.accept()
+    far.hear()
+    far.say(SOME)
+    assert next_words(reader) == b"words"
+    return reader
+
+
 def wait_until_cleared(reader: Reader) -> None:
     until = time.monotonic() + LONG
     while reader._busy or reader._response is not None:
@@ -201,7 +212,7 @@ def test_cancelling_ends_a_read_in_every_phase(far: Far, ways: Ways, phase: str)
         reader = ways.begin()
         far.accept()
         if phase == "in the body":
-            far.say(HEAD + b"\r\n5\r\nwords\r\n")
+            far.say(SOME)
             assert next_words(reader) == b"words"
 
     def stop() -> None:
@@ -270,11 +281,7 @@ def test_an_answer_that_is_over_gives_its_connection_back(far: Far, ways: Ways, 
 
 
 def test_an_answer_that_is_not_over_costs_its_connection(far: Far, ways: Ways) -> None:
-    reader = ways.begin()
-    far.accept()
-    far.hear()
-    far.say(HEAD + b"\r\n5\r\nwords\r\n")
-    assert next_words(reader) == b"words"
+    reader = read_some(far, ways)
     reader.close(finished=False)
     assert far.is_left()
 
@@ -283,22 +290,14 @@ def test_a_body_without_end_is_not_waited_for_for_long(
     far: Far, ways: Ways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flowith.reader.LINGER", 0.1)
-    reader = ways.begin()
-    far.accept()
-    far.hear()
-    far.say(HEAD + b"\r\n5\r\nwords\r\n")
-    assert next_words(reader) == b"words"
+    reader = read_some(far, ways)
     reader.close(finished=True)
     assert far.is_left()
 
 
 def test_a_wait_is_as_long_as_it_may_be(far: Far, ways: Ways) -> None:
     """Whatever the waits before it were: no longer, and not so much shorter that it is polling."""
-    reader = ways.begin()
-    far.accept()
-    far.hear()
-    far.say(HEAD + b"\r\n5\r\nwords\r\n")
-    assert next_words(reader) == b"words"  # might have waited for long
+    reader = read_some(far, ways)  # might have waited for long
     begun = time.monotonic()
     assert read(reader, 0.1) == b""
     assert time.monotonic() - begun < LONG / 4

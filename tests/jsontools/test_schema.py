@@ -182,6 +182,32 @@ def keywords(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 SCHEMAS = st.recursive(st.booleans() | keywords(st.booleans()), keywords, max_leaves=4)
 
 
+def verdict_of_the_package(schema: dict[str, Any], value: Any) -> bool | None:
+    """Whether the value fits; None if a rule refers to itself in place, which has no verdict.
+
+    The package's maps are written in Rust, and panic where the end of the stack meets them
+    (7 of 120 such schemas); PyO3's exception for that has no name that could be imported.
+    """
+    try:
+        return jsonschema.Draft202012Validator(schema).is_valid(value)
+    except RecursionError:
+        return None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        return None
+
+
+def test_a_rule_that_refers_to_itself_in_place_has_no_verdict() -> None:
+    steps = {"a": {"not": {"$ref": "#/$defs/b"}}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}
+    schema = {"$ref": "#/$defs/a", "$defs": steps}
+
+    def at_depth(frames: int) -> bool | None:
+        return at_depth(frames - 1) if frames else verdict_of_the_package(schema, 1)
+
+    assert [at_depth(frames) for frames in range(20)] == [None] * 20
+
+
 @settings(max_examples=300, deadline=None)
 @given(SCHEMAS, SCHEMAS, SCHEMAS, VALUES)
 def test_the_verdict_is_that_of_the_jsonschema_package(
@@ -189,11 +215,9 @@ def test_the_verdict_is_that_of_the_jsonschema_package(
 ) -> None:
     schema = {"allOf": [rules], "$defs": {"a": first, "b": second}}
     assert schema_fault(schema) == ""
-    try:
-        theirs = jsonschema.Draft202012Validator(schema).is_valid(value)
-    except RecursionError:  # a rule that refers to itself in place
-        return
-    assert (fault(value, schema) is None) == theirs
+    theirs = verdict_of_the_package(schema, value)
+    if theirs is not None:
+        assert (fault(value, schema) is None) == theirs
 
 
 @pytest.mark.parametrize("text", ["[" + '\\"{](“' * 2000, "{" + "]{ '" * 2000, "{" * 100_000])

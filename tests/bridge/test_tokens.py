@@ -3,12 +3,14 @@
 import json
 import time
 from collections import defaultdict
+from itertools import product
 
 import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge import tokens
 from bridge.tokens import MOST_PER_CHARACTER, estimate_tokens
 
 CLOSE = ("english", "chinese", "python", "javascript", "json")
@@ -98,3 +100,15 @@ def test_hostile_text_takes_no_time(unit: str) -> None:
 def test_no_text_is_estimated_at_more_than_the_bound(text: str) -> None:
     """`cut_at_length` counts no further where even that would be within its limit."""
     assert estimate_tokens(text) <= MOST_PER_CHARACTER * len(text)
+
+
+def test_what_is_remembered_has_an_end() -> None:
+    pieces = [" " + "".join(letters) for letters in product("aé", repeat=14)]
+    before = [estimate_tokens(text) for text in TEXTS]
+    estimate_tokens("".join(pieces[:1500]) + "a" * 5_000)
+    assert len(tokens._costs) > 1000
+    assert max(map(len, tokens._costs)) <= 32
+    for start in range(0, len(pieces), 1000):
+        estimate_tokens("".join(pieces[start : start + 1000]))
+    assert len(tokens._costs) <= 8192
+    assert [estimate_tokens(text) for text in TEXTS] == before

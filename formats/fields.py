@@ -6,9 +6,11 @@ Ranges, codes and words are those of OpenAI's API reference. Knows nothing of an
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
+
+import orjson
 
 from errors import InvalidRequest
 from jsontools.budget import Budget
@@ -21,9 +23,12 @@ MOST_STOPS = 64  # OpenAI takes 4; front ends for role play send dozens
 STOP_CHARS = 65_536
 DEEPEST = 500  # levels of JSON; Python gives up at a thousand, wherever that happens to be
 COUNTED = 10_000  # bytes of a body up to which its brackets are counted
+LONG = 65_536  # bytes of a body from which on it pays that it may be read twice
+EXACT = 2.0**63  # orjson has floats for integers that 64 bits cannot hold
 MOST_VALUES = 100_000  # objects and arrays in a request; to check as many takes most of a second
 MOST_MESSAGES = 50_000
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+CONTAINERS = (dict, list)
 JSON_TYPES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
 JSON_TYPES |= {list: "an array", dict: "an object", type(None): "null"}
 
@@ -132,8 +137,36 @@ def check_schema(schema: Any, param: str, owner: str, budget: Budget | None = No
 
 def parse_json(raw: bytes) -> dict[str, Any]:
     """The body as an object, without what is null. Raises InvalidRequest."""
+    long = len(raw) > LONG
+    body = _read_quickly(raw) if long else _read_exactly(raw)
+    if not isinstance(body, dict):
+        raise InvalidRequest("The request body must be a JSON object.")
+    # to count takes half a microsecond for a KB, to look takes one for a few objects
+    if len(raw) > COUNTED or raw.count(b"{") + raw.count(b"[") > DEEPEST:
+        _check_size(body)
+    if long and _may_be_rounded(body):
+        body = _read_exactly(raw)
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _read_quickly(raw: bytes) -> Any:
+    """As `_read_exactly`, which decides where orjson finds no JSON. orjson takes less than half as
+    long, 1 ms less for a MB (measured), but rounds integers that 64 bits cannot hold."""
     try:
-        body = _decoder.decode(raw.decode("utf-8-sig"))
+        return orjson.loads(raw)
+    except ValueError:
+        return _read_exactly(raw)
+
+
+def _may_be_rounded(body: Any) -> bool:
+    return any(
+        type(one) is float and abs(one) >= EXACT for values in _levels(body) for one in values
+    )
+
+
+def _read_exactly(raw: bytes) -> Any:
+    try:
+        return _decoder.decode(raw.decode("utf-8-sig"))
     except RecursionError:
         raise _too_deep() from None
     except ValueError as wrong:
@@ -142,12 +175,6 @@ def parse_json(raw: bytes) -> dict[str, Any]:
             "We could not parse the JSON body of your request: it must be a JSON object"
             f" in UTF-8{where}."
         ) from None
-    if not isinstance(body, dict):
-        raise InvalidRequest("The request body must be a JSON object.")
-    # to count takes half a microsecond for a KB, to look takes one for a few objects
-    if len(raw) > COUNTED or raw.count(b"{") + raw.count(b"[") > DEEPEST:
-        _check_size(body)
-    return {name: value for name, value in body.items() if value is not None}
 
 
 def _too_deep() -> InvalidRequest:
@@ -156,19 +183,25 @@ def _too_deep() -> InvalidRequest:
 
 def _check_size(body: dict[str, Any]) -> None:
     """Refuse more levels, or more objects and arrays, than are taken. Raises InvalidRequest."""
-    level: list[Any] = [body]
     count = 0
-    for _ in range(DEEPEST):
-        count += len(level)
+    for depth, values in enumerate(_levels(body), 1):
+        if depth > DEEPEST:
+            raise _too_deep()
+        count += len([one for one in values if isinstance(one, CONTAINERS)])
         if count > MOST_VALUES:
             text = f"The request body has more than {MOST_VALUES} objects and arrays."
             raise InvalidRequest(text)
-        inner: list[Any] = []
+
+
+def _levels(body: Any) -> Iterator[list[Any]]:
+    """All values of some JSON, those of one level after the other."""
+    inner: list[Any] = [body]
+    while inner:
+        yield inner
+        level = [one for one in inner if isinstance(one, CONTAINERS)]
+        inner = []
         for one in level:
             inner += one.values() if isinstance(one, dict) else one
-        level = [one for one in inner if isinstance(one, dict | list)]
-    if level:
-        raise _too_deep()
 
 
 def check_messages(param: str, given: list[Any]) -> None:

@@ -99,6 +99,11 @@ class Done:
     reason: str = "stop"
     stop: str = ""
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the model ended the answer itself, and nothing cut it off."""
+        return self.reason in ("stop", "tool_calls")
+
 
 Event = (
     Text

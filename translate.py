@@ -140,7 +140,8 @@ def shape(
     """
     if prompt.drawing:
         return _counted(show_pictures(events), chat, prompt)
-    events = split_think(events, calls=chat.tools is not None)
+    offered = chat.tools is not None and chat.tools.choice != "none"
+    events = split_think(events, calls=offered)
     if chat.max_tokens:
         events = cut_at_length(events, chat.max_tokens)
     raw: list[str] | None = None

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 
 from bridge.tokens import MOST_PER_CHARACTER, estimate_tokens
-from errors import ThoughtsOnly
+from errors import ThoughtsOnly, Unmet
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage, Working
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -25,12 +25,13 @@ def split_think(events: Iterator[Event], *, calls: bool = False) -> Iterator[Eve
 
     Only a possible part of a tag and white space next to a tag are held back. With `calls` a call
     in the taught form is text again where it ends an answer whose thoughts were never closed: the
-    model has forgotten the tag and waits for the result. No other call in thoughts is one. Raises
-    ThoughtsOnly where the answer ends properly and was never begun.
+    model has forgotten the tag and waits for the result. No other call in thoughts is one. Without
+    `calls` there is no tool on offer, and a native call before the first word is left out. Raises
+    ThoughtsOnly where the answer ends properly and was never begun, Unmet where it was that call.
     """
     splitter = _Splitter()
     thoughts: list[str] = []
-    called = False
+    called = stray = False
     for event in events:
         if isinstance(event, Text):
             for one in splitter.feed(event.text):
@@ -41,11 +42,16 @@ def split_think(events: Iterator[Event], *, calls: bool = False) -> Iterator[Eve
                 yield from events
                 return
             continue
+        if isinstance(event, ToolCall) and not calls:
+            stray = True
+            continue
         if not isinstance(event, (Silence, Working)):
             yield from splitter.flush()
         called = called or isinstance(event, ToolCall)
-        if event == Done("stop") and not (splitter.said or called):
+        if isinstance(event, Done) and event.is_own and not (splitter.said or called):
             call = _last_call(thoughts) if splitter.close else ""
+            if stray:
+                raise Unmet("The answer is the call of a tool, but none is on offer.", said="")
             if not call:
                 raise ThoughtsOnly
             yield Text(call)

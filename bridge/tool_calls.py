@@ -312,6 +312,8 @@ class _Finder(Outlet):
         if self.waiting and whole and not broken:
             names = ", ".join(tool.name for tool in self.use.tools[:5])
             raise self.unmet(f"The answer must call a tool ({names}), but calls none.")
+        if reason == "tool_calls" and not (self.made or broken):
+            raise self.unmet("The answer ends in the call of a tool, but the call did not come.")
         self.waiting = False
         self.flush()
         if broken and whole:

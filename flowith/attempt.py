@@ -146,7 +146,7 @@ class Attempt:
         if self._spoke:
             return events
         self._spoke = any(map(_is_word, events))
-        if last == Done("stop") and not self._spoke:
+        if isinstance(last, Done) and last.is_own and not self._spoke:
             raise ThoughtsOnly if self.begun else EmptyAnswer("Flowith sent an empty answer.")
         self.begun = self.begun or self._spoke or any(map(_is_thought, events))
         held, self._held = [*self._held, *events], []

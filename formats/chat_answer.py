@@ -120,7 +120,8 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                 case PromptSize():
                     continue
                 case Done(reason=reason):
-                    finish = _tail(envelope, f'"{_reason(envelope, reason)}"')
+                    reason = _reason(envelope, reason, called=choice.calls > 0)
+                    finish = _tail(envelope, f'"{reason}"')
                     block = f"{choice.head}{{}}{finish}".encode()
                     left -= 1
                     if not left:
@@ -205,7 +206,8 @@ class _Message:
                 message["function_call"] = self.calls[0]["function"]
             else:
                 message["tool_calls"] = self.calls
-        ending = {"logprobs": None, "finish_reason": _reason(envelope, self.reason)}
+        reason = _reason(envelope, self.reason, called=bool(self.calls))
+        ending = {"logprobs": None, "finish_reason": reason}
         return {"index": index, "message": message, **ending}
 
 
@@ -227,8 +229,14 @@ def _tail(envelope: Envelope, reason: str = "null") -> str:
     return f',"logprobs":null,"finish_reason":{reason}}}]{usage}}}\n\n'
 
 
-def _reason(envelope: Envelope, reason: str) -> str:
-    return "function_call" if envelope.legacy and reason == "tool_calls" else reason
+def _reason(envelope: Envelope, reason: str, *, called: bool) -> str:
+    """Clients run the calls of an answer only where its reason says that it has some, whatever
+    ended it, be it a stop string behind them."""
+    if reason not in ("stop", "tool_calls"):
+        return reason
+    if not called:
+        return "stop"
+    return "function_call" if envelope.legacy else "tool_calls"
 
 
 def _deltas(call: ToolCall, index: int, envelope: Envelope) -> Iterator[str]:

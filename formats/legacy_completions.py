@@ -107,7 +107,7 @@ def stream(events: Iterator[Event], envelope: Completions, tally: Tally) -> Iter
                     head = heads[index]
                     continue
                 case Done(reason=reason):
-                    block = f'{head}""{_tail(envelope, dumps(reason))}'.encode()
+                    block = f'{head}""{_tail(envelope, dumps(_reason(reason)))}'.encode()
                     left -= 1
                     if not left:
                         yield pending + block + _end(envelope, tally)
@@ -139,7 +139,7 @@ def whole(events: Iterable[Event], envelope: Completions, tally: Tally) -> bytes
             case Answering(index=index):
                 now = index
             case Done(reason=reason):
-                reasons[now] = reason
+                reasons[now] = _reason(reason)
     choices = [
         {"index": i, "text": "".join(said), "logprobs": None, "finish_reason": reason}
         for i, (said, reason) in enumerate(zip(texts, reasons, strict=True))
@@ -147,6 +147,11 @@ def whole(events: Iterable[Event], envelope: Completions, tally: Tally) -> bytes
     usage = to_usage(tally.usage)
     completion = {**_opening(envelope), "choices": choices, "usage": usage}
     return dumps(completion).encode("utf-8", "replace")
+
+
+def _reason(reason: str) -> str:
+    """Tools have no place in this API: what a model calls behind its words is not passed on."""
+    return "stop" if reason == "tool_calls" else reason
 
 
 def _opening(envelope: Envelope) -> dict[str, Any]:

@@ -50,11 +50,12 @@ def _date_at(second: int) -> str:
 
 
 def write_error(client: Any, status: int, reason: str, _quotes_the_request: str) -> None:
-    """What gunicorn refuses or fails at by itself, as an error of OpenAI's shape."""
-    kind = "invalid_request_error" if status < 500 else "server_error"
+    """What gunicorn refuses or fails at by itself, as an error of OpenAI's and Anthropic's shape at
+    the same time."""
+    kind = "invalid_request_error" if status in MEANINGS else "api_error"
     text = MEANINGS.get(status, "The proxy failed; its log says where.")
     error = {"message": text, "type": kind, "param": None, "code": None}
-    body = json.dumps({"error": error}).encode()
+    body = json.dumps({"type": "error", "error": error, "request_id": None}).encode()
     head = (
         f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

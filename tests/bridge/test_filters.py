@@ -148,7 +148,7 @@ def test_a_call_that_ends_unclosed_thoughts_is_text(
     ids=repr,
 )
 def test_words_and_calls_are_an_answer(answer: list[Event]) -> None:
-    events, empty = parted([Reasoning("Hm"), *answer, Done()])
+    events, empty = parted([Reasoning("Hm"), *answer, Done()], calls=True)
     assert not empty
     assert events[-1] == Done()
 

@@ -7,8 +7,10 @@ from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 
 import pytest
+from anthropic.types import ErrorResponse
 from conftest import HELLO, KEY, Serve, Server
 from fake_flowith import HANG, FakeFlowith, web, words
+from pydantic import TypeAdapter
 
 BIG = ["x" * 60_000] * 600  # more than all buffers on the way can hold
 BEHIND = {
@@ -176,8 +178,10 @@ def test_what_gunicorn_answers_by_itself_is_json_and_quotes_nothing(
             head, _, body = read_all(sock).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 %d " % status), name
         assert b"\r\nContent-Type: application/json\r\n" in head
-        error = json.loads(body)["error"]
+        told = json.loads(body)
+        error = told["error"]
         assert set(error) == {"message", "type", "param", "code"}
+        assert TypeAdapter(ErrorResponse).validate_python(told).type == "error", "Anthropic's"
         assert "secret-key" not in error["message"]
     assert "secret-key" not in server.log()
 

@@ -194,9 +194,9 @@ def test_a_call_in_place_of_a_summary_is_an_error_that_the_log_names(
     ours = api(FLOWITH_API="llm", HOLD="0.1")
     with closing(ask(ours, f"{PATH}/compact")) as compacted:
         assert compacted.status_code == 502
-        assert compacted.json["error"]["code"] == "empty_response"
+        assert compacted.json["error"]["code"] == "unmet_requirement"
     told = [{"role": "user", "content": "Hi"}, {"type": "compaction_trigger"}]
     with closing(ask(ours, input=told, stream=True)) as streamed:
         assert streamed.status_code == 200
         assert "response.failed" in streamed.text
-    assert capfd.readouterr().err.count("end=empty_response") == 2
+    assert capfd.readouterr().err.count("end=unmet_requirement") == 2

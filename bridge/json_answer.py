@@ -81,6 +81,14 @@ def only_json(
                 yield event
 
 
+def _ends_in_string(text: str) -> bool:
+    """Whether JSON text ends where nobody can say what was still to come. Behind a bracket at its
+    end some quote is just not escaped."""
+    scan = JsonScan()
+    scan.end(text)
+    return scan.quoted and text.rstrip()[-1:] not in "]}"
+
+
 class _Value:
     """Cuts the JSON value out of an answer."""
 
@@ -114,7 +122,7 @@ class _Value:
 
     def best(self, said: str, *, mend: bool) -> str:
         """The first value that fits the schema, or can be fitted; else the first that is JSON, for
-        prose has braces too; else the longest, mended."""
+        prose has braces too; else the longest, mended where it did not end within its words."""
         first = ""
         for text in self._candidates(said, self.start):
             with suppress(ValueError):
@@ -127,7 +135,7 @@ class _Value:
         if first:
             return first
         longest = max(self._candidates(said, self.loose), key=len, default="")
-        if mend and longest:
+        if mend and longest and not _ends_in_string(longest):
             with suppress(ValueError):
                 return compact(self._fit(repair(longest, self.budget)))
         return longest

@@ -131,6 +131,15 @@ def test_what_is_held_can_be_mended(case: str) -> None:
     assert only(wire, LOOSE) == mended if not begun else isinstance(only(wire, LOOSE), Unmet)
 
 
+@pytest.mark.parametrize("fmt", [ANY, LOOSE, STRICT], ids=["any", "loose", "strict"])
+def test_what_ended_within_a_string_is_never_mended(fmt: AnswerFormat) -> None:
+    refused = only('{"n": 1, "tags": ["the first ha', fmt, hold=True)
+    assert isinstance(refused, Unmet)
+    assert "valid JSON" in refused.message
+    unescaped = only('{"n": 1, "tags": ["say "hi]}', fmt, hold=True)
+    assert not isinstance(unescaped, Unmet)
+
+
 NESTED = AnswerFormat("json_object", schema={"required": ["a"]})
 STRAY = {
     "a placeholder": ('I fill in {name} for you: {"a": 1}', ANY),

@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 #ifdef WITH_TLS
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 #else /* these names only; main() refuses a certificate */
 typedef void SSL;
@@ -328,6 +329,9 @@ static int take_in(struct conn *c) {
         if (c->in_cap - c->in_len < 2048)
             c->in = grown(c->in, c->in_cap = c->in_cap ? c->in_cap * 4 : 4096);
         size_t space = c->in_cap - c->in_len - 1;
+#ifdef WITH_TLS
+        ERR_clear_error(); /* what another connection left would be taken for this one's end */
+#endif
         ssize_t got = c->ssl ? SSL_read(c->ssl, c->in + c->in_len, (int)space)
                              : recv(c->fd, c->in + c->in_len, space, 0);
         if (got <= 0) {

@@ -55,6 +55,11 @@ def expiry(token: str) -> float | None:
         return None
 
 
+def _is_token(given: object) -> bool:
+    """Whether it can be one: a header has to hold it."""
+    return isinstance(given, str) and given != "" and given.isascii() and given.isprintable()
+
+
 class Login:
     """The renewable login of one account. `token` is current after `renew`."""
 
@@ -161,7 +166,7 @@ class Login:
         if response.status_code == 400 and re.search("already.used", words, re.I):
             return None
         fresh = {name: said.get(name) for name in ("access_token", "refresh_token")}
-        if response.status_code != 200 or not all(isinstance(v, str) and v for v in fresh.values()):
+        if response.status_code != 200 or not all(map(_is_token, fresh.values())):
             raise UpstreamAuth(f"{ENDED} {AGAIN}")
         return {name: str(value) for name, value in fresh.items()}
 

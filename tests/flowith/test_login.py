@@ -190,6 +190,17 @@ def test_a_failed_renewal_is_not_repeated_at_once(
     assert len(refreshes(fake)) == 1
 
 
+@pytest.mark.parametrize("token", ["", "two\nlines", "caf\u00e9", 7, None], ids=ascii)
+def test_what_cannot_be_a_token_renews_nothing(
+    api: MakeApi, fake: FakeFlowith, tmp_path: Path, token: object
+) -> None:
+    settings = renewing(fake, tmp_path, "")
+    given = {"access_token": token, "refresh_token": "refresh-1"}
+    fake.reply(json_reply(given), path="/auth/v1/token")
+    assert api(**settings).post().status_code == 424
+    assert not (tmp_path / "state.json").exists()
+
+
 def test_a_token_that_still_lasts_is_used_where_it_cannot_be_renewed(
     api: MakeApi, fake: FakeFlowith, tmp_path: Path
 ) -> None:

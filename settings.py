@@ -240,6 +240,11 @@ class Settings:
         return found
 
     @property
+    def chosen_api(self) -> Api | None:
+        """What FLOWITH_API says; None for auto, with which the shape of a token decides."""
+        return next((api for api in APIS if api == self.flowith_api), None)
+
+    @property
     def demo(self) -> bool:
         """Whether `make run` has put the bundled stand-in in Flowith's place."""
         return self.flowith_auth_token == (DEMO_TOKEN,)

@@ -19,11 +19,11 @@ from errors import DOCTOR, EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
 from flowith.dialects import DIALECTS, Dialect
 from flowith.file_address import Forbidden, origin_of, to_address
+from flowith.lines import LONGEST_LINE
 from flowith.refusal import CREDITS, RATE, status_in, to_refusal
 from settings import Api, Model
 
 HOST = "https://edge.flowith.io"
-LONGEST_LINE = 4_194_304  # bytes
 ADDRESSES = ("url", "resultUrl", "imageUrl", "result")  # of a line that names its file plainly
 RATIOS = ("1:1", "3:2", "2:3", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 KEY_RATIOS = ("1:1", "16:9", "9:16", "4:3", "3:4")

@@ -70,9 +70,9 @@ class Unknown(Exception):
 class Reader:
     """Reads the calls of one answer."""
 
-    def __init__(self, use: ToolUse, budget: Budget | None = None) -> None:
+    def __init__(self, use: ToolUse, budget: Budget) -> None:
         self.names = Names(use.tools)
-        self._budget = budget or Budget()
+        self._budget = budget
         self._repairs = 0
 
     def read(self, written: Written) -> list[ToolCall]:

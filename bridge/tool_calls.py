@@ -59,7 +59,7 @@ def find_calls(
     if use.choice == "none" or not use.tools:
         yield from events
         return
-    finder = _Finder(use, Reader(use, budget), last_try=last_try, streamed=streamed)
+    finder = _Finder(use, Reader(use, budget or Budget()), last_try=last_try, streamed=streamed)
     for event in events:
         try:
             finder.take(event)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chat_request import Drawing, Prompt
+from chat_request import Content, Drawing, Prompt
 from flowith.dialects import DIALECTS
 from flowith.image_generation import image_dialects
 from flowith.probe import ALIVE, Probe
@@ -36,7 +36,7 @@ TOOL = {
 }
 
 
-def _user(content: str | list[dict[str, Any]], system: str = "") -> list[dict[str, Any]]:
+def _user(content: Content, system: str = "") -> list[dict[str, Any]]:
     before = [{"role": "system", "content": system}] if system else []
     return [*before, {"role": "user", "content": content}]
 

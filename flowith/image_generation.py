@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import errors
-from chat_request import Prompt
+from chat_request import Prompt, images_of, text_of
 from errors import DOCTOR, EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
 from flowith.dialects import DIALECTS, Dialect
@@ -275,10 +275,7 @@ AnyDialect = Dialect | ImageDialect
 def _last_words(prompt: Prompt) -> tuple[str, list[str]]:
     """The text of the last user message, and the addresses of its images."""
     content = next(m["content"] for m in reversed(prompt.messages) if m["role"] == "user")
-    if isinstance(content, str):
-        return content, []
-    words = "\n".join(part["text"] for part in content if part["type"] == "text")
-    return words, [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    return text_of(content), [part["image_url"]["url"] for part in images_of(content)]
 
 
 def image_dialects(given: str) -> dict[Api, ImageDialect]:

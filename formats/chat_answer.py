@@ -71,12 +71,13 @@ class _Choice:
         kind, told = _to_source(source)
         told = {"index": self.sources[kind], **told}
         self.sources[kind] += 1
-        return f"{self.head}{dumps({kind: [told]})}{self.tail}".encode()
+        return f"{self.head}{dumps({kind: [told]})}{self.tail}".encode("utf-8", "replace")
 
     def calls_out(self, call: ToolCall, envelope: Envelope) -> bytes:
         deltas = _deltas(call, self.calls, envelope)
         self.calls += 1
-        return "".join([self.head + delta + self.tail for delta in deltas]).encode()
+        events = [self.head + delta + self.tail for delta in deltas]
+        return "".join(events).encode("utf-8", "replace")
 
 
 def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:

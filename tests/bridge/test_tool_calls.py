@@ -512,8 +512,12 @@ REFUSED: list[tuple[Any, Any, str, str]] = [
     ([NESTED], {"function": {"name": "x"}}, "tool_choice", "invalid_value"),
     ([NESTED], {}, "tool_choice.function.name", "missing_required_parameter"),
     ([NESTED], {"type": "allowed_tools"}, "tool_choice.allowed_tools.tools", "invalid_type"),
+    ([NESTED], {"type": "allowed_tools", "tools": []}, "tool_choice.allowed_tools.tools",
+     "invalid_type"),
+    ([NESTED], {"type": "allowed_tools", "tools": [{}]}, "tool_choice.function.name",
+     "missing_required_parameter"),
     (None, "required", "tool_choice", "invalid_value"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("tools", "choice", "param", "code"), REFUSED)

@@ -189,6 +189,18 @@ def test_old_thoughts_are_dropped_whatever_signs_them() -> None:
     ) == [Message("user", "?"), Message("assistant", "Two.")]
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result",
+     "web_fetch_tool_result", "code_execution_tool_result", "bash_code_execution_tool_result",
+     "text_editor_code_execution_tool_result", "tool_search_tool_result", "advisor_tool_result",
+     "compaction", "fallback", "container_upload"],
+)  # fmt: skip
+def test_every_block_of_anthropic_s_servers_is_taken(kind: str) -> None:
+    note = {"type": kind, "content": "Noted."}
+    assert messages(("user", "?"), ("assistant", [note]))[1].content == "Noted."
+
+
 def test_what_servers_ran_is_told_as_far_as_it_is_text() -> None:
     page = {"type": "web_search_result", "title": "Cats", "url": "https://cats.example"}
     blocks = [

@@ -398,8 +398,9 @@ def test_tools_whose_result_is_asked_for_are_refused(kind: str) -> None:
 
 
 def test_a_tool_that_is_not_offered_cannot_be_chosen() -> None:
-    choice = {"type": "function", "name": "no"}
-    assert refused(tools=[WEATHER], tool_choice=choice) == ("tool_choice", VALUE)
+    unknown = {"type": "function", "name": "no"}
+    for choice in (unknown, {"type": "allowed_tools", "tools": [WEATHER, unknown]}):
+        assert refused(tools=[WEATHER], tool_choice=choice) == ("tool_choice", VALUE)
 
 
 @pytest.mark.parametrize(

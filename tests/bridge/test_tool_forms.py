@@ -103,6 +103,13 @@ FORMS: dict[str, tuple[str, list[list[Any]], str]] = {
         "",
     ),
     "JSON in a fence": (f"```json\n{JSON}\n```\n\nI wait.", [A], "I wait."),
+    "behind a fence": (f"```sh\nls\n```\n\n{CALL}", [A], "```sh\nls\n```"),
+    "behind a fence of tildes": (f"~~~\nls\n~~~\n{CALL}", [A], "~~~\nls\n~~~"),
+    "behind a fence in a fence": (
+        f"````md\n```\nls\n```\n````\n\n{CALL}",
+        [A],
+        "````md\n```\nls\n```\n````",
+    ),
     "JSON in tildes": (f"~~~\n{JSON}\n~~~", [A], ""),
     "JSON on a line": (f"I'll look.\n\n{JSON}\n\nThen more.", [A], "I'll look.\n\nThen more."),
     "JSON in a row": (f"{JSON}; {JSON}", [A, A], ""),

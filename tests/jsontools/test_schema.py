@@ -137,6 +137,14 @@ def test_a_number_too_large_for_a_float_is_no_multiple_of_one() -> None:
     assert fault(10**400, {"multipleOf": 5}) is None
 
 
+def test_a_key_may_depend_on_another() -> None:
+    schema = {"dependentRequired": {"a": ["b"]}, "dependentSchemas": {"c": {"required": ["d"]}}}
+    assert fault({"a": 1}, schema) == 'dependentRequired/a is ["b"]'
+    assert fault({"c": 1}, schema) == 'dependentSchemas/c/required is ["d"]'
+    assert fault({"a": 1, "b": 1, "c": 1, "d": 1}, schema) is None
+    assert fault({"b": 1}, schema) is None
+
+
 def test_null_fits_what_openapi_calls_nullable() -> None:
     schema = {"properties": {"a": {"type": "string", "enum": ["x"], "nullable": True}}}
     assert fault({"a": None}, schema) is None

@@ -11,13 +11,12 @@ from typing import Any
 
 from bridge import call_keys
 from bridge.call_bodies import Value
-from bridge.call_heads import properties
 from bridge.call_names import Names
-from bridge.call_tags import ROLES, Role, plain
+from bridge.call_tags import CDATA, CDATA_END, ROLES, Role, plain
+from bridge.tool_schemas import kinds_of, properties
 from chat_request import Tool
 from jsontools.text import compact, read_json
 
-_MOST_REFERENCES = 20
 _VALUE_ENDS = (Role.PARAMETER, Role.ARGUMENTS)
 _PLACEHOLDERS = {"...", "…"}
 _PLACEHOLDER = re.compile(r"[{:,(=\[]\s{0,50}(?:\.\.\.|…|<[\w ./-]{1,40}>)\s{0,50}(?:[}\]),]|\Z)")
@@ -33,6 +32,7 @@ _TOKENS_AS_QUOTES = re.compile(r"(<\|\"\|>|<escape>|<ctrl46>)(.*?)\1", re.DOTALL
 _BACK_QUOTED = re.compile(r"(?<=:)(\s{0,20})`([^`]*)`(?=\s{0,20}[,}])")
 _DRIVE = re.compile(r'"[A-Za-z]:\\(?:[^"\\]|\\[^"])*"')
 _CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
+_LAYOUT = re.compile(r"\r?\n(?:(.*?)\r?\n)?[ \t]*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +252,7 @@ def _texts(values: list[Value], body: str) -> Iterator[tuple[str, str, str]]:
     """Name, text and what the tag itself says of the type (`string="false"`)."""
     key = ""
     for value in values:
-        word = value.word.lower().replace("-", "_")
+        word = plain(value.word)
         given = value.given["name"] or value.given.get("key", "")
         name = key if word == "arg_value" else given or value.word
         text = body[value.start : value.end]
@@ -278,8 +278,8 @@ def value_text(text: str, *, closed: bool = True) -> str:
     closing one are layout, but only together: else a file would lose its last one. Where the
     closing tag is missing (`closed`) they are layout anyway."""
     inner = text.strip()
-    if inner.startswith("<![CDATA[") and inner.endswith("]]>"):
-        return in_one_piece(inner[9:-3])
+    if inner.startswith(CDATA) and inner.endswith(CDATA_END):
+        return in_one_piece(inner.removeprefix(CDATA).removesuffix(CDATA_END))
     if not closed:
         return text.removeprefix("\n").removesuffix("\n")
     pair = _LAYOUT.fullmatch(text)
@@ -288,10 +288,7 @@ def value_text(text: str, *, closed: bool = True) -> str:
 
 def in_one_piece(cdata: str) -> str:
     """The text of CDATA; where it holds an end of CDATA, it comes as two of them."""
-    return cdata.replace("]]><![CDATA[", "")
-
-
-_LAYOUT = re.compile(r"\r?\n(?:(.*?)\r?\n)?[ \t]*", re.DOTALL)
+    return cdata.replace(CDATA_END + CDATA, "")
 
 
 def typed(text: str, rule: Any, root: dict[str, Any], *, literal: bool = False) -> Any:
@@ -308,38 +305,3 @@ def typed(text: str, rule: Any, root: dict[str, Any], *, literal: bool = False) 
         return python_value(bare)
     except ValueError:
         return text
-
-
-_JSON_KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
-
-
-def kinds_of(rule: Any, root: dict[str, Any]) -> set[str]:
-    """The types a rule allows, through references and branches; empty: it does not say."""
-    kinds: set[str] = set()
-    waiting, followed = [rule], 0
-    while waiting and followed < _MOST_REFERENCES:
-        rule = waiting.pop()
-        if not isinstance(rule, dict):
-            continue
-        followed += 1
-        said = rule.get("type")
-        kinds |= {k for k in (said if isinstance(said, list) else [said]) if isinstance(k, str)}
-        for branch in ("anyOf", "oneOf", "allOf"):
-            waiting += rule[branch] if isinstance(rule.get(branch), list) else []
-        options = rule.get("enum") if isinstance(rule.get("enum"), list) else []
-        if said is None and (options or "const" in rule):
-            members = [*(options or ()), *([rule["const"]] if "const" in rule else [])]
-            kinds |= {_JSON_KINDS.get(type(member), "object") for member in members}
-        waiting.append(_referred(rule.get("$ref"), root))
-    return kinds
-
-
-def _referred(ref: Any, root: dict[str, Any]) -> Any:
-    """What a `$ref` within the schema names; None where it leads nowhere."""
-    if not isinstance(ref, str) or not ref.startswith("#"):
-        return None
-    found: Any = root
-    for step in filter(None, ref[1:].split("/")):
-        step = step.replace("~1", "/").replace("~0", "~")
-        found = found.get(step) if isinstance(found, dict) else None
-    return found

@@ -13,7 +13,7 @@ from errors import InvalidRequest
 from formats.fields import check_schema
 from jsontools.budget import Budget, Spent
 from jsontools.schema import fault, schema_fault
-from jsontools.text import compact, repair
+from jsontools.text import compact, read_json, repair
 
 SLOW = "(a+)+$"
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -235,6 +235,16 @@ def test_hopeless_json_is_given_up_in_time(text: str) -> None:
         repair(text, budget)
     assert budget.left > -2
     assert sys.getprofile() is None
+
+
+def test_json_too_deep_to_be_read_or_written_is_told() -> None:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        compact(value)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json("[" * 100_000 + "]" * 100_000)
 
 
 def test_huge_json_is_not_repaired() -> None:

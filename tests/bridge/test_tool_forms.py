@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.call_names import Names
@@ -672,7 +672,6 @@ NAMED = [
 ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(MARKUP + NAMED), max_size=14).map("".join), st.data())
 def test_any_cut_of_any_markup_gives_the_same_calls_and_text(
     wire: str, data: st.DataObject
@@ -689,7 +688,6 @@ def outcome(pieces: list[str]) -> Any:
         return unmet.message
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(MARKUP) | st.text(max_size=5), max_size=30).map("".join))
 def test_text_without_an_offered_name_comes_out_character_for_character(wire: str) -> None:
     use = ToolUse((Tool("offered_here"),))

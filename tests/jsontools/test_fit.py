@@ -128,7 +128,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(JSON, st.sampled_from([schema for _, schema, _ in FITTED.values()]))
 def test_fitting_never_breaks_what_was_good_and_does_its_work_at_once(
     value: Any, schema: dict[str, Any]

@@ -216,7 +216,7 @@ def test_a_rule_that_refers_to_itself_in_place_has_no_verdict() -> None:
     assert [at_depth(frames) for frames in range(20)] == [None] * 20
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SCHEMAS, SCHEMAS, SCHEMAS, VALUES)
 def test_the_verdict_is_that_of_the_jsonschema_package(
     rules: Any, first: Any, second: Any, value: Any

@@ -13,6 +13,7 @@ from events import Done, Event, Reasoning, Silence, Text
 from flowith.refusal import to_refusal
 
 LONGEST_LINE = 4_194_304  # bytes of one upstream line; a longer one is a fault, not an answer
+MOST_LEVELS = 16  # of lists and objects in one another that hold a thought
 BOM = b"\xef\xbb\xbf"
 SURROGATES = re.compile("[\ud800-\udfff]")
 # What says nothing: members or types of frames, names of events, bare words in place of a frame.
@@ -175,13 +176,16 @@ def is_error(said: dict[str, Any]) -> bool:
     return told and any(said.get(name) for name in ("code", "status", "statusCode"))
 
 
-def flat(thought: Any) -> str:
-    """Reasoning as text, whether it came as a string, an object or a list of either."""
+def flat(thought: Any, levels: int = MOST_LEVELS) -> str:
+    """Reasoning as text, whether it came as a string, an object or a list of either. Raises
+    UpstreamError where they stand in one another deeper than `levels`."""
     if isinstance(thought, str):
         return thought
+    if not levels:
+        raise unknown("thought")
     if isinstance(thought, dict):
         named = (thought.get(name) for name in ("text", "content", "thinking", "summary"))
-        return flat(next((one for one in named if one), ""))
+        return flat(next((one for one in named if one), ""), levels - 1)
     if isinstance(thought, list):
-        return "".join(flat(part) for part in thought)
+        return "".join(flat(part, levels - 1) for part in thought)
     return ""

@@ -14,12 +14,16 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from fake_flowith import FakeFlowith
 from flask.testing import FlaskClient
 
 from proxy import create_app
 from settings import Settings
+
+hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("patient")
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("bridge", "commands", "flowith", "formats", "jsontools", "server")

@@ -6,7 +6,7 @@ from time import thread_time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.json_answer import instructions, only_json
@@ -73,7 +73,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(VALUES, st.data())
 def test_any_value_survives_any_cutting(value: Any, data: st.DataObject) -> None:
     wire = json.dumps({"": value}, ensure_ascii=data.draw(st.booleans()))
@@ -82,7 +81,6 @@ def test_any_value_survives_any_cutting(value: Any, data: st.DataObject) -> None
     assert only([*pieces, '}]"'], ANY) == wire
 
 
-@settings(deadline=None)
 @given(st.text(alphabet='{}[]"\\,:1a <\n'), st.booleans())
 def test_what_comes_through_is_json_whatever_was_written(wire: str, hold: bool) -> None:
     for fmt in (ANY, LOOSE, STRICT):

@@ -6,7 +6,7 @@ from time import thread_time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.second_try import correction
@@ -145,7 +145,6 @@ FRAGMENTS = [
 ]  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=30).map("".join), st.data())
 def test_any_cutting_gives_the_same_answer(wire: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=12)))
@@ -155,7 +154,6 @@ def test_any_cutting_gives_the_same_answer(wire: str, data: st.DataObject) -> No
             assert find(pieces, use, last_try=last_try) == find(wire, use, last_try=last_try)
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(alphabet='<`{[tool_call>"name: ', max_size=60))
 def test_random_text_is_let_through_whole(one: str, other: str) -> None:
     said, calls, ending = find(one + other)
@@ -513,8 +511,12 @@ REFUSED: list[tuple[Any, Any, str, str]] = [
     ([NESTED], {"function": {"name": "x"}}, "tool_choice", "invalid_value"),
     ([NESTED], {}, "tool_choice.function.name", "missing_required_parameter"),
     ([NESTED], {"type": "allowed_tools"}, "tool_choice.allowed_tools.tools", "invalid_type"),
+    ([NESTED], {"type": "allowed_tools", "tools": []}, "tool_choice.allowed_tools.tools",
+     "invalid_type"),
+    ([NESTED], {"type": "allowed_tools", "tools": [{}]}, "tool_choice.function.name",
+     "missing_required_parameter"),
     (None, "required", "tool_choice", "invalid_value"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("tools", "choice", "param", "code"), REFUSED)

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.call_names import Names
@@ -103,6 +103,13 @@ FORMS: dict[str, tuple[str, list[list[Any]], str]] = {
         "",
     ),
     "JSON in a fence": (f"```json\n{JSON}\n```\n\nI wait.", [A], "I wait."),
+    "behind a fence": (f"```sh\nls\n```\n\n{CALL}", [A], "```sh\nls\n```"),
+    "behind a fence of tildes": (f"~~~\nls\n~~~\n{CALL}", [A], "~~~\nls\n~~~"),
+    "behind a fence in a fence": (
+        f"````md\n```\nls\n```\n````\n\n{CALL}",
+        [A],
+        "````md\n```\nls\n```\n````",
+    ),
     "JSON in tildes": (f"~~~\n{JSON}\n~~~", [A], ""),
     "JSON on a line": (f"I'll look.\n\n{JSON}\n\nThen more.", [A], "I'll look.\n\nThen more."),
     "JSON in a row": (f"{JSON}; {JSON}", [A, A], ""),
@@ -665,7 +672,6 @@ NAMED = [
 ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(MARKUP + NAMED), max_size=14).map("".join), st.data())
 def test_any_cut_of_any_markup_gives_the_same_calls_and_text(
     wire: str, data: st.DataObject
@@ -682,7 +688,6 @@ def outcome(pieces: list[str]) -> Any:
         return unmet.message
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(MARKUP) | st.text(max_size=5), max_size=30).map("".join))
 def test_text_without_an_offered_name_comes_out_character_for_character(wire: str) -> None:
     use = ToolUse((Tool("offered_here"),))

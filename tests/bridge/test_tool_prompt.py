@@ -49,6 +49,12 @@ def test_a_change_of_the_words_is_seen() -> None:
     assert printed() == GOLDEN.read_text("utf-8")
 
 
+def test_the_words_join_the_system_message() -> None:
+    begin = prompt(ToolUse(TOOLS))
+    assert [message["role"] for message in begin] == ["system", "user"]
+    assert begin[0]["content"].startswith("You are an agent.")
+
+
 def test_the_list_comes_first_and_the_rules_stand_next_to_the_conversation() -> None:
     text = printed()
     assert text.index("You are") < text.index('"name":"read_file"') < text.index("No other form")

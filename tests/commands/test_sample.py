@@ -213,6 +213,7 @@ def test_knowledge_bases_of_the_operator_are_not_asked(
     make(MODELS_FILE=str(models))
     first, *others = (seen.json for seen in fake.requests if "knowledge" in seen.path)
     assert "kb_list" in first  # the doctor asks as the service does
+    assert others
     assert not any("kb_list" in payload for payload in others)
     assert "7d9f3c1e" not in target.read_text()
 
@@ -299,7 +300,9 @@ def test_the_operator_s_own_address_is_not_written(
 ) -> None:
     fake.reply(lambda seen: llm("OK") if seen.method == "POST" else error(404))
     make(FLOWITH_API_URL=f"{fake.url}/gateway/of/acme?who=jane", FLOWITH_API="llm")
-    for one in read_sample(target).exchanges:
+    exchanges = read_sample(target).exchanges
+    assert exchanges
+    for one in exchanges:
         assert one.path == "/xxxxxxx/xx/xxxx?who=jane"
         assert one.host == re.sub(r"[^.]", "x", fake.url.removeprefix("http://"))
 

@@ -24,19 +24,22 @@ def refused(kind: type[errors.UpstreamError], status: int | None = None) -> erro
 
 
 def test_the_account_with_the_fewest_calls_is_chosen() -> None:
-    accounts = Accounts(["flo_a", "flo_b", "web"])
+    accounts = Accounts(["web", "flo_a", "flo_b"])
     first, second = accounts.take("llm", "m"), accounts.take("llm", "m")
     assert {first.token, second.token} == {"flo_a", "flo_b"}
     assert accounts.take("web", "m").token == "web"
     accounts.give_back(second)
     assert accounts.take("llm", "m") is second
     assert accounts.take(None, "m", [second]).token != second.token
+    fresh = Accounts(["web", "flo_a"])
+    assert [fresh.take(None, "m").token for _ in "12"] == ["web", "flo_a"]
 
 
 def test_accounts_of_the_other_kind_do_where_there_is_no_right_one() -> None:
     assert Accounts(["web"]).take("llm", "m").token == "web"
-    with pytest.raises(Overloaded):
+    with pytest.raises(Overloaded) as wrong:
         Accounts([]).take(None, "m")
+    assert wrong.value.reply_headers()["x-should-retry"] == "false"
 
 
 Refusal = tuple[type[errors.UpstreamError], int | None, str]
@@ -46,6 +49,8 @@ RESTS: dict[str, tuple[list[Refusal], str]] = {
     "a model that is forbidden rests alone": ([(errors.UpstreamAuth, 403, "m")], "m"),
     "so does one without credits": ([(errors.OutOfCredits, 402, "m")], "m"),
     "and one asked too often": ([(errors.RateLimited, 429, "m")], "m"),
+    "a model without credits that is asked again, too": (
+        [(errors.OutOfCredits, 402, "m"), (errors.OutOfCredits, 402, "m")], "m"),
     "a second model makes it the account's": (
         [(errors.OutOfCredits, 402, "m"), (errors.UpstreamAuth, 403, "n")], "mno"),
     "two models asked too often do not": (
@@ -98,6 +103,32 @@ def test_a_rest_ends_by_time_and_by_an_answer(monkeypatch: pytest.MonkeyPatch) -
     assert accounts.healthy() == 1
     accounts.settle(second, "other", None)
     assert accounts.healthy() == 2
+    accounts.settle(second, "m", refused(errors.UpstreamAuth, 401))
+    now += 300
+    assert accounts.healthy() == 2
+
+
+def test_an_answer_ends_the_rest_of_its_model() -> None:
+    accounts = Accounts(["a"])
+    limited = RateLimited("slow down")
+    limited.retry_after = 60
+    accounts.settle(accounts.all[0], "m", limited)
+    accounts.settle(accounts.all[0], "other", None)
+    with pytest.raises(RateLimited):
+        accounts.take(None, "m")
+    accounts.settle(accounts.all[0], "m", None)
+    assert accounts.take(None, "m") is accounts.all[0]
+
+
+def test_a_rest_that_is_over_says_nothing_of_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    accounts = Accounts(["a"])
+    only = accounts.all[0]
+    accounts.settle(only, "m", refused(errors.OutOfCredits, 402))
+    now += 300
+    accounts.settle(only, "n", refused(errors.OutOfCredits, 402))
+    assert accounts.healthy() == 1
 
 
 def picture(url: str = DATA_URL) -> list[dict[str, Any]]:

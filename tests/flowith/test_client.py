@@ -237,6 +237,7 @@ def test_a_context_that_is_too_long_is_known_by_its_words() -> None:
     refusal = to_refusal(400, b'{"error": "This model\'s maximum context length is 9 tokens"}')
     assert isinstance(refusal, errors.ContextTooLong)
     assert "maximum context length is" in refusal.message
+    assert refusal.param == "messages"
 
 
 def test_json_that_utf8_cannot_hold_is_mended() -> None:

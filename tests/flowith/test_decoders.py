@@ -136,6 +136,12 @@ WIRES: dict[str, tuple[type[Decoder], bytes, list[Event]]] = {
         ),
         [ToolCall("a", "f", '{"x":1}'), ToolCall("b", "g", '{"y": 2}'), Done("tool_calls")],
     ),
+    "llm, calls of one tool without index and arguments": (
+        LlmDecoder,
+        llm_wire(delta(tool_calls=[call_part(None, "", id="a", name="f")]),
+                 delta(tool_calls=[call_part(None, "", id="b", name="f")]), delta("stop")),
+        [ToolCall("a", "f", "{}"), ToolCall("b", "f", "{}"), Done("tool_calls")],
+    ),
     "llm, native calls without index": (
         LlmDecoder,
         llm_wire(delta(tool_calls=[call_part(None, "", id="a", name="f")]),
@@ -227,14 +233,22 @@ def test_odd_counts_of_tokens_are_left_out() -> None:
         assert "ok" in [e.text for e in decoded(LlmDecoder, [wire]) if isinstance(e, Text)]
 
 
+def nested(value: Any, levels: int) -> Any:
+    """The value in so many lists."""
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 OPEN_CALLS = [call_part(i, "{", name="f") for i in range(MOST_OPEN_CALLS + 1)]
 UNKNOWN: dict[str, tuple[type[Decoder], bytes]] = {
-    f"llm {frame}"[:60]: (LlmDecoder, llm_wire(frame, delta("stop", content="ok")))
-    for frame in (
+    f"{number}, llm {frame}"[:60]: (LlmDecoder, llm_wire(frame, delta("stop", content="ok")))
+    for number, frame in enumerate((
         {"choices": "x"}, {"choices": 5}, {"choices": [1]}, {"choices": [{"delta": 1}]},
         {"choices": {}}, {"answer": "x"}, [1], 7, "x", {"message": "no", "code": 9},
         delta(content=7), delta(content=True), delta(content={"a": 1}), delta(content=[7]),
         delta(content=[{"type": "image", "text": "x"}]), delta(tool_calls="x"),
+        delta(reasoning=nested("Hm", 500)),
         delta(tool_calls=7), delta(tool_calls=[1]), delta(tool_calls=[{"function": "x"}]),
         delta(tool_calls=[call_part(0, "{}")]), delta(tool_calls=OPEN_CALLS),
         {"choices": [{"index": 1, "delta": {"content": "x"}}]},
@@ -242,12 +256,13 @@ UNKNOWN: dict[str, tuple[type[Decoder], bytes]] = {
         {"choices": [{"delta": {}, "error": {"message": "no"}}]},
         {"usage": {"prompt_tokens": 10**30}, "choices": []},
         *(delta(word) for word in ("error", "OTHER", "insufficient_system_resource", 7, ["stop"])),
-    )
+    ))
 }  # fmt: skip
 END = llm_wire(delta("stop", content="ok"))
 UNKNOWN |= {
     "llm, no JSON": (LlmDecoder, b"data: {oops}\n" + END),
     "llm, no JSON and no data": (LlmDecoder, b'{"choices":\n' + END),
+    "llm, JSON too deep to be read": (LlmDecoder, b"data: " + b"[" * 5000 + b"\n" + END),
     "llm, a line of text": (LlmDecoder, b"Service unavailable\n" + END),
     "llm, an event called error": (LlmDecoder, b'event: error\ndata: {"choices":[]}\n\n' + END),
     "llm, an error that is text": (LlmDecoder, b'event: ERROR\ndata: "no"\n\n' + END),
@@ -322,6 +337,11 @@ def test_an_error_under_the_type_of_json_is_no_answer(body: str, size: int) -> N
         read_web("application/json", body, size)
     assert type(raised.value) is wrong
     assert read_web("text/plain", body, size) == [Text(body), Done()]
+
+
+def test_json_too_deep_to_be_read_is_text() -> None:
+    text = '{"a":' * 5000
+    assert read_web("application/json", text, 1000) == [Text(text), Done()]
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])

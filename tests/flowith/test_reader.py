@@ -7,7 +7,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 import requests
@@ -230,6 +231,21 @@ def test_cancelling_ends_a_read_in_every_phase(far: Far, ways: Ways, phase: str)
     assert not reader.finished
     reader.close(finished=False)
     assert phase == "connecting" or far.is_left()
+
+
+def test_who_is_cancelled_while_connecting_sends_nothing(
+    far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange, resolve = Exchange(), socket.getaddrinfo
+
+    def resolve_and_leave(*args: Any, **more: Any) -> Any:
+        exchange.cancel()
+        return resolve(*args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_and_leave)
+    with closing(Transport(5, 4)) as transport, pytest.raises(UpstreamError):
+        transport.post(far.url, {}, b"{}", exchange, patience=1)
+    assert far.accept().recv(65_536) == b""
 
 
 def test_what_sending_raised_is_raised_once_and_let_go_of(ways: Ways) -> None:

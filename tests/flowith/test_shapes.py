@@ -66,6 +66,14 @@ REPEATED: dict[str, tuple[list[dict[str, Any]], tuple[str, str, list[Event]]]] =
         [delta(role="assistant", content=""), message("stop", content="Hello")],
         ("Hello", "", [Done()]),
     ),
+    "a role, then thoughts and words in a message": (
+        [delta(role="assistant"), message("stop", content="Hello", reasoning_content="Hm")],
+        ("Hello", "Hm", [Done()]),
+    ),
+    "an old call that the deltas had": (
+        [delta(function_call=CALL["function"]), message("stop", function_call=CALL["function"])],
+        ("", "", [ToolCall("", "f", "{}"), Done("tool_calls")]),
+    ),
     "a bare text": (
         [{"choices": [{"text": "Hel"}]}, {"choices": [{"text": "lo", "finish_reason": "stop"}]}],
         ("Hello", "", [Done()]),
@@ -75,6 +83,11 @@ REPEATED: dict[str, tuple[list[dict[str, Any]], tuple[str, str, list[Event]]]] =
          delta(reasoning_details=[{"type": "reasoning.summary", "summary": "!"}]),
          delta("stop", content="Hello")],
         ("Hello", "Hm!", [Done()]),
+    ),
+    "a frame about the answer alone": (
+        [{"id": "x", "object": "o", "created": 1, "model": "m", "usage": None, "provider": "p",
+          "service_tier": "t", "system_fingerprint": "f"}, delta("stop", content="Hello")],
+        ("Hello", "", [Done()]),
     ),
     "members that are null": (
         [{"id": "x", "error": None, "message": None, "usage": {"prompt_tokens": 3}},
@@ -136,6 +149,13 @@ def test_calls_at_one_index_are_told_apart(name: str, together: bool) -> None:
     groups = [parts] if together else [[one] for one in parts]
     frames = [*(delta(tool_calls=group) for group in groups), delta("tool_calls")]
     assert read(LlmDecoder(), llm_wire(*frames), 100_000) == [*calls, Done("tool_calls")]
+
+
+def test_arguments_too_deep_to_be_read_are_passed_on() -> None:
+    deep = "[" * 20_000 + "]" * 20_000
+    frames = [delta(tool_calls=[part("a", "f", deep)]), delta("tool_calls")]
+    call = ToolCall("a", "f", deep)
+    assert read(LlmDecoder(), llm_wire(*frames), 100_000) == [call, Done("tool_calls")]
 
 
 def test_to_tell_calls_apart_is_not_tried_for_ever() -> None:
@@ -252,6 +272,13 @@ def test_an_object_that_does_not_say_no_is_an_answer(body: Any) -> None:
         ({"error": {"code": "model_not_found"}}, errors.UpstreamNotFound),
         ({"error": {"code": "context_length_exceeded"}}, errors.ContextTooLong),
         ({"error": {"code": "content_policy_violation"}}, errors.WordsRefused),
+        ({"error": {"code": "content_filter"}}, errors.WordsRefused),
+        ({"error": {"code": "moderation_blocked"}}, errors.WordsRefused),
+        ({"error": {"status": "PERMISSION_DENIED"}}, errors.UpstreamAuth),
+        ({"error": {"type": "request_too_large"}}, errors.ContextTooLong),
+        ({"error": {"statusCode": 402}}, errors.OutOfCredits),
+        ({"error": {"status_code": 402}}, errors.OutOfCredits),
+        ({"error": "model_not_found"}, errors.UpstreamNotFound),
         ({"error": {"type": "invalid-request-error"}}, errors.UpstreamRejected),
         ({"error": {"type": "timeout_error"}}, errors.UpstreamTimeout),
         ({"error": {"type": "overloaded_error", "message": "Overloaded"}}, UpstreamError),
@@ -286,11 +313,15 @@ def test_who_is_sent_to_a_login_is_refused(
         (400, {"code": "context_length_exceeded"}, errors.ContextTooLong),
         (400, {"code": "content_policy_violation"}, errors.WordsRefused),
         (403, {"code": "content_policy_violation"}, errors.WordsRefused),
+        (422, {"code": "context_length_exceeded"}, errors.ContextTooLong),
+        (400, {"code": "insufficient_quota"}, errors.OutOfCredits),
+        (403, {"code": "insufficient_quota"}, errors.OutOfCredits),
         (429, {"code": "insufficient_quota"}, errors.OutOfCredits),
         (429, {"message": "Insufficient credits", "code": "rate_limit"}, errors.RateLimited),
         (500, {"code": "insufficient_quota"}, UpstreamError),
         (401, {"code": 429}, errors.UpstreamAuth),
         (405, {}, errors.UpstreamNotFound),
+        (408, {}, errors.UpstreamTimeout),
         (410, {}, errors.UpstreamNotFound),
     ],
 )

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from anthropic import Anthropic
 from anthropic.types import Message, RawMessageStreamEvent
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
@@ -113,7 +113,6 @@ endings = st.builds(
 ) | st.just(Done("stop", "END"))
 
 
-@settings(deadline=None)  # a loaded machine is no fault of the answer
 @given(st.lists(between, max_size=12), endings, st.sampled_from([PLAIN, THINKING, SEARCHING]))
 def test_any_answer_is_the_same_streamed_and_whole(
     middle: list[Event], ending: Done, envelope: Envelope

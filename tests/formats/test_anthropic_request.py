@@ -189,6 +189,18 @@ def test_old_thoughts_are_dropped_whatever_signs_them() -> None:
     ) == [Message("user", "?"), Message("assistant", "Two.")]
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result",
+     "web_fetch_tool_result", "code_execution_tool_result", "bash_code_execution_tool_result",
+     "text_editor_code_execution_tool_result", "tool_search_tool_result", "advisor_tool_result",
+     "compaction", "fallback", "container_upload"],
+)  # fmt: skip
+def test_every_block_of_anthropic_s_servers_is_taken(kind: str) -> None:
+    note = {"type": kind, "content": "Noted."}
+    assert messages(("user", "?"), ("assistant", [note]))[1].content == "Noted."
+
+
 def test_what_servers_ran_is_told_as_far_as_it_is_text() -> None:
     page = {"type": "web_search_result", "title": "Cats", "url": "https://cats.example"}
     blocks = [
@@ -253,6 +265,8 @@ def test_a_search_by_the_server_is_switched_on_and_not_offered() -> None:
     told = [{"role": "user", "content": asked}]
     chat = parsed(tools=[SEARCH], tool_choice=choice, messages=told)
     assert (chat.tools, chat.online, chat.echo["query"]) == (None, True, "cats")
+    seen = [{"role": "user", "content": [IMAGE]}]
+    assert parsed(tools=[SEARCH], messages=seen).echo["query"] == ""
     chat = parsed(tools=[SEARCH, WEATHER, {**WEATHER, "name": "web_search"}])
     assert chat.tools is not None
     assert [tool.name for tool in chat.tools.tools] == ["weather", "web_search"]
@@ -318,6 +332,10 @@ REFUSED: dict[str, dict[str, Any]] = {
     "model: ": {"model": 5},
     "max_tokens": {"max_tokens": -1},
     "temperature": {"temperature": 1.5},
+    "stream": {"stream": "yes"},
+    "top_p": {"top_p": 1.5},
+    "top_p: Invalid value": {"top_p": -0.5},
+    "top_k": {"top_k": -1},
     "stop_sequences.1": {"stop_sequences": ["a", 5]},
     "stop_sequences: array": {"stop_sequences": ["a"] * 65},
     "tools: array": {"tools": [WEATHER] * 2049},
@@ -326,6 +344,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "thinking.budget_tokens": {"thinking": {"type": "enabled", "budget_tokens": 5}},
     "output_config.effort": {"output_config": {"effort": "huge"}},
     "output_config.format.schema": {"output_config": {"format": {"type": "json_schema"}}},
+    "output_format.type": {"output_format": {"type": "xml", "schema": {"type": "object"}}},
     "output_format.schema": {"output_format": {"type": "json_schema", "schema": {"type": "no"}}},
     "tools": {"tools": {}},
     "tools.0.name": {"tools": [{**WEATHER, "name": "a b"}]},

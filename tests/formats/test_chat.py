@@ -99,6 +99,21 @@ def test_a_bad_field_is_named_with_its_code(name: str, value: Any, code: str) ->
     assert got == code
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("temperature", (0, 2)), ("top_p", (0, 1)), ("presence_penalty", (-2, 2)),
+        ("frequency_penalty", (-2, 2)), ("max_tokens", (1,)), ("n", (1, 128)),
+        ("seed", (-(2**63), 2**63 - 1)), ("logit_bias", ({"1": -100}, {"1": 100})),
+        ("top_logprobs", (0, 20)), ("verbosity", ("low", "medium", "high")),
+        ("reasoning_effort", ("none", "minimal", "low", "medium", "high", "xhigh", "max")),
+    ],
+)  # fmt: skip
+def test_the_limits_themselves_are_allowed(name: str, values: tuple[Any, ...]) -> None:
+    for value in values:
+        assert parse(**{name: value}).model == "m"
+
+
 def test_null_means_absent() -> None:
     fields = {name: None for name, _, _ in BAD_FIELDS if name not in ("model", "messages")}
     assert parse(**fields) == parse()
@@ -162,6 +177,11 @@ BAD_MESSAGES = [
     ({"role": "user", "content": [{"type": "file", "file": {
         "file_data": "data:application/octet-stream;base64,AAEC"}}]},
      "messages[0].content[0].file.file_data", "unsupported_value"),
+    ({"role": "user", "content": [{"type": "file", "file": {
+        "file_data": "data:application/octet-stream;base64,//79"}}]},
+     "messages[0].content[0].file.file_data", "unsupported_value"),
+    ({"role": "user", "content": [{"type": "file"}]}, "messages[0].content[0].file",
+     "missing_required_parameter"),
     *(({"role": role, **content}, "messages[0].content", "missing_required_parameter")
       for role in ("user", "system", "developer", "tool")
       for content in ({}, {"content": None})),
@@ -192,6 +212,7 @@ GOOD_MESSAGES = [
     ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
      Message("user", "a\nb")),
     ({"role": "user", "content": []}, Message("user", "")),
+    ({"role": "user", "content": ["a", "b"]}, Message("user", "a\nb")),
     ({"role": "user", "content": "", "name": "Ann"}, Message("user", "", name="Ann")),
     ({"role": "assistant", "content": None, "refusal": "No."}, Message("assistant", "No.")),
     ({"role": "assistant", "content": "<think>x\ny</think>\n\nHi", "reasoning_content": "z"},
@@ -215,6 +236,16 @@ GOOD_MESSAGES = [
     ({"role": "user", "content": [{"type": "file", "file": {
         "filename": "a.rs", "file_data": "data:application/octet-stream;base64,Zm4="}}]},
      Message("user", "[File a.rs]\nfn")),
+    ({"role": "user", "content": [{"type": "file", "file": {
+        "file_data": "data:;base64,Zm4="}}]}, Message("user", "[File file]\nfn")),
+    ({"role": "user", "content": [{"type": "file", "file": {
+        "file_data": PIXEL.replace("image/png", "application/octet-stream")}}]},
+     Message("user", [{"type": "image_url", "image_url": {"url": PIXEL}}])),
+    ({"role": "assistant", "tool_calls": [
+        {"id": "c1", "type": "function", "function": {"name": "f", "arguments": {"ä": 1}}}]},
+     Message("assistant", "", (ToolCall("c1", "f", '{"ä": 1}'),))),
+    ({"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f"}]},
+     Message("assistant", "", (ToolCall("t", "f", "{}"),))),
     ({"role": "assistant", "content": [
         {"type": "thinking", "thinking": "x"}, {"type": "text", "text": "a"},
         {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}]},

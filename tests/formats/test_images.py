@@ -219,6 +219,8 @@ def test_an_edit_comes_as_a_form(name: str) -> None:
     assert images_of(chat) == [to_url(PNG, "png"), to_url(JPEG, "jpeg"), to_url(WEBP, "webp")]
     assert (chat.model, chat.stream, chat.ignored) == ("gpt-image-1", True, ("input_fidelity",))
     assert chat.drawing == Drawing((1024, 1536), inline=True)
+    whole_one = form(("prompt", "a"), ("stream", "false"), (name, PNG))
+    assert EDITS.parse(whole_one, SETTINGS).stream is False
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,22 @@ def test_a_summary_of_ours_is_read_again() -> None:
     assert user.content == "Hi"
 
 
+def test_a_summary_that_is_broken_is_left_out_by_name() -> None:
+    item = {"type": "compaction", "encrypted_content": to_summary("tea") + "!"}
+    assert parse(item, USER).ignored == ("input.compaction",)
+
+
+def test_what_a_service_returned_stands_behind_what_was_said_before_it() -> None:
+    found = talk(
+        USER,
+        {"role": "assistant", "content": "I look."},
+        {"type": "function_call", "call_id": "c", "name": "f"},
+        {"type": "mcp_call", "name": "look", "output": "found"},
+    )
+    assert [m.role for m in found] == ["user", "assistant", "tool"]
+    assert found[1].calls == (ToolCall("c", "f", ""),)
+
+
 def test_who_asks_for_a_summary_gets_the_model_asked_without_tools() -> None:
     asked = [
         parse(USER, {"type": "compaction_trigger"}, tools=[WEATHER]),
@@ -364,6 +380,27 @@ def test_openai_s_own_tools_are_left_out_or_used() -> None:
     chat = parse(tools=[{"type": "web_search_preview_2025_03_11"}, {"type": "image_generation"}])
     assert (chat.tools, chat.online, chat.ignored) == (None, True, ("tools.image_generation",))
     assert not parse(tools=[{"type": "web_search", "external_web_access": False}]).online
+
+
+@pytest.mark.parametrize("kind", ["tool_search", "image_generation", "local_shell", "shell"])
+def test_tools_that_can_be_done_without_are_left_out_by_name(kind: str) -> None:
+    chat = parse(tools=[{"type": kind}])
+    assert (chat.tools, chat.ignored) == (None, (f"tools.{kind}",))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["apply_patch", "file_search", "code_interpreter", "mcp", "programmatic_tool_calling",
+     "computer_use_preview"],
+)  # fmt: skip
+def test_tools_whose_result_is_asked_for_are_refused(kind: str) -> None:
+    assert refused(tools=[{"type": kind}]) == ("tools[0].type", "unsupported_value")
+
+
+def test_a_tool_that_is_not_offered_cannot_be_chosen() -> None:
+    unknown = {"type": "function", "name": "no"}
+    for choice in (unknown, {"type": "allowed_tools", "tools": [WEATHER, unknown]}):
+        assert refused(tools=[WEATHER], tool_choice=choice) == ("tool_choice", VALUE)
 
 
 @pytest.mark.parametrize(

@@ -433,7 +433,7 @@ def put_together(body: bytes) -> Any:
     return last
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(EVENTS, REASONS, st.booleans())
 def test_any_events_make_a_stream_whose_end_is_the_whole_answer(
     events: list[Event], reason: str, compact: bool

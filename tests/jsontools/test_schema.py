@@ -13,7 +13,7 @@ from errors import InvalidRequest
 from formats.fields import check_schema
 from jsontools.budget import Budget, Spent
 from jsontools.schema import fault, schema_fault
-from jsontools.text import compact, repair
+from jsontools.text import compact, read_json, repair
 
 SLOW = "(a+)+$"
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -137,6 +137,14 @@ def test_a_number_too_large_for_a_float_is_no_multiple_of_one() -> None:
     assert fault(10**400, {"multipleOf": 5}) is None
 
 
+def test_a_key_may_depend_on_another() -> None:
+    schema = {"dependentRequired": {"a": ["b"]}, "dependentSchemas": {"c": {"required": ["d"]}}}
+    assert fault({"a": 1}, schema) == 'dependentRequired/a is ["b"]'
+    assert fault({"c": 1}, schema) == 'dependentSchemas/c/required is ["d"]'
+    assert fault({"a": 1, "b": 1, "c": 1, "d": 1}, schema) is None
+    assert fault({"b": 1}, schema) is None
+
+
 def test_null_fits_what_openapi_calls_nullable() -> None:
     schema = {"properties": {"a": {"type": "string", "enum": ["x"], "nullable": True}}}
     assert fault({"a": None}, schema) is None
@@ -208,7 +216,7 @@ def test_a_rule_that_refers_to_itself_in_place_has_no_verdict() -> None:
     assert [at_depth(frames) for frames in range(20)] == [None] * 20
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SCHEMAS, SCHEMAS, SCHEMAS, VALUES)
 def test_the_verdict_is_that_of_the_jsonschema_package(
     rules: Any, first: Any, second: Any, value: Any
@@ -227,6 +235,16 @@ def test_hopeless_json_is_given_up_in_time(text: str) -> None:
         repair(text, budget)
     assert budget.left > -2
     assert sys.getprofile() is None
+
+
+def test_json_too_deep_to_be_read_or_written_is_told() -> None:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        compact(value)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json("[" * 100_000 + "]" * 100_000)
 
 
 def test_huge_json_is_not_repaired() -> None:

@@ -80,7 +80,7 @@ BODY = st.dictionaries(NAMES, JSON, max_size=3).flatmap(
         },
     ).map(lambda body: {**body, **odd})
 )
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 def odd(names: Collection[str], usual: Any) -> Any:
@@ -198,7 +198,7 @@ def test_no_request_makes_the_service_fail(path: str) -> None:
         ask()
 
 
-BYTES = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+BYTES = settings(max_examples=100, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("path", BODIES)

@@ -9,13 +9,13 @@ import re
 from dataclasses import dataclass
 
 from bridge.call_bodies import Body, JsonBody, NoBody, PythonBody, ThoughtBody, XmlBody
-from bridge.call_heads import Head, Kind, Verdict, properties, read_head
-from bridge.call_names import Names
+from bridge.call_heads import Head, Kind, Verdict, read_head
+from bridge.call_names import Names, properties
 from bridge.call_quotes import is_shown
 from bridge.call_tags import TAG, Role, is_closing, may_be_tag, role_of
 from bridge.call_words import THOUGHT_END
 
-_LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
+_LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|</s>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
 _LOOSE_PART = re.compile(r"(?i)(?:\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z")
 _SPACES = re.compile(r"\s*")
 _MARKS = re.compile(r"`+|~+")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from bridge import call_keys, call_words
-from bridge.call_names import Names, is_prefixed
+from bridge.call_names import Names, is_prefixed, properties
 from bridge.call_tags import (
     ARGUMENT_WORDS,
     TAG,
@@ -31,7 +31,7 @@ _STEPS = 12
 _FIRM = words(
     "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag",
     "start_action tool_sep tool_call_argument_begin tool_call_start python_start action_start",
-    "start_function_call longcat_tool_call tool_request ctrl42",
+    "start_function_call tool_request ctrl42",
 )
 _SPACES = re.compile(r"\s{0,200}")
 _CDATA = "<![CDATA["
@@ -221,8 +221,11 @@ def _inner_tag(
     another = names.find(name_in(tag)) if role is Role.OPEN else None
     if another and another is not head.tool:
         return _body(head, Kind.NONE), tag.start()
-    if role in (Role.JOIN, Role.OPEN) and not known:
-        head.vouched = head.vouched or role is Role.JOIN
+    if role in (Role.OPEN, Role.WRAP) and not known:
+        head.closers.add(plain(tag["word"]))
+        return Verdict.ON, tag.end()
+    if role is Role.JOIN and not known:
+        head.vouched = True
         return Verdict.ON, tag.end()
     loose = head.vouched and not head.name_tag
     if known or role is Role.PARAMETER or loose or not properties(head.tool):
@@ -247,12 +250,6 @@ def _name_child(
     return Verdict.NO, at
 
 
-def properties(tool: Tool | None) -> dict[str, object]:
-    """The arguments that a tool's schema names, with their rules."""
-    found = (tool.parameters or {}).get("properties") if tool else None
-    return found if isinstance(found, dict) else {}
-
-
 def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     if not (at or head.line or text.startswith("[TOOL_"[: len(text)])):
         return Verdict.NO, at
@@ -267,6 +264,9 @@ def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int
         return Verdict.NO, at
     if head.tool:
         sure = head.vouched or head.prefixed or head.action or head.name_tag
+        if not sure and call_words.OBJECT_PART.match(text, at):
+            return Verdict.MORE, at
+        sure = sure or call_words.OBJECT.match(text, at) is not None
         return (_body(head, Kind.JSON) if sure else Verdict.NO), at
     if not at and (called := call_words.CALLED.match(text)):
         head.tool = names.find(called[1])
@@ -342,7 +342,8 @@ def _named(text: str, word: re.Match[str], head: Head, names: Names) -> tuple[Ve
     head.prefixed = is_prefixed(word[0])
     if not head.tool:
         return Verdict.NO, word.start()
-    sure = head.firm or head.prefixed or head.action
+    braced = head.vouched and text.startswith("{", word.end())
+    sure = head.firm or head.prefixed or head.action or braced
     free = head.line or head.vouched
     if sure or (free and call_words.TOUCHING.match(text, word.end())):
         return Verdict.ON, word.end()

@@ -7,7 +7,7 @@ import ast
 import re
 from typing import Any
 
-from bridge.call_heads import properties
+from bridge.call_names import properties
 from chat_request import Tool
 
 STRING = re.compile(
@@ -79,7 +79,7 @@ def _converted(node: ast.expr) -> Any:
             parts = [_converted(left), _converted(right)]
             if all(isinstance(part, str) for part in parts):
                 return "".join(parts)
-        case ast.List(elts=items) | ast.Tuple(elts=items):
+        case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
             return [_converted(item) for item in items]
         case ast.Dict(keys=keys, values=values) if all(isinstance(k, ast.Constant) for k in keys):
             pairs = zip(keys, values, strict=True)

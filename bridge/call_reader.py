@@ -11,8 +11,8 @@ from typing import Any
 
 from bridge.call_bodies import XmlBody
 from bridge.call_candidates import Written
-from bridge.call_heads import Kind, properties
-from bridge.call_names import Names
+from bridge.call_heads import Kind
+from bridge.call_names import Names, properties
 from bridge.call_python import from_python, python_value
 from bridge.call_tags import ARGUMENT_WORDS
 from bridge.call_types import in_one_piece, typed, value_text
@@ -126,9 +126,9 @@ class Reader:
             return self._json(plain)
         keyed = with_quoted_keys(text)
         with suppress(ValueError):
-            return read_json(keyed, strict=False), False
+            return read_json(keyed, strict=False), True
         with suppress(ValueError):
-            return python_value(keyed), False
+            return python_value(keyed), True
         self._repairs += 1
         if self._repairs > _MOST_REPAIRS:
             raise ValueError("too much to repair")

@@ -10,8 +10,7 @@ from typing import Any
 
 from bridge import call_keys
 from bridge.call_bodies import Value
-from bridge.call_heads import properties
-from bridge.call_names import Names
+from bridge.call_names import Names, properties
 from bridge.call_python import STRING, literal
 from bridge.call_tags import ROLES, Role, plain
 from bridge.call_types import kinds_of, typed, value_text

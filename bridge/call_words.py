@@ -10,7 +10,7 @@ from bridge.call_tags import words
 NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}</[^<>]{1,60}>")
 NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,50}(?:<[^<>]{0,60})?\Z")
 CHILD_PART = re.compile(r"<[\w-]{0,64}\Z")
-THOUGHT = re.compile(r"(?i)(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>")
+THOUGHT = re.compile(r"(?i)(?:<\|start\|> ?assistant)?<\|channel\|> ?analysis<\|message\|>")
 THOUGHT_END = "<|end|>"
 MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
 MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")
@@ -35,7 +35,9 @@ TO_PART = re.compile(r"(?a)t(?:o(?:=[\w.:-]{0,120})?)?\Z")
 ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
 WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
 # What makes a call of a name that nothing vouches for.
-TOUCHING = re.compile(r"(?i)\(|\[A|<(?:[|｜]|\Z)|\[?\Z")
+TOUCHING = re.compile(r"(?i)\(|\[A|<(?:[|｜]|\Z)|\{\s{0,9}(?:[\"}]|\Z)|\[?\Z")
+OBJECT = re.compile(r"\{\s{0,9}[\"}]")
+OBJECT_PART = re.compile(r"\{\s{0,9}\Z")
 PRINT = re.compile(r"print\s?\(")
 NOISE = words(
     "json commentary analysis final assistant code function xml python tool_code tool_call",

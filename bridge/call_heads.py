@@ -12,6 +12,7 @@ from bridge import call_keys, call_words
 from bridge.call_names import Names, is_prefixed, properties
 from bridge.call_tags import (
     ARGUMENT_WORDS,
+    FIRM_WORDS,
     TAG,
     Role,
     given_in,
@@ -21,18 +22,11 @@ from bridge.call_tags import (
     name_in,
     plain,
     role_of,
-    words,
 )
 from chat_request import Tool
 
 HEAD_CHARS = 1000  # no real head comes near it
 _STEPS = 12
-# Words that mean calls and nothing else: behind them a bare name is enough.
-_FIRM = words(
-    "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag",
-    "start_action tool_sep tool_call_argument_begin tool_call_start python_start action_start",
-    "start_function_call tool_request ctrl42",
-)
 _SPACES = re.compile(r"\s{0,200}")
 _CDATA = "<![CDATA["
 
@@ -193,7 +187,7 @@ def _opening_tag(
     tag: re.Match[str], word: str, head: Head, role: Role, names: Names
 ) -> tuple[Verdict, int]:
     head.vouched = True
-    head.firm = head.firm or word in _FIRM
+    head.firm = head.firm or word in FIRM_WORDS
     head.closers.add(word)
     if role is not Role.OPEN:
         return Verdict.ON, tag.end()
@@ -294,6 +288,8 @@ def _word(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
         return Verdict.MORE, at
     if not (at or head.line):
         return Verdict.NO, at
+    if stray := call_words.STRAY.match(text, at):
+        return (Verdict.MORE if stray.end() == len(text) else Verdict.ON), stray.end()
     if action := call_words.ACTION.match(text, at):
         head.action = True
         return (Verdict.ON if head.line else Verdict.NO), action.end()

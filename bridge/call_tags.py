@@ -55,6 +55,12 @@ _ROLES = {
 }
 ROLES = {word: role for role, known in _ROLES.items() for word in known}
 ARGUMENT_WORDS = _ROLES[Role.ARGUMENTS]
+# Words that mean calls and nothing else: behind them a bare name is enough.
+FIRM_WORDS = words(
+    "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag",
+    "start_action tool_sep tool_call_argument_begin tool_call_start python_start action_start",
+    "start_function_call tool_request ctrl42",
+)
 # Without bars these say nothing.
 _ONLY_TOKENS = words("channel constrain message start end return plugin eom turn")
 # A maker's name before a word that means calls and nothing else.

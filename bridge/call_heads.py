@@ -146,7 +146,8 @@ def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
         begun = at + len(_CDATA)
         return (Verdict.ON if begun <= len(text) else Verdict.MORE), begun
     if not tag:
-        return (Verdict.MORE if may_be_tag(text, at, names) else Verdict.NO), at
+        growing = may_be_tag(text, at, names, any_word=head.tool is not None)
+        return (Verdict.MORE if growing else Verdict.NO), at
     word, closing = plain(tag["word"]), is_closing(tag)
     role = role_of(tag)
     if closing or role is Role.END:

@@ -139,10 +139,11 @@ def may_open(text: str, at: int, names: Names) -> bool:
     return known == "dsml" or known in ROLES or names.find(word[1]) is not None
 
 
-def may_be_tag(text: str, at: int, names: Names) -> bool:
-    """Whether the end of `text`, from the `<` at `at` on, may become a tag that says something."""
+def may_be_tag(text: str, at: int, names: Names, *, any_word: bool = False) -> bool:
+    """Whether the end of `text`, from the `<` at `at` on, may become a tag that says something,
+    or with `any_word` any tag."""
     part = _TAG_PART.match(text, at)
-    if not part or part["word"] is None:
+    if not part or part["word"] is None or any_word:
         return bool(part)
     return plain(part["word"]) in ROLES or names.find(part["word"]) is not None
 

@@ -261,8 +261,7 @@ def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int
         sure = head.vouched or head.prefixed or head.action or head.name_tag
         if not sure and call_words.OBJECT_PART.match(text, at):
             return Verdict.MORE, at
-        sure = sure or call_words.OBJECT.match(text, at) is not None
-        return (_body(head, Kind.JSON) if sure else Verdict.NO), at
+        return (_body(head, Kind.JSON) if sure or text[at] == "{" else Verdict.NO), at
     if not at and (called := call_words.CALLED.match(text)):
         head.tool = names.find(called[1])
         head.action = True

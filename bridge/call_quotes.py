@@ -169,7 +169,7 @@ class Markdown:
     def _mark(self, text: str, mark: re.Match[str]) -> int:
         first, at = mark[0][0], mark.start()
         if first == "\n":
-            self._line, self._opening, self._quoted = True, False, False
+            self._end_line()
             return mark.end()
         if first == "`":
             return self._back_quotes(text, mark)
@@ -193,9 +193,14 @@ class Markdown:
         end = _CITED_END.search(text, at)
         if end is None:
             return len(text)
-        before = text[end.start() - 1] if end.start() else self.before
-        self._cited = end[0] != "\n" and before != ">"
-        return end.start() if end[0] == "\n" else end.end()
+        if end[0] == "\n":
+            self._end_line()
+        elif (text[end.start() - 1] if end.start() else self.before) == ">":
+            self._cited = False
+        return end.end()
+
+    def _end_line(self) -> None:
+        self._line, self._opening, self._quoted, self._cited = True, False, False, False
 
     def _back_quotes(self, text: str, mark: re.Match[str]) -> int:
         if mark.end() == len(text):

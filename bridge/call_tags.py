@@ -64,7 +64,7 @@ FIRM_WORDS = words(
 # Without bars these say nothing.
 _ONLY_TOKENS = words("channel constrain message start end return plugin eom turn")
 # A maker's name before a word that means calls and nothing else.
-_MAKER = re.compile(r"[a-z0-9]{2,24}_(?=(?:tool|function)_calls?\Z)")
+_MAKER = re.compile(r"[a-z0-9]{2,24}_(?=(?:tool|function)_call)")
 _BAR = "|｜‖"
 _BARS = f"[{_BAR}]{{1,2}}"
 _MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:[A-Z]{{2}}ML[ \t]?{_BARS}[ \t]?)?"

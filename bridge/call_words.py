@@ -39,7 +39,6 @@ ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
 WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
 # What makes a call of a name that nothing vouches for.
 TOUCHING = re.compile(r"(?i)\(|\[A|<(?:[|｜]|\Z)|\{\s{0,9}(?:[\"}]|\Z)|\[?\Z")
-OBJECT = re.compile(r"\{\s{0,9}[\"}]")
 OBJECT_PART = re.compile(r"\{\s{0,9}\Z")
 PRINT = re.compile(r"print\s?\(")
 NOISE = words(

@@ -131,16 +131,21 @@ def find(pieces: list[str]) -> tuple[str, list[list[Any]], str]:
     return said, calls, ending
 
 
+def parts(wire: str) -> list[list[str]]:
+    """The text whole, in letters, and in pieces of some sizes."""
+    sizes = (len(wire), 1, 2, 3, 7)
+    return [[wire[at : at + size] for at in range(0, len(wire), size)] for size in sizes]
+
+
 def cuts(wire: str) -> list[list[str]]:
-    """The text whole, in letters, and cut in two everywhere."""
-    halves = [[wire[:at], wire[at:]] for at in range(1, len(wire))]
-    return [[wire], list(wire), *halves]
+    """The same, and cut in two everywhere."""
+    return [*parts(wire), *([wire[:at], wire[at:]] for at in range(1, len(wire)))]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_is_understood_however_it_is_cut(family: str) -> None:
     wire, calls, said = FAMILIES[family]
-    for pieces in cuts(wire):
+    for pieces in parts(wire):
         assert find(pieces) == (said, calls, "tool_calls"), pieces
 
 

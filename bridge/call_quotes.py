@@ -32,10 +32,11 @@ _DOCUMENT = re.compile(r"(?m)^#{1,6} ")
 _ANNOUNCED = re.compile(
     r"(?im)\b(?:I(?:'|’)?(?:ll|m| will| am| need)|let me|let(?:'|’)s|we(?:'|’)ll)\b"
     r"(?! (?:show|give|demonstrate|illustrate|explain|document|describe|write (?:you|an example)))"
-    r"|^\W{0,4}(?:tool|function) calls?\b\W{0,6}\Z"
     r"|^\W{0,4}(?:first|then|next|now|finally)\b(?!.*\b(?:example|form\w*|like|so|this)\b)"
     r"[^.:\n]{0,20}[.:]?\s{0,5}\Z"
 )
+# A line that does nothing but name what comes; an exchange that is shown has it too.
+_LABEL = re.compile(r"(?im)^\W{0,4}(?:tool|function) calls?\b\W{0,6}\Z")
 
 
 class Spot(Enum):
@@ -238,4 +239,6 @@ def is_shown(before: str, behind: str) -> bool:
     last = said[said.rfind("\n\n") + 1 :]
     if _ANNOUNCED.search(last):
         return False
+    if _LABEL.search(last):
+        return bool(_SHOWING.search(said) or _DOCUMENT.search(said))
     return bool(behind or _SHOWING.search(last) or _DOCUMENT.search(said))

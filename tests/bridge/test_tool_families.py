@@ -162,6 +162,9 @@ QUOTED = {
         "It looks like this:\n\n```\n<function_calls>\n"
         f'<invoke name="show_map">\n{ARG}\n```\n\nThe end is missing.'
     ),
+    "an exchange that is shown": (
+        f"An exchange looks like this:\n\nTool call:\n```json\n{JSON}\n```\n\nResult: a map."
+    ),
     "a made-up maker": "<some_tool_calling>ping</some_tool_calling> <ab|b>ping</ab|b>",
     "Python that indexes": 'show_map["place"] = 1\n',
 }

@@ -30,8 +30,7 @@ KEEP = Tool(
         },
     },
 )
-DOTTED = Tool("disk.list", parameters={"properties": {"at": TEXT}})
-USE = ToolUse((SHOW, PING, KEEP, DOTTED))
+USE = ToolUse((SHOW, PING, KEEP))
 
 OSLO: list[Any] = ["show_map", {"place": "Oslo"}]
 PONG: list[Any] = ["ping", {}]
@@ -100,7 +99,6 @@ FAMILIES: dict[str, tuple[str, list[list[Any]], str]] = {
         [["keep", {"tags": ["a", "b"]}]],
         "",
     ),
-    "a dotted name": ('call:disk.list{at:"/"}', [["disk.list", {"at": "/"}]], ""),
     "a number below zero": (
         'call:keep{note:"a,b:c",count:-7,share:-1.5e-3}',
         [["keep", {"note": "a,b:c", "count": -7, "share": -0.0015}]],

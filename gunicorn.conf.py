@@ -89,6 +89,10 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     worker.worker_connections = worker.wsgi.extensions["flowith"].limit + BESIDE_STREAMS
     attach(worker.wsgi, worker.counts, worker.seat)
     worker.wsgi.extensions["drain"].worker = worker
+    if worker_class == "server.worker.LateWorker":
+        from server.rounds import Rounds
+
+        worker.wsgi.extensions["flowith"].clock.sleep_until = Rounds().sleep_until
     gc.collect()
     gc.freeze()  # what start-up made is never garbage: 7 % less time per request (measured)
     # With 1,000 streams a look at all objects stops every stream for 70 ms, and finds next to

@@ -214,10 +214,8 @@ static int said(struct caller *c, const char *text, size_t len) {
 static const struct api {
     const char *path, *text, *finished, *done;
 } apis[] = {
-    {"/responses", "\"delta\":", "\"type\":\"response.completed\"",
-     "\"type\":\"response.completed\""},
-    {"/messages", "\"type\":\"text_delta\",\"text\":", "\"stop_reason\":\"end_turn\"",
-     "\"type\":\"message_stop\""},
+    {"/responses", "\"delta\":", "\"response.completed\"", "\"response.completed\""},
+    {"/messages", "\"text\":", "\"end_turn\"", "\"message_stop\""},
 }, *api; /* none: chat completions */
 
 static const char *find(const char *p, size_t len, const char *name) {

@@ -182,9 +182,8 @@ class Reader:
         if calls > CROWD:
             # ends together with others: a worker that is woken for one of them at a time spends a
             # third of its time on waking up (docs/performance.md)
-            now = time.monotonic()
-            beat = int((now + (PAUSE if calls < CRUSH else LONG_PAUSE)) / BEAT)
-            time.sleep(beat * BEAT - now)
+            pause = PAUSE if calls < CRUSH else LONG_PAUSE
+            self._clock.sleep_until(int((time.monotonic() + pause) / BEAT) * BEAT)
         elif self._mean < BURST and self._size < GATHERED:
             self._pause = min(self._pause + STEP, LONGEST)
             time.sleep(self._pause)

@@ -11,7 +11,7 @@ from bridge.call_names import properties
 from chat_request import Tool
 
 STRING = re.compile(
-    r"(?:\b[rR])?"
+    r"(?:\b[rR])?(?<!\\)"
     r"(?:'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")",
     re.DOTALL,
 )

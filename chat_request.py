@@ -1,7 +1,7 @@
 """The vocabulary going up: a checked request, and what of it is sent to a model.
 
 A format makes a `ChatRequest` of what a caller sent, `translate` makes `Prompt`s of it, `flowith`
-sends those. No logic, and nothing of HTTP, of callers' JSON or of Flowith's payloads.
+sends those. Nothing of HTTP, of callers' JSON or of Flowith's payloads.
 """
 
 from dataclasses import dataclass, field
@@ -12,17 +12,17 @@ from jsontools.budget import Budget
 
 Choice = Literal["auto", "none", "required"]
 IMAGE_TOKENS = 765  # one image in high detail, by OpenAI's pricing page
+Content = str | list[dict[str, Any]]  # text, or text and image_url parts where there are images
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. `role` is system, user, assistant or tool; `content` is text, or a list of text
-    and image_url parts where it has images; `calls` are the tool calls it made, `call_id` the call
-    that it answers, `name` that call's tool or the speaker. `where` is its place in the caller's
-    JSON, for errors."""
+    """One message. `role` is system, user, assistant or tool; `calls` are the tool calls it made,
+    `call_id` the call that it answers, `name` that call's tool or the speaker. `where` is its place
+    in the caller's JSON, for errors."""
 
     role: str
-    content: str | list[dict[str, Any]]
+    content: Content
     calls: tuple[ToolCall, ...] = ()
     call_id: str = ""
     name: str = ""
@@ -117,12 +117,24 @@ class ChatRequest:
     drawing: Drawing | None = None
 
 
+def text_of(content: Content) -> str:
+    """What a content says in words, its images left out."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if part["type"] == "text")
+
+
+def images_of(content: Content) -> list[dict[str, Any]]:
+    """The image_url parts of a content."""
+    return [] if isinstance(content, str) else [p for p in content if p["type"] == "image_url"]
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """One call to a model.
 
-    `messages` are `{"role", "content"}` with the roles system, user and assistant; content is text
-    or a list of `text` and `image_url` parts. With `tools` (native tools) the assistant's
+    `messages` are `{"role", "content"}` with the roles system, user and assistant, and a `Content`
+    each. With `tools` (native tools) the assistant's
     `tool_calls` and the role tool appear as well. `options` holds sampling parameters by name.
     With a `drawing` the answer is a picture of what the last user message says.
     """

@@ -39,14 +39,17 @@ class Clock:
         self.sleep_until: Callable[[float], None] = sleep_until
 
     def __len__(self) -> int:
+        """How many calls are under way: readers tell by it whether there is a crowd."""
         return len(self._calls)
 
     def add(self, call: Ticking) -> None:
+        """Have `call.tick` called every TICK seconds."""
         with self._lock:
             self._calls.add(call)
             self._start()
 
     def drop(self, call: Ticking) -> None:
+        """Do so no more; one that was never added is no matter."""
         self._calls.discard(call)  # in one step, whoever looks at them
 
     def limit(self, work: Limited, seconds: float) -> None:
@@ -57,6 +60,7 @@ class Clock:
             self._start()
 
     def release(self, work: Limited) -> None:
+        """Its work is done; `work.overdue` may be on its way at this very moment."""
         with self._lock:
             self._last.pop(work, None)
 

@@ -69,6 +69,11 @@ class ProxyError(Exception):
         self.code = code or self.default_code
         self.headers = headers or {}
 
+    @property
+    def ending(self) -> str:
+        """What the log and the metrics call it."""
+        return self.code or self.type
+
     def reply_headers(self) -> dict[str, str]:
         """Response headers that go with the error."""
         return self.headers

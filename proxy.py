@@ -154,7 +154,7 @@ def messages() -> Response:
 @api.post("/messages/count_tokens")
 def count_tokens() -> Response:
     """How many tokens a request to Anthropic's Messages would take in."""
-    return delivery.to_json({"input_tokens": delivery.count(anthropic, anthropic.parse)})
+    return delivery.to_json({"input_tokens": delivery.count(anthropic)})
 
 
 @api.post("/responses")
@@ -172,7 +172,7 @@ def compact_response() -> Response:
 @api.post("/responses/input_tokens")
 def count_input_tokens() -> Response:
     """About how many tokens a request for a response would send."""
-    tokens = delivery.count(responses, responses.parse)
+    tokens = delivery.count(responses)
     return delivery.to_json({"object": "response.input_tokens", "input_tokens": tokens})
 
 

@@ -30,6 +30,7 @@ started: list[tuple[subprocess.Popen[str], signal.Signals]] = []
 
 
 def main() -> int:
+    """Run the service until it ends or is told to; the exit status."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: stopped_by.append(number))
     os.chdir(Path(__file__).resolve().parent)
@@ -52,6 +53,7 @@ def write_env_file() -> None:
 
 
 def serve() -> int:
+    """The exit status of the service, 0 where a signal ended it. Raises SettingsError."""
     settings = Settings.from_env(
         {**DEFAULTS, **{name: text for name, text in given().items() if text}}
     )
@@ -113,6 +115,7 @@ def end_all() -> None:
 
 
 def answers(host: str, port: int) -> bool:
+    """Whether the service is up."""
     with suppress(OSError), closing(HTTPConnection(host, port, timeout=1)) as connection:
         connection.request("GET", "/health")
         return connection.getresponse().status == 200
@@ -120,6 +123,7 @@ def answers(host: str, port: int) -> bool:
 
 
 def greet(settings: Settings, host: str) -> str:
+    """What to do now: where it is, whose answers come, and a first question to try."""
     url = f"http://{host}:{settings.port}"
     models = [model.id for model in settings.listed]
     model = next((name for name in ("gpt-4.1", *models) if name in settings.models), "")

@@ -20,7 +20,7 @@ from dotenv import dotenv_values
 Api = Literal["web", "llm", "knowledge"]
 Kind = Literal["chat", "image"]
 Shape = Literal["ratio", "pixels", "none"]
-SIZES = ("512", "1k", "2k", "4k")
+SIZES = ("512", "1k", "2k", "4k")  # names of resolutions
 APIS: tuple[Api, ...] = get_args(Api)
 REASONING = ("reasoning_content", "reasoning", "think_tags", "hide")
 DEFAULT_KEY = "123456"
@@ -37,6 +37,8 @@ ROW_FIELDS = {
     "name": str, "description": str, "native_tools": bool, "system_role": bool, "images": bool,
     "kind": str, "shape": str, "sizes": list,
 }  # fmt: skip
+JSON_WORDS = {str: "a string", int: "a whole number", bool: "true or false",
+              list: "an array of strings"}  # fmt: skip
 ROW_CHOICES = {"api": APIS, "kind": get_args(Kind), "shape": get_args(Shape)}
 
 
@@ -240,6 +242,11 @@ class Settings:
         return found
 
     @property
+    def chosen_api(self) -> Api | None:
+        """What FLOWITH_API says; None for auto, with which the shape of a token decides."""
+        return next((api for api in APIS if api == self.flowith_api), None)
+
+    @property
     def demo(self) -> bool:
         """Whether `make run` has put the bundled stand-in in Flowith's place."""
         return self.flowith_auth_token == (DEMO_TOKEN,)
@@ -300,7 +307,7 @@ def _to_model(where: str, name: str, row: Any) -> Model:
         if kind is list:
             good = good and all(isinstance(one, str) and one for one in value)
         if not good or value == "":
-            raise SettingsError(f"{where}: {key!r} must be a {kind.__name__}")
+            raise SettingsError(f"{where}: {key!r} must be {JSON_WORDS[kind]}")
     if not name or "model" not in row:
         raise SettingsError(f"{where} needs a name and a 'model'")
     if "*" in name[:-1]:

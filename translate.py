@@ -21,7 +21,15 @@ from bridge.filters import (
 )
 from bridge.pictures import show_pictures, with_picture
 from bridge.tokens import estimate_tokens
-from chat_request import IMAGE_TOKENS, ChatRequest, Drawing, Message, Prompt
+from chat_request import (
+    IMAGE_TOKENS,
+    ChatRequest,
+    Drawing,
+    Message,
+    Prompt,
+    images_of,
+    text_of,
+)
 from errors import InvalidRequest
 from events import Event, PromptSize
 from settings import Model
@@ -69,14 +77,14 @@ def _bridged(messages: list[Message]) -> list[dict[str, Any]]:
         content = message.content
         if message.role == "tool":
             name = names.get(message.call_id) or message.name
-            results.append(tool_prompt.result_to_text(message.call_id, name, _plain(content)))
-            if images := _images(content):
+            results.append(tool_prompt.result_to_text(message.call_id, name, text_of(content)))
+            if images := images_of(content):
                 _add_results(sent, results, images)
             continue
         _add_results(sent, results)
         if message.calls:
             told = [tool_prompt.call_to_text(c) for c in message.calls]
-            content = "\n".join([_plain(content), *told] if content else told)
+            content = "\n".join([text_of(content), *told] if content else told)
         sent.append({"role": message.role, "content": content})
     _add_results(sent, results)
     return sent
@@ -96,7 +104,11 @@ def _add_results(
 def _native(message: Message) -> dict[str, Any]:
     """A message in OpenAI's own form, for the models that get tools natively."""
     if message.role == "tool":
-        return {"role": "tool", "tool_call_id": message.call_id, "content": _plain(message.content)}
+        return {
+            "role": "tool",
+            "tool_call_id": message.call_id,
+            "content": text_of(message.content),
+        }
     sent: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.calls:
         sent["tool_calls"] = [
@@ -114,20 +126,10 @@ def _instructed(sent: list[dict[str, Any]], words: str) -> list[dict[str, Any]]:
     return [{"role": "system", "content": words}, *sent]
 
 
-def _plain(content: str | list[dict[str, Any]]) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content if part["type"] == "text")
-
-
-def _images(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [] if isinstance(content, str) else [p for p in content if p["type"] == "image_url"]
-
-
 def count_prompt(prompt: Prompt) -> int:
     """Estimated tokens of what goes up."""
-    images = sum(len(_images(m["content"])) for m in prompt.messages)
-    words = "\n".join(_plain(m["content"]) for m in prompt.messages)
+    images = sum(len(images_of(m["content"])) for m in prompt.messages)
+    words = "\n".join(text_of(m["content"]) for m in prompt.messages)
     return estimate_tokens(words) + len(prompt.messages) * MESSAGE_TOKENS + images * IMAGE_TOKENS
 
 

@@ -8,11 +8,20 @@ import re
 from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
-from bridge.call_tags import TAG, Role, given_in, is_closing, name_in, plain, role_of
+from bridge.call_tags import (
+    CDATA,
+    CDATA_END,
+    TAG,
+    Role,
+    given_in,
+    is_closing,
+    name_in,
+    plain,
+    role_of,
+)
 from jsontools.text import JsonScan
 
 _LOOK_AHEAD = 400  # a tag and the white space before it are never longer
-_CDATA = "<![CDATA["
 _TAG_OVER = re.compile("[<>]")
 _CLOSING = re.compile(r"</[^<>]{0,100}(?:>|\Z)")
 _CALLS = (Role.OPEN, Role.WRAP)
@@ -220,10 +229,10 @@ class XmlBody:
         if not self._cdata:
             at = self._window.find("<", at)
             first = self._open and self._open.start == self._size - len(self._window) + at
-            if not first or not self._window.startswith(_CDATA, at):
+            if not first or not self._window.startswith(CDATA, at):
                 return at
             self._cdata = True
-        end = self._window.find("]]>", at)
+        end = self._window.find(CDATA_END, at)
         if end < 0:
             return -1
         self._cdata = False

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from bridge.call_bodies import Body, JsonBody, NoBody, PythonBody, ThoughtBody, XmlBody
 from bridge.call_heads import Head, Kind, Verdict, read_head
-from bridge.call_names import Names, properties
+from bridge.call_names import Names
 from bridge.call_quotes import is_shown
 from bridge.call_tags import TAG, Role, is_closing, may_be_tag, role_of
 from bridge.call_words import THOUGHT_END
+from bridge.tool_schemas import properties, required
 
 _LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|</s>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
 _LOOSE_PART = re.compile(r"(?i)(?:\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z")
@@ -36,6 +37,10 @@ _ASIDE_PART = re.compile(
     r"(?:(?:#|//?|import )[^\n]{0,200}|[\w(]{0,50}\)?(?: ?=? ?[\w.]{0,80})?)\Z"
 )
 _WORD = re.compile(r"[\w.:-]{1,100}")
+# Words behind a call that explain nothing: more calls follow them, or they stand around calls.
+_CALLING = {"tool_code", "assistant", "commentary", "action:", "observation:", "print"}
+_GAP_CHARS = 1000  # of white space and brackets behind a call, behind which nothing is waited for
+_OPENING_CHARS = 200  # of the line that opens a block
 
 
 @dataclass(slots=True)
@@ -114,8 +119,7 @@ class Candidate:
                 return ThoughtBody(THOUGHT_END)
             case Kind.XML:
                 known = properties(head.tool)
-                required = (head.tool.parameters or {}).get("required") if head.tool else None
-                return XmlBody(head.closers, known.__contains__, required or ())
+                return XmlBody(head.closers, known.__contains__, required(head.tool))
             case Kind.NONE:
                 return NoBody()
 
@@ -180,7 +184,7 @@ def words_behind(behind: str, names: Names, *, final: bool) -> str | None:
     """The words behind a call, empty where another call or nothing comes; None: not known yet."""
     rest = behind.lstrip(" \t\r\n]),;")
     if not rest:
-        return "" if final or len(behind) > 1000 else None
+        return "" if final or len(behind) > _GAP_CHARS else None
     if rest[0] in "<{[`~":
         return ""
     word = _WORD.match(rest)
@@ -189,9 +193,6 @@ def words_behind(behind: str, names: Names, *, final: bool) -> str | None:
     known = word and (names.find(word[0]) or word[0].lower() in _CALLING)
     known = known or rest.startswith("to=")
     return "" if known else rest[:100]
-
-
-_CALLING = {"tool_code", "assistant", "commentary", "action:", "observation:", "print"}
 
 
 class Fenced:
@@ -259,7 +260,7 @@ class Fenced:
             self.marks = _MARKS.match(gap)[0]  # type: ignore[index]
             return self._none()
         if fence.end() == len(gap):
-            return len(gap) > 200 and self._none()
+            return len(gap) > _OPENING_CHARS and self._none()
         self.marks, info = fence[1], fence[2].lower().replace("-", "_")
         self._strong = info.removesuffix("s") in _STRONG_FENCES
         self._line = info in _CODE_FENCES or self._strong

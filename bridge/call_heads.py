@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from bridge import call_keys, call_words
-from bridge.call_names import Names, is_prefixed, properties
+from bridge.call_names import Names, is_prefixed
 from bridge.call_tags import (
     ARGUMENT_WORDS,
+    CDATA,
     FIRM_WORDS,
     TAG,
     Role,
@@ -23,12 +24,12 @@ from bridge.call_tags import (
     plain,
     role_of,
 )
+from bridge.tool_schemas import properties
 from chat_request import Tool
 
 HEAD_CHARS = 1000  # no real head comes near it
-_STEPS = 12
+_STEPS = 12  # tags, words and fences of one head
 _SPACES = re.compile(r"\s{0,200}")
-_CDATA = "<![CDATA["
 
 
 class Verdict(Enum):
@@ -52,8 +53,14 @@ class Kind(Enum):
 
 @dataclass(slots=True)
 class Head:
-    """What a head says. `line`: it stands where a form without any mark may stand. `vouched`: a
-    tag or token says that it is a call. `given` are arguments among a tag's attributes."""
+    """What a head says.
+
+    `line`: it stands where a form without any mark may stand. `vouched`: a tag or token says that
+    it is a call; `firm`: one that says nothing else; `taught`: the one of our instructions.
+    `prefixed`, `action`, `recipient`: by which words the tool was named. `closers` are the words
+    that close the call, `given` are arguments among a tag's attributes. `name_tag`: the tag is
+    called as the tool is. `cdata`: the body stands in such a section, `fences`: behind so many.
+    """
 
     line: bool
     kind: Kind = Kind.NONE
@@ -141,9 +148,9 @@ def _inner_fence(text: str, at: int, head: Head) -> tuple[Verdict, int]:
 
 def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     tag = TAG.match(text, at)
-    if not tag and head.tool and _CDATA.startswith(text[at : at + len(_CDATA)]):
+    if not tag and head.tool and CDATA.startswith(text[at : at + len(CDATA)]):
         head.cdata = True
-        begun = at + len(_CDATA)
+        begun = at + len(CDATA)
         return (Verdict.ON if begun <= len(text) else Verdict.MORE), begun
     if not tag:
         growing = may_be_tag(text, at, names, any_word=head.tool is not None)
@@ -156,12 +163,12 @@ def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
     if role is Role.RESULT:
         return Verdict.NO, at
     if head.tool:
-        return _inner_tag(tag, head, role, names)
+        return _inner_tag(tag, head, names)
     nested = word in ("function", "tool") and head.vouched and not tag["given"]
     if role is Role.NAME or nested:
         return _name_child(text, at, head, names, tag)
     if role in (Role.OPEN, Role.WRAP, Role.JOIN):
-        return _opening_tag(tag, word, head, role, names)
+        return _opening_tag(tag, head, names)
     tool = names.find(tag["word"])
     if tool and not (head.line or head.vouched):
         verdict = _argument_follows(text, tag.end(), tool)
@@ -184,13 +191,13 @@ def _argument_follows(text: str, at: int, tool: Tool) -> Verdict:
     return Verdict.MORE if not rest or call_words.CHILD_PART.match(rest) else Verdict.NO
 
 
-def _opening_tag(
-    tag: re.Match[str], word: str, head: Head, role: Role, names: Names
-) -> tuple[Verdict, int]:
+def _opening_tag(tag: re.Match[str], head: Head, names: Names) -> tuple[Verdict, int]:
+    """A tag that announces calls, or begins one and may bear its name."""
+    word = plain(tag["word"])
     head.vouched = True
     head.firm = head.firm or word in FIRM_WORDS
     head.closers.add(word)
-    if role is not Role.OPEN:
+    if role_of(tag) is not Role.OPEN:
         return Verdict.ON, tag.end()
     head.taught = tag[0] == "<tool_call>"
     if written := name_in(tag):
@@ -205,11 +212,10 @@ def _opening_tag(
     return Verdict.ON, tag.end()
 
 
-def _inner_tag(
-    tag: re.Match[str], head: Head, role: Role | None, names: Names
-) -> tuple[Verdict, int]:
+def _inner_tag(tag: re.Match[str], head: Head, names: Names) -> tuple[Verdict, int]:
     """A tag behind the name: something that joins, the first of the arguments, or the next call."""
-    known = head.tool is not None and tag["word"] in properties(head.tool)
+    role = role_of(tag)
+    known = tag["word"] in properties(head.tool)
     if not known and role is Role.ARGUMENTS and not tag["given"]:
         head.closers.add(plain(tag["word"]))
         return Verdict.ON, tag.end()
@@ -231,18 +237,15 @@ def _inner_tag(
 def _name_child(
     text: str, at: int, head: Head, names: Names, tag: re.Match[str]
 ) -> tuple[Verdict, int]:
-    child = call_words.NAME_CHILD.match(text, at)
+    """A tag in which the name of the tool stands as text."""
     if not head.vouched:
         return Verdict.NO, at
-    if child:
+    if child := call_words.NAME_CHILD.match(text, at):
         head.tool = names.find(child[1])
         return (Verdict.ON if head.tool else Verdict.NO), child.end()
     if call_words.NAME_CHILD_PART.match(text, at):
         return Verdict.MORE, at
-    word = plain(tag["word"])
-    if role_of(tag) is Role.OPEN:
-        return _opening_tag(tag, word, head, Role.OPEN, names)
-    return Verdict.NO, at
+    return _opening_tag(tag, head, names) if role_of(tag) is Role.OPEN else (Verdict.NO, at)
 
 
 def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
@@ -266,7 +269,7 @@ def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int
         head.tool = names.find(called[1])
         head.action = True
         return (Verdict.ON if head.tool else Verdict.NO), called.end()
-    growing = any(words.startswith(text.lower()) for words in call_words.CALLED_WORDS)
+    growing = any(word.startswith(text.lower()) for word in call_words.CALLED_WORDS)
     if not at and (growing or call_words.CALLED_PART.match(text)):
         return Verdict.MORE, at
     opened = call_words.LIST_CALL.match(text, at)

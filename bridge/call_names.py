@@ -60,9 +60,3 @@ class Names:
 def is_prefixed(written: str) -> bool:
     """Whether a name says itself that it is a tool's: `functions.f`, `default_api.f`."""
     return bool(_PREFIX.match(written))
-
-
-def properties(tool: Tool | None) -> dict[str, object]:
-    """The arguments that a tool's schema names, with their rules."""
-    found = (tool.parameters or {}).get("properties") if tool else None
-    return found if isinstance(found, dict) else {}

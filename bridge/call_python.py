@@ -7,7 +7,7 @@ import ast
 import re
 from typing import Any
 
-from bridge.call_names import properties
+from bridge.tool_schemas import properties
 from chat_request import Tool
 
 STRING = re.compile(

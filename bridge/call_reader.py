@@ -12,7 +12,7 @@ from typing import Any
 from bridge.call_bodies import XmlBody
 from bridge.call_candidates import Written
 from bridge.call_heads import Kind
-from bridge.call_names import Names, properties
+from bridge.call_names import Names
 from bridge.call_python import from_python, python_value
 from bridge.call_tags import ARGUMENT_WORDS
 from bridge.call_types import in_one_piece, typed, value_text
@@ -29,6 +29,7 @@ from bridge.call_values import (
     with_plain_quotes,
     with_quoted_keys,
 )
+from bridge.tool_schemas import properties, required
 from chat_request import Tool, ToolUse
 from events import ToolCall
 from jsontools.budget import Budget
@@ -68,9 +69,9 @@ class Unknown(Exception):
 class Reader:
     """Reads the calls of one answer."""
 
-    def __init__(self, use: ToolUse, budget: Budget | None = None) -> None:
+    def __init__(self, use: ToolUse, budget: Budget) -> None:
         self.names = Names(use.tools)
-        self._budget = budget or Budget()
+        self._budget = budget
         self._repairs = 0
 
     def read(self, written: Written) -> list[ToolCall]:
@@ -107,8 +108,8 @@ class Reader:
                 return [Found(name, _from_xml(written.body, text, tool, head.given))]
             case Kind.NONE if tool:
                 arguments = _from_attributes(head.given, tool)
-                needed = (tool.parameters or {}).get("required") or ()
-                return [Found(name, arguments)] if arguments.keys() >= set(needed) else []
+                whole = arguments.keys() >= set(required(tool))
+                return [Found(name, arguments)] if whole else []
         return []
 
     def _json(self, text: str) -> tuple[Any, bool]:

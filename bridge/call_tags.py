@@ -11,6 +11,7 @@ from bridge.call_names import Names
 
 
 def words(*lists: str) -> frozenset[str]:
+    """The words of some lines, for a table."""
     return frozenset(word for line in lists for word in line.split())
 
 
@@ -91,13 +92,15 @@ _TAG_WORD = re.compile(rf"(?i)<{_MARKS}{_NAMESPACE}({_WORD_CHARS})")
 _HAS_BAR = re.compile(f"[{_BAR}]")
 _GIVEN = re.compile(r"([\w:.-]{1,60})\s?=\s?(?:\"([^\"]*)\"|'([^']*)'|[\"']?([^\s\"'<>]+)[\"']?)")
 _SHORT_NAME = re.compile(r"\s?=\s?[\"']?([\w.:-]+)")
+# XML's section of plain text, in which a model may put what it is given to pass on.
+CDATA, CDATA_END = "<![CDATA[", "]]>"
 # What announces a result without a tag that has that role.
 _RESULTS = ("Observation:", "[TOOL_RESULTS]", "```tool_output", "<|start|>functions.")
 _NAME_ATTRIBUTES = ("name", "tool", "function", "tool_name", "function_name")
 
 
 def plain(word: str) -> str:
-    """The word of a tag without what families differ in."""
+    """A tag's word as the tables have it, without what families differ in."""
     known = word.lower().replace("▁", "_").replace("-", "_")
     return known if known in ROLES else _MAKER.sub("", known)
 
@@ -157,4 +160,4 @@ def is_result(text: str) -> bool:
 
 def may_be_result(text: str) -> bool:
     """Whether more letters may make of this the words of a result."""
-    return any(words.startswith(text) for words in _RESULTS)
+    return any(result.startswith(text) for result in _RESULTS)

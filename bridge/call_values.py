@@ -10,10 +10,11 @@ from typing import Any
 
 from bridge import call_keys
 from bridge.call_bodies import Value
-from bridge.call_names import Names, properties
+from bridge.call_names import Names
 from bridge.call_python import STRING, literal
 from bridge.call_tags import ROLES, Role, plain
-from bridge.call_types import kinds_of, typed, value_text
+from bridge.call_types import typed, value_text
+from bridge.tool_schemas import kinds_of, properties
 from chat_request import Tool
 from jsontools.text import compact, read_json
 
@@ -182,7 +183,7 @@ def _texts(values: list[Value], body: str) -> Iterator[tuple[str, str, str]]:
     """Name, text and what the tag itself says of the type (`string="false"`)."""
     key = ""
     for value in values:
-        word = value.word.lower().replace("-", "_")
+        word = plain(value.word)
         given = value.given["name"] or value.given.get("key", "")
         name = key if word == "arg_value" else given or value.word
         text = body[value.start : value.end]

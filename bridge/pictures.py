@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from chat_request import Message
+from chat_request import Message, text_of
 from errors import InvalidRequest
 from events import Event, Picture, Text
 
@@ -34,7 +34,7 @@ def with_picture(messages: list[Message]) -> list[Message]:
     Raises InvalidRequest where there is nothing to draw.
     """
     last = next((i for i in reversed(range(len(messages))) if messages[i].role == "user"), None)
-    words = "" if last is None else _words(messages[last].content)
+    words = "" if last is None else text_of(messages[last].content)
     if last is None or not words.strip():
         text = "An image model draws what the last user message says, and it says nothing."
         raise InvalidRequest(text, param="messages", code="invalid_value")
@@ -45,16 +45,10 @@ def with_picture(messages: list[Message]) -> list[Message]:
     return [*messages[:last], replace(messages[last], content=content)]
 
 
-def _words(content: str | list[Part]) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content if part["type"] == "text")
-
-
 def _last_drawn(messages: list[Message]) -> str:
     """The address of the last picture that an assistant message shows."""
     for message in reversed(messages):
-        if message.role == "assistant" and (found := LINK.findall(_words(message.content))):
+        if message.role == "assistant" and (found := LINK.findall(text_of(message.content))):
             return str(found[-1])
     return ""
 

@@ -1,8 +1,8 @@
 """Finds tool calls in a model's text while it streams, and passes the rest on.
 
 Reads the form that `tool_prompt.instructions` asks for and those that models write out of habit;
-`call_heads` has the table of them. What is quoted is not called, what broke off is not mended, and
-what is no call comes out as it came in. Knows nothing of HTTP.
+`call_tags` has the table of their words. What is quoted is not called, what broke off is not
+mended, and what is no call comes out as it came in. Knows nothing of HTTP.
 """
 
 import re
@@ -59,7 +59,7 @@ def find_calls(
     if use.choice == "none" or not use.tools:
         yield from events
         return
-    finder = _Finder(use, Reader(use, budget), last_try=last_try, streamed=streamed)
+    finder = _Finder(use, Reader(use, budget or Budget()), last_try=last_try, streamed=streamed)
     for event in events:
         try:
             finder.take(event)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from bridge import json_answer
+from bridge.tool_schemas import properties, required
 from chat_request import AnswerFormat, Tool, ToolUse
 from events import ToolCall
 from jsontools.text import compact, read_json
@@ -91,11 +92,8 @@ def _example(tool: Tool) -> str:
     """A call of a tool. Its strings are dots: whoever copies it has called nothing."""
     if tool.custom:
         return compact({"name": tool.name, "input": "..."})
-    rules = tool.parameters or {}
-    known, required = rules.get("properties"), rules.get("required")
-    known = known if isinstance(known, dict) else {}
-    needed = [key for key in required if key in known] if isinstance(required, list) else []
-    chosen = needed or list(known)[:1]
+    known = properties(tool)
+    chosen = [key for key in required(tool) if key in known] or list(known)[:1]
     return compact({"name": tool.name, "arguments": {key: _sample(known[key]) for key in chosen}})
 
 

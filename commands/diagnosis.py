@@ -55,8 +55,7 @@ REMEDIES = {
 def ways(settings: Settings, accounts: Accounts) -> set[Way]:
     """Which accounts go to which API: by the rows of models.json, else by FLOWITH_API, else by the
     shape of the token."""
-    chosen = next((api for api in APIS if api == settings.flowith_api), None)
-    wanted = {row.api or chosen for row in settings.models.values()}
+    wanted = {row.api or settings.chosen_api for row in settings.models.values()}
     return {(account, api or account.kind) for api in wanted for account in accounts.usable(api)}
 
 

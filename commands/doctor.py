@@ -32,6 +32,11 @@ from settings import APIS, Settings, SettingsError, given, load
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 LATEST = 253_402_300_799.0  # Unix seconds; the end of the year 9999
+USED_ELSEWHERE = (
+    "its refresh token was used by somebody else, another copy of this service or a browser, so the"
+    " login cannot be renewed: sign in at Flowith again, for this service alone, and set both"
+    " tokens anew (or use a flo_... key)."
+)
 
 
 @click.command()
@@ -125,6 +130,7 @@ def examine(report: Report, asked: str | None, everything: bool, wish: Wish) -> 
 
 
 def check_settings(report: Report, settings: Settings) -> None:
+    """What the settings say of themselves, and names in the environment that nothing reads."""
     names = {setting.name.upper() for setting in Settings.described()}
     report.add("ok", "settings", f"{len(names)} read, none of them wrong")
     for warning in settings.warnings():
@@ -182,9 +188,7 @@ def check_login(report: Report, account: Account) -> str:
     """The token to ask with, empty when it would be refused; a refresh token is not spent."""
     token = account.login.stored() if account.login else account.token
     if account.login and account.login.used_elsewhere():
-        text = f"account {account.name}: its refresh token was used by somebody else, another copy"
-        text += " of this service or a browser, so the login cannot be renewed: sign in at Flowith"
-        text += " again, for this service alone, and set both tokens anew (or use a flo_... key)."
+        text = f"account {account.name}: {USED_ELSEWHERE}"
         report.add("problem", "login", text, account=account.name)
         return ""
     ends = expiry(token)
@@ -192,16 +196,7 @@ def check_login(report: Report, account: Account) -> str:
     when = "" if ends is None else time.strftime("%Y-%m-%d %H:%M UTC", end)
     if not token or (ends is not None and ends <= time.time()):
         said = f"account {account.name}: the web login {f'ended {when}' if when else 'is to come'}"
-        if account.login and account.login.used_elsewhere():
-            text = (
-                f"{said}, and its refresh token was already used elsewhere, by another copy of the"
-            )
-            text += (
-                " service or in a browser: sign in again and set FLOWITH_REFRESH_TOKEN. Each copy"
-            )
-            text += " needs a login of its own, or a flo_... key."
-            report.add("problem", "login", text, account=account.name)
-        elif account.login:
+        if account.login:
             text = f"{said}; the service renews it at its next call. Make one, then run this again."
             report.add("warning", "login", text, account=account.name)
         else:
@@ -271,22 +266,19 @@ def kept_tokens(settings: Settings) -> set[str]:
 
 
 def add_probe(report: Report, mark: Mark, probe: Probe) -> None:
+    """The line of one probe, and its part of the JSON."""
     form, model, said = "Bearer" if probe.bearer else "bare", probe.model.upstream[0], probe.said
     sent = said.outcome not in UNSENT
     report.sent += sent
     text = f"{probe.account.name} {probe.api} {probe.url} ({form}, {model}): "
     text += said.words if sent else "not asked, as the host cannot be reached"
-    about: dict[str, Any] = {
-        "account": probe.account.name,
-        "api": probe.api,
-        "url": probe.url,
-        "form": form,
-    }
-    about |= {"model": model, "outcome": said.outcome, "http_status": said.status}
+    about: dict[str, Any] = {"account": probe.account.name, "api": probe.api, "url": probe.url}
+    about |= {"form": form, "model": model, "outcome": said.outcome, "http_status": said.status}
     report.add(mark, "account", text, **about)
 
 
 def conclude(report: Report, settings: Settings, accounts: Accounts, probes: list[Probe]) -> None:
+    """What to change, and what else to do."""
     report.env = to_change(settings, accounts, probes)
     changes: dict[str, Any] = {name.lower(): text for name, text in report.env.items()}
     report.advice = remedies(replace(settings, **changes), accounts, probes)

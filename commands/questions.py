@@ -3,25 +3,25 @@
 Knows nothing of what comes back.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 
-from chat_request import Prompt
+from chat_request import Content, Drawing, Prompt
 from flowith.dialects import DIALECTS
+from flowith.image_generation import image_dialects
 from flowith.probe import ALIVE, Probe
 from flowith.reach import UNSENT
-from settings import Api
+from settings import Api, Model
 
 SILENCE = 90.0  # seconds without a byte; a model that thinks was seen to need 83
 PICTURE_TIME = 300.0  # seconds for a picture, as Flowith's own programs wait
 UNKNOWN_MODEL = "no-such-model"
 PICTURE = "https://upload.wikimedia.org/wikipedia/commons/4/47/PNG_transparency_demonstration_1.png"
-PICTURE_MODEL = "gemini-3.1-flash-image"
+PICTURE_MODEL = Model("picture", ("gemini-3.1-flash-image",), kind="image", sizes=("1k",))
 PICTURE_PRICE = "30,000 to 100,000 credits"  # for one, as it was published in 2026
 PICTURE_WORDS = "A red apple on a white table."
-PICTURE_PATHS: Mapping[Api, str] = {"web": "/image_gen", "llm": "/external/use/image/generate"}
+PICTURE_APIS: tuple[Api, ...] = ("web", "llm")  # one for each kind of account
 TOOL = {
     "type": "function",
     "function": {
@@ -36,7 +36,7 @@ TOOL = {
 }
 
 
-def _user(content: str | list[dict[str, Any]], system: str = "") -> list[dict[str, Any]]:
+def _user(content: Content, system: str = "") -> list[dict[str, Any]]:
     before = [{"role": "system", "content": system}] if system else []
     return [*before, {"role": "user", "content": content}]
 
@@ -125,18 +125,11 @@ def _to_call(probe: Probe, question: Question) -> Call:
 
 def _to_picture_calls(probe: Probe) -> Iterator[Call]:
     """One small picture, the way that the API's kind of account has for it."""
-    if probe.api not in PICTURE_PATHS:
-        return
-    parts = urlsplit(probe.url)
-    url = f"{parts.scheme}://{parts.netloc}{PICTURE_PATHS[probe.api]}"
-    payload: dict[str, Any] = {"model": PICTURE_MODEL, "aspect_ratio": "1:1", "image_size": "1k"}
-    if probe.api == "web":
-        empty = Prompt(_user(PICTURE_WORDS), thinking=False)
-        payload |= DIALECTS["web"].payload(empty, probe.model, (PICTURE_MODEL,))
-        payload["target_feature"] = "image_generation"
-    else:
-        payload["prompt"] = PICTURE_WORDS
-    yield Call("picture", probe, url, probe.bearer, payload, False, PICTURE_TIME)
+    if probe.api in PICTURE_APIS:
+        dialect = image_dialects(probe.url)[probe.api]
+        prompt = Prompt(_user(PICTURE_WORDS), drawing=Drawing((1024, 1024)))
+        payload = dialect.payload(prompt, PICTURE_MODEL, PICTURE_MODEL.upstream)
+        yield Call("picture", probe, dialect.url, probe.bearer, payload, False, PICTURE_TIME)
 
 
 def price(calls: Collection[Call]) -> str:

@@ -17,10 +17,11 @@ import click
 import orjson
 
 from commands.masking import Mask, find_secret
-from commands.questions import PICTURE_PATHS, Call
+from commands.questions import Call
 from commands.report import Report
 from flowith.accounts import Account
 from flowith.dialects import DIALECTS, Dialect
+from flowith.image_generation import image_dialects
 from flowith.probe import KNOWN, Asking
 from flowith.reach import PATIENCE, to_said
 from flowith.recording import Recording, record, to_decoded
@@ -34,7 +35,7 @@ HEADERS = {"content-type", "content-encoding", "content-length", "transfer-encod
            "cache-control", "connection", "keep-alive", "retry-after", "server"}  # fmt: skip
 FLOWITH_HOST = re.compile(r"(?:[\w-]+\.)*(?:flowith\.(?:io|net|ai|com|app)|flo\.ing)", re.ASCII)
 KNOWN_PATHS = {urlsplit(url).path for urls in KNOWN.values() for url in urls}
-KNOWN_PATHS |= set(PICTURE_PATHS.values())
+KNOWN_PATHS |= {urlsplit(dialect.url).path for dialect in image_dialects("").values()}
 
 
 class SampleFile:

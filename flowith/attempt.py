@@ -1,6 +1,6 @@
 """One try of a call: one POST on one account, and what comes back of it.
 
-The request is made and sent in the reader's thread, so that a caller who leaves, or a deadline,
+The request is made and sent by a thread of the crew, so that a caller who leaves, or a deadline,
 never waits for it. Knows nothing of retries.
 """
 
@@ -93,7 +93,7 @@ class Order:
 
 
 class Attempt:
-    """One POST under way: bytes from its reader, made into events.
+    """One POST under way: what its reader reads, made into events.
 
     `begun` once anything has been passed on that a caller may see, `finished` once the answer has
     come to its end. Its answer's head wakes `signal`.
@@ -106,9 +106,8 @@ class Attempt:
         self._spoke = False  # whether there are words or calls, and not thoughts alone
         self._held: list[Event] = []
         self._received = 0
-        self._decoder: (
-            Decoder | FileLines | FileReply
-        )  # made when the head of the answer tells its type
+        # made when the head of the answer tells its type
+        self._decoder: Decoder | FileLines | FileReply
         send = partial(self._send, order, transport)
         self._reader = Reader(send, order.url, clock, crew, signal)
 

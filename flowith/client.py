@@ -9,7 +9,7 @@ import resource
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import errors
 from chat_request import Prompt
@@ -83,8 +83,7 @@ class Flowith:
 
     def dialect_of(self, account: Account) -> Dialect:
         """FLOWITH_API decides, else the shape of the token."""
-        chosen = self.settings.flowith_api
-        return DIALECTS[account.kind if chosen == "auto" else chosen]
+        return DIALECTS[self.settings.chosen_api or account.kind]
 
     def apis_for(self, model: Model) -> set[str]:
         """The APIs that a call to this model may go to; none without an account."""
@@ -215,8 +214,7 @@ class Answer:
             yield from self._wait(time.monotonic() + delay)
 
     def _api(self) -> Api | None:
-        chosen = self.settings.flowith_api
-        return self.model.api or (None if chosen == "auto" else cast("Api", chosen))
+        return self.model.api or self.settings.chosen_api
 
     def _ask(self, account: Account) -> Iterator[Event]:
         """The answer of one account. A refused token is renewed if it can be, then tried in its
@@ -228,30 +226,27 @@ class Answer:
         ways = [(usual, False), *renewed, (not usual, False)]
         for way in ways:
             try:
-                attempt = self._begin(self._order(account, dialect, *way))
-                yield from self._read(attempt, account)
+                yield from self._read(self._begin(account, dialect, *way), account)
                 return
             except errors.UpstreamAuth as refusal:
                 self._end_attempt()
                 if way is ways[-1] or refusal.upstream_status is None:
                     raise
 
-    def _order(self, account: Account, dialect: AnyDialect, bearer: bool, renew: bool) -> Order:
-        return Order(
+    def _begin(self, account: Account, dialect: AnyDialect, bearer: bool, renew: bool) -> Attempt:
+        flowith = self.flowith
+        order = Order(
             account=account,
             dialect=dialect,
-            url=self.flowith.url_for(dialect),
+            url=flowith.url_for(dialect),
             prompt=self.prompt,
             model=self.model,
             upstream=self._upstream,
             bearer=bearer,
             renew=renew,
-            agent=self.flowith.agent,
+            agent=flowith.agent,
             label=self.label,
         )
-
-    def _begin(self, order: Order) -> Attempt:
-        flowith = self.flowith
         self._attempt = Attempt(order, flowith.transport, flowith.clock, flowith.crew, self._signal)
         return self._attempt
 
@@ -330,7 +325,7 @@ class Answer:
         return delay if time.monotonic() + delay < self.deadlines.retry_by else None
 
     def _note(self, account: Account, refusal: UpstreamError) -> None:
-        self.failures.append((account.name, refusal.code or refusal.type))
+        self.failures.append((account.name, refusal.ending))
         status = refusal.upstream_status or "-"
         log.warning("%s account=%s failed=%s status=%s", self.label, *self.failures[-1], status)
         said = (part for m in self.prompt.messages for part in _texts(m["content"]))

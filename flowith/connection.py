@@ -27,8 +27,9 @@ from flowith.http_answer import HttpAnswer
 from flowith.tls import TlsSocket, take_over
 
 ESTABLISHED = 1  # the TCP state
-BLOCK = 65_536  # bytes
+BLOCK = 65_536  # bytes of one read, and of a body that leaves in one piece with its head
 KEPT = 20.0  # seconds a kept connection may idle; older ones are often dropped in silence
+SHORTEST = 0.001  # seconds of a wait; 0 would mean none
 current = threading.local()  # its `exchange` is the one that this thread is sending
 
 
@@ -80,7 +81,7 @@ class Exchange:
     def wait_at_most(self, seconds: float) -> None:
         """From now on a read that waits longer raises TimeoutError."""
         if self.socket is not None:
-            self.socket.settimeout(seconds)
+            self.socket.settimeout(max(SHORTEST, seconds))
 
     def release(self) -> None:
         """Let go of the connection, which may serve someone else from now on."""
@@ -96,8 +97,8 @@ class _Recorded:
     sock: Any
     timeout: Any
     exchange: Exchange | None = None
-    calls = 0
-    used = 0.0
+    calls = 0  # requests that went out since it was made
+    used = 0.0  # when the last one did, in monotonic seconds
     _answer: HttpAnswer | None = None
 
     def connect(self) -> None:
@@ -157,7 +158,6 @@ class _Recorded:
             body=answer,  # type: ignore[arg-type]  # as much of a file as it asks for
             headers=answer.headers,
             status=answer.status,
-            version=11,
             preload_content=False,
             original_response=answer,  # type: ignore[arg-type]
             request_method="POST",
@@ -170,6 +170,7 @@ class _Recorded:
 
     @property
     def is_connected(self) -> bool:
+        """Whether a kept connection may take another request; urllib3 asks before each."""
         exchange: Exchange | None = getattr(current, "exchange", None)
         sock = self.sock
         if sock is None or time.monotonic() - self.used > KEPT:

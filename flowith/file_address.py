@@ -52,11 +52,11 @@ def origin_of(url: str) -> str:
 def to_address(given: object, origin: str) -> str:
     """The address as it goes into a request or a page. Raises Forbidden for one that nobody should
     fetch: not https, or by its very name not public. One at `origin` is always good."""
-    address = requote_uri(given) if isinstance(given, str) else ""
     try:
+        address = requote_uri(given) if isinstance(given, str) else ""
         parts = urlsplit(address)
         host, _ = (parts.hostname or "").rstrip("."), parts.port
-    except ValueError:
+    except ValueError:  # a port that is none, or half a surrogate pair
         raise Forbidden(NO_ADDRESS) from None
     if not address.isascii() or len(address) > LONGEST_ADDRESS or "@" in parts.netloc:
         raise Forbidden(NO_ADDRESS)

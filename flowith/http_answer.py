@@ -16,6 +16,7 @@ LONGEST_HEAD = 65_536  # bytes of one head, and of framing between two pieces of
 MOST_HEADERS = 100
 MOST_INTERIM = 16  # answers with a status below 200, which only announce something
 FINAL = 200  # the lowest status that is an answer
+VERSIONS = ("1.0", "1.1")
 BLANK_LINE = b"\r\n\r\n"
 
 
@@ -24,13 +25,13 @@ class HttpAnswer:
 
     It is whole only where the parser says so, or where a body without length and chunks ends with
     its connection in good order. Only after a whole and framed one with nothing behind it the
-    connection lives on. For urllib3 it is a file: `read1`, `close` and `isclosed`.
+    connection lives on. For urllib3 it is a file, as far as that asks for one: `read`, `read1`,
+    `close` and `isclosed`.
     """
 
     def __init__(self, connection: Any, sock: Any) -> None:
         self.heard = False  # whether a byte of it has come
         self.status = 0
-        self.version = ""
         self.headers = HTTPHeaderDict()
         self._connection, self._socket = connection, sock
         self._pieces: list[bytes] = []  # of the body, not yet taken
@@ -80,16 +81,16 @@ class HttpAnswer:
             data = data or self._receive()
         else:
             raise ProtocolError(f"more than {MOST_INTERIM} answers that are none")
-        self.version = self._parser.get_http_version()
         coding = self.headers.get("Transfer-Encoding", "chunked")
-        if self.version not in ("1.0", "1.1") or coding.lower() != "chunked":
+        if self._parser.get_http_version() not in VERSIONS or coding.lower() != "chunked":
             raise ProtocolError("the answer's head makes no sense")
         length = self.headers.get("Content-Length")
         self._announced = None if length is None else int(length)
         self._read_body(data)
 
     def _read_head(self, data: bytes) -> bytes:
-        """Read one head, of which `data` has come; returns what came behind it."""
+        """Read one head, of which `data` has come; returns what came behind it. Raises
+        ProtocolError and OSError."""
         size, before = 0, b""
         while data:
             seen = before + data
@@ -135,6 +136,8 @@ class HttpAnswer:
         return data
 
     def _read_body(self, data: bytes) -> None:
+        """Take in what has come behind the head. What is wrong with it waits in `_fault`: the
+        pieces before it are the caller's."""
         if data:
             self._parse(data)
         if self._announced is not None:
@@ -154,7 +157,8 @@ class HttpAnswer:
                 self._fault = f"not HTTP ({type(wrong).__name__})"
 
     def _end(self) -> None:
-        """The connection has ended, which only a body without length and chunks may end with."""
+        """The connection has ended, which only a body without length and chunks may end with.
+        Raises ProtocolError for all others."""
         framed = self._announced is not None or "Transfer-Encoding" in self.headers
         self.close()
         if framed:

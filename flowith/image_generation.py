@@ -14,16 +14,16 @@ from functools import partial
 from typing import Any
 
 import errors
-from chat_request import Prompt
+from chat_request import Prompt, images_of, text_of
 from errors import DOCTOR, EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
 from flowith.dialects import DIALECTS, Dialect
 from flowith.file_address import Forbidden, origin_of, to_address
+from flowith.lines import LONGEST_LINE
 from flowith.refusal import CREDITS, RATE, status_in, to_refusal
 from settings import Api, Model
 
 HOST = "https://edge.flowith.io"
-LONGEST_LINE = 4_194_304  # bytes
 ADDRESSES = ("url", "resultUrl", "imageUrl", "result")  # of a line that names its file plainly
 RATIOS = ("1:1", "3:2", "2:3", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 KEY_RATIOS = ("1:1", "16:9", "9:16", "4:3", "3:4")
@@ -275,10 +275,7 @@ AnyDialect = Dialect | ImageDialect
 def _last_words(prompt: Prompt) -> tuple[str, list[str]]:
     """The text of the last user message, and the addresses of its images."""
     content = next(m["content"] for m in reversed(prompt.messages) if m["role"] == "user")
-    if isinstance(content, str):
-        return content, []
-    words = "\n".join(part["text"] for part in content if part["type"] == "text")
-    return words, [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    return text_of(content), [part["image_url"]["url"] for part in images_of(content)]
 
 
 def image_dialects(given: str) -> dict[Api, ImageDialect]:

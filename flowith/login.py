@@ -155,9 +155,7 @@ class Login:
             raise UpstreamAuth(f"{ENDED} {AGAIN}") from None
         if not isinstance(said, dict):
             said = {}
-        words = str(
-            [said.get(name) for name in ("error_code", "msg", "error", "error_description")]
-        )
+        words = str([said.get(name) for name in WHY])
         if response.status_code == 400 and re.search("already.used", words, re.I):
             return None
         fresh = {name: said.get(name) for name in ("access_token", "refresh_token")}

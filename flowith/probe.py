@@ -17,10 +17,11 @@ from chat_request import Prompt
 from errors import UpstreamError
 from events import Done, Event, Reasoning, Text, ToolCall
 from flowith.accounts import Account
+from flowith.connection import BLOCK
 from flowith.dialects import DIALECTS, Dialect, moved
 from flowith.reach import PATIENCE, Said, open_session, to_host, to_said
 from flowith.refusal import quote, to_refusal
-from flowith.transport import FOREIGN
+from flowith.transport import ERROR_BODY, FOREIGN
 from settings import Api, Model, Settings
 
 # From public clients of Flowith and its documentation, the newest first. Beside each: the year
@@ -188,12 +189,12 @@ def _read(dialect: Dialect, answer: requests.Response, until: float) -> Said:
         to = re.match(r"https?://([\w.-]+)", answer.headers.get("Location", ""), re.ASCII)
         return Said("redirect", WORDS["redirect"] + (f" (to {to[1]})" if to else ""), status)
     if not 200 <= status < 300:
-        said = answer.raw.read(65_536, decode_content=True)
+        said = answer.raw.read(ERROR_BODY, decode_content=True)
         if status in (401, 403) and _is_page(said):
             return Said("web_page", f"{WORDS['web_page']} ({status})", status)
         raise to_refusal(status, said, answer.headers)
     decoder, received = dialect.decoder(), b""
-    while block := answer.raw.read1(65_536, decode_content=True):
+    while block := answer.raw.read1(BLOCK, decode_content=True):
         if _is_page(block):
             return Said("web_page", WORDS["web_page"], status)
         if dialect.name == "web" and re.match(rb"\s*(data:|\{)", block):

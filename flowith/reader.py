@@ -14,21 +14,20 @@ from typing import Any
 
 from clock import Clock
 from errors import UpstreamCut, UpstreamError
-from flowith.connection import Exchange
+from flowith.connection import SHORTEST, Exchange
 from flowith.transport import FOREIGN, forget_frames, to_error
 
 LINGER = 2.0  # seconds to look for the end of the HTTP body after the answer's end
-SHORTEST = 0.001  # seconds of a wait; 0 would mean none
 SPARE = 64  # threads that wait for the next call
 CROWD = 100  # calls at once, up to which every token travels alone
 PAUSE = 0.05  # seconds to let tokens gather above that: two or three, at the usual pace
+CRUSH, LONG_PAUSE = 600, 0.07  # the same for a worker that is near its end
 BEAT = 0.005  # seconds between the moments at which such pauses end
 BURST = 0.0025  # seconds that reads wait, in a moving mean, below which tokens come without a gap
 WEIGHT = 0.1  # of the latest read in that mean
 FIRST_MEAN = 0.25  # seconds; 44 reads away from a burst, so that no short answer is taken for one
 STEP, LONGEST = 0.0005, 0.01  # seconds to let a burst gather: more each time, up to that
 GATHERED = 2_048  # bytes of a read (of 8 KB with its framing) that has nothing to gain by more
-CRUSH, LONG_PAUSE = 600, 0.07  # the same for a worker that is near its end
 
 
 class Signal:
@@ -222,7 +221,7 @@ class Reader:
         until = time.monotonic() + LINGER
         with suppress(*FOREIGN):
             while (left := until - time.monotonic()) > 0:
-                self._exchange.wait_at_most(max(SHORTEST, left))
+                self._exchange.wait_at_most(left)
                 if not self._take():  # type: ignore[misc]
                     break
         self._leave()

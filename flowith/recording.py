@@ -194,7 +194,7 @@ def to_decoded(api: Api, status: int, blocks: Blocks, whole: bool) -> dict[str, 
     told |= {"finish": None, "usage": None, "error": None}
     body = b"".join(block for _, block in blocks)
     if not 200 <= status < 300:
-        told["error"] = _code(to_refusal(status, body))
+        told["error"] = to_refusal(status, body).ending
         return told
     decoder = DIALECTS[api].decoder()
     try:
@@ -205,14 +205,10 @@ def to_decoded(api: Api, status: int, blocks: Blocks, whole: bool) -> dict[str, 
         else:
             told["error"] = "upstream_cut"
     except ProxyError as wrong:
-        told["error"] = _code(wrong)
+        told["error"] = wrong.ending
     if told["error"] is None and not (told["text"].strip() or told["reasoning"] or told["calls"]):
         told["error"] = "empty_response"
     return told
-
-
-def _code(wrong: ProxyError) -> str:
-    return wrong.code or wrong.type
 
 
 def _add(told: dict[str, Any], events: list[Any]) -> None:

@@ -15,7 +15,10 @@ from typing import Any
 import errors
 from errors import DOCTOR, UpstreamError
 
+READ = 4_096  # bytes or characters of an error that are looked at
+LEVELS = 5  # of an error, in which its words are looked for
 WORDS = 300  # characters of Flowith's own message that a caller gets to see
+LONGEST_WAIT = 3_600.0  # seconds; whatever Flowith says, it is asked again after an hour
 QUOTE = 16  # characters in a row that count as a quotation of the prompt
 COMPARED = 200_000  # characters of a prompt that are looked through for one; a fraction of a second
 BY_STATUS: dict[int, type[UpstreamError]] = {
@@ -135,14 +138,14 @@ def _from_bytes(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        text = body[:4096].decode("utf-8", "replace")
+        text = body[:READ].decode("utf-8", "replace")
         return "" if "<" in text else text
 
 
 def _words(body: Any) -> str:
-    for _ in range(5):
+    for _ in range(LEVELS):
         if isinstance(body, str):
-            return body[:4096]
+            return body[:READ]
         if isinstance(body, list):
             body = body[0] if body else None
         elif isinstance(body, dict):
@@ -183,13 +186,13 @@ def _number(name: str) -> int:
 
 
 def _retry_after(value: str) -> float | None:
-    """Seconds, from either form that HTTP allows (RFC 9110, 10.2.3); at most an hour."""
-    try:
-        seconds = (
-            float(value[:9])
-            if value.isdecimal()
-            else parsedate_to_datetime(value).timestamp() - time()
-        )
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(seconds, 1.0), 3600.0)
+    """Seconds, from either form that HTTP allows (RFC 9110, 10.2.3); a second at least, and
+    LONGEST_WAIT at most."""
+    if value.isdecimal():
+        seconds = float(value[:9])  # whatever is longer is more than an hour, too
+    else:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return min(max(seconds, 1.0), LONGEST_WAIT)

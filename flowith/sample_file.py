@@ -185,10 +185,6 @@ def _is_headers(value: Any) -> bool:
     return pairs and all(re.fullmatch(r"[\w-]+", name, re.ASCII) for name, _ in value)
 
 
-def _is_decoded(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
-
-
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict) and _depth(value) <= DEEPEST
 

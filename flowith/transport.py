@@ -29,12 +29,15 @@ from flowith.tls import decrypt_in_memory
 FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 ERROR_BODY = 65_536  # bytes read of an error's body
 ERROR_TIME = 1.0  # seconds for it: its status has said the most of it
+SENT = requests.PreparedRequest()  # what a response keeps of its request
+SENT.method = "POST"
 log = logging.getLogger("flowith")
 
 
 @dataclass(slots=True)
 class _Way:
-    """How to reach one URL: what requests would work out anew for each call."""
+    """How to reach one URL: what requests would work out anew for each call. `host` goes into the
+    header of that name, `target` into the first line."""
 
     url: str
     verify: bool | str
@@ -163,12 +166,8 @@ class Transport(HTTPAdapter):
         """Status, headers and raw body; no cookies, no redirects, no guess of an encoding."""
         response = _Response()
         response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
-        response.request = _SENT  # `req` has the whole prompt, which a long answer must not keep
+        response.request = SENT  # `req` has the whole prompt, which a long answer must not keep
         return response
-
-
-_SENT = requests.PreparedRequest()
-_SENT.method = "POST"
 
 
 def _share_context(pool: Any) -> None:
@@ -234,7 +233,7 @@ def _blocks(
         read = exchange.reader(response)
         while size <= limit:
             if seconds < float("inf"):
-                exchange.wait_at_most(max(0.001, until - time.monotonic()))
+                exchange.wait_at_most(until - time.monotonic())
             block = read()
             if not block:
                 return
@@ -262,13 +261,11 @@ def to_error(wrong: Exception, url: str) -> UpstreamError:
     if isinstance(wrong, UnknownEncoding):
         return UpstreamError("Flowith encoded its answer in a way nobody asked for.")
     if isinstance(wrong, requests.exceptions.SSLError):
-        return UpstreamUnreachable(
-            f"No secure connection to Flowith ({host}): TLS failed. {DOCTOR}"
-        )
+        text = f"No secure connection to Flowith ({host}): TLS failed. {DOCTOR}"
+        return UpstreamUnreachable(text)
     if isinstance(wrong, requests.exceptions.ProxyError):
-        return UpstreamUnreachable(
-            f"The HTTP proxy on the way to Flowith ({host}) refused. {DOCTOR}"
-        )
+        text = f"The HTTP proxy on the way to Flowith ({host}) refused. {DOCTOR}"
+        return UpstreamUnreachable(text)
     if isinstance(wrong, requests.ConnectTimeout):
         return UpstreamTimeout(f"Flowith ({host}) did not accept a connection in time. {DOCTOR}")
     if isinstance(wrong, requests.ConnectionError) and _never_connected(wrong):

@@ -23,7 +23,7 @@ from flowith.transport import Transport, read_refusal, read_whole
 LONGEST = 65_536  # bytes of the store's answer
 KEPT = 2048  # addresses remembered
 BOUNDARY = "flowith-openai-proxy-9d1c5be02b7a4c6f"
-_known: "OrderedDict[str, str]" = OrderedDict()
+_known: OrderedDict[str, str] = OrderedDict()
 _lock = threading.Lock()
 
 

@@ -13,6 +13,7 @@ from formats.anthropic_answer import Envelope, error, stream, whole
 from formats.anthropic_content import to_messages, to_system
 from formats.anthropic_tools import parse_tools
 from formats.fields import (
+    ONLINE,
     Check,
     an_object,
     boolean,
@@ -24,6 +25,7 @@ from formats.fields import (
     one_of,
     parse_json,
     parse_model,
+    sampling,
     string,
 )
 from formats.response_format import parse_json_schema
@@ -98,7 +100,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     if body.get("output_config", {}).get("effort") is not None:
         ignored.append("output_config.effort")
     return ChatRequest(
-        model=model.removesuffix(":online"),
+        model=model.removesuffix(ONLINE),
         asked=model,
         conversations=([Message("system", system), *messages] if system else messages,),
         stream=streams,
@@ -107,11 +109,11 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
         stop=tuple(one for one in body.get("stop_sequences", ()) if one),
         thinks=thinks,
         thoughts_apart=True,
-        online=offer.online or model.endswith(":online"),
+        online=offer.online or model.endswith(ONLINE),
         tools=offer.use,
         format=_parse_format(body, budget),
         budget=budget,
-        options={k: body[k] for k in ("temperature", "top_p") if k in body},
+        options=sampling(body),
         ignored=(*ignored, *offer.ignored),
         echo={
             "thoughts": thinks and thinking.get("display") != "omitted",

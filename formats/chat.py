@@ -15,6 +15,7 @@ from formats.chat_answer import Envelope, error, stream, whole
 from formats.content import to_messages, told_apart
 from formats.fields import (
     EFFORTS,
+    ONLINE,
     Check,
     an_object,
     bad_value,
@@ -28,6 +29,7 @@ from formats.fields import (
     one_of,
     parse_json,
     parse_model,
+    sampling,
     stream_options,
     string,
 )
@@ -164,7 +166,7 @@ def to_request(
     budget = Budget()
     ignored = [name for name in body if name not in EFFECTIVE]
     return ChatRequest(
-        model=model.removesuffix(":online"),
+        model=model.removesuffix(ONLINE),
         asked=model,
         conversations=tuple(one for one in conversations for _ in range(n)),
         stream=body.get("stream", False),
@@ -173,11 +175,11 @@ def to_request(
         stop=tuple(one for one in ([stop] if isinstance(stop, str) else stop) if one),
         thinks=not _says(body, UNTHINKING),
         hides_thoughts=_says(body, HIDING),
-        online="web_search_options" in body or model.endswith(":online"),
+        online="web_search_options" in body or model.endswith(ONLINE),
         tools=parse_tools(body, budget),
         format=parse_format(body, budget),
         budget=budget,
-        options={k: body[k] for k in ("temperature", "top_p") if k in body},
+        options=sampling(body),
         echo={"modalities": body.get("modalities", [])},
         ignored=(*ignored, "messages[].name") if named else tuple(ignored),
     )

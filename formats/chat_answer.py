@@ -27,6 +27,9 @@ from events import (
 from formats import ErrorReply
 from formats.sse import DONE, PING, dumps, pieces, slices
 
+CHUNK = "chat.completion.chunk"  # the `object` of a chunk
+PASSAGE_CHARS = 2_000  # of a passage that an answer rests on
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -51,9 +54,9 @@ class _Choice:
     __slots__ = ("calls", "head", "said", "sources", "tail", "tail_said", "thought")
 
     def __init__(self, envelope: Envelope, index: int) -> None:
-        opening = dumps(_opening(envelope, "chat.completion.chunk"))[:-1]
+        opening = dumps(to_opening(envelope, CHUNK))[:-1]
         self.head = f'data: {opening},"choices":[{{"index":{index},"delta":'
-        self.tail = _tail(envelope)
+        self.tail = to_tail(envelope)
         self.said = self.head + '{"content":'
         self.thought = f'{self.head}{{"{envelope.thoughts}":'
         self.tail_said = "}" + self.tail
@@ -68,12 +71,13 @@ class _Choice:
         kind, told = _to_source(source)
         told = {"index": self.sources[kind], **told}
         self.sources[kind] += 1
-        return f"{self.head}{dumps({kind: [told]})}{self.tail}".encode()
+        return f"{self.head}{dumps({kind: [told]})}{self.tail}".encode("utf-8", "replace")
 
     def calls_out(self, call: ToolCall, envelope: Envelope) -> bytes:
         deltas = _deltas(call, self.calls, envelope)
         self.calls += 1
-        return "".join([self.head + delta + self.tail for delta in deltas]).encode()
+        events = [self.head + delta + self.tail for delta in deltas]
+        return "".join(events).encode("utf-8", "replace")
 
 
 def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
@@ -120,11 +124,11 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                 case PromptSize():
                     continue
                 case Done(reason=reason):
-                    finish = _tail(envelope, f'"{_reason(envelope, reason)}"')
+                    finish = to_tail(envelope, f'"{_reason(envelope, reason)}"')
                     block = f"{choice.head}{{}}{finish}".encode()
                     left -= 1
                     if not left:
-                        yield pending + block + _end(envelope, tally)
+                        yield pending + block + to_end(envelope, CHUNK, tally)
                         return
                 case _:
                     assert_never(event)
@@ -136,15 +140,6 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
         if not pending:
             yield b"data: " + error(wrong, envelope.request_id).body + b"\n\n" + DONE
         raise
-
-
-def _end(envelope: Envelope, tally: Tally) -> bytes:
-    """The end of a stream, after the finish chunk of each choice."""
-    if not envelope.usage:
-        return DONE
-    last = {**_opening(envelope, "chat.completion.chunk"), "choices": []}
-    last["usage"] = to_usage(tally.usage)
-    return f"data: {dumps(last)}\n\n".encode() + DONE
 
 
 def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
@@ -174,7 +169,7 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
                 pass
             case _:
                 assert_never(event)
-    completion = _opening(envelope, "chat.completion")
+    completion = to_opening(envelope, "chat.completion")
     completion["choices"] = [one.to_choice(i, envelope) for i, one in enumerate(messages)]
     completion["usage"] = to_usage(tally.usage)
     return dumps(completion).encode("utf-8", "replace")
@@ -216,15 +211,24 @@ def error(wrong: ProxyError, request_id: str) -> ErrorReply:
     return ErrorReply(wrong.status, dumps(body).encode("utf-8", "replace"))
 
 
-def _opening(envelope: Envelope, kind: str) -> dict[str, Any]:
+def to_opening(envelope: Envelope, kind: str) -> dict[str, Any]:
+    """The members that each chunk and a whole completion begin with; `kind` is its `object`."""
     fixed = {"id": envelope.id, "object": kind, "created": envelope.created}
     return {**fixed, "model": envelope.model}
 
 
-def _tail(envelope: Envelope, reason: str = "null") -> str:
-    """What stands after the delta of a chunk."""
+def to_tail(envelope: Envelope, reason: str = "null") -> str:
+    """What stands after the delta, or the text, of a chunk; `reason` is JSON."""
     usage = ',"usage":null' if envelope.usage else ""
     return f',"logprobs":null,"finish_reason":{reason}}}]{usage}}}\n\n'
+
+
+def to_end(envelope: Envelope, kind: str, tally: Tally) -> bytes:
+    """The end of a stream, after the finish chunk of each choice."""
+    if not envelope.usage:
+        return DONE
+    last = {**to_opening(envelope, kind), "choices": [], "usage": to_usage(tally.usage)}
+    return f"data: {dumps(last)}\n\n".encode() + DONE
 
 
 def _reason(envelope: Envelope, reason: str) -> str:
@@ -254,8 +258,8 @@ def _to_source(source: Citation) -> tuple[str, dict[str, Any]]:
     if source.url:
         url = {"url": source.url, "title": source.title, "start_index": 0, "end_index": 0}
         return "annotations", {"type": "url_citation", "url_citation": url}
-    passage = {"source_id": source.source_id, "title": source.title, "text": source.text[:2000]}
-    return "knowledge_citations", passage
+    told = {"source_id": source.source_id, "title": source.title}
+    return "knowledge_citations", {**told, "text": source.text[:PASSAGE_CHARS]}
 
 
 def _to_image(picture: Picture) -> dict[str, Any]:

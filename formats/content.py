@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from chat_request import Message
+from chat_request import Content, Message
 from events import ToolCall
 from formats.attachments import image_from_source, to_file, to_image
 from formats.fields import bad_value, expect, missing, one_of, require
@@ -135,7 +135,7 @@ def _of_kind(kind: str, where: str, content: Any) -> Iterator[tuple[str, dict[st
             yield f"{where}[{j}]", part
 
 
-def to_content(where: str, role: str, content: Any) -> str | list[dict[str, Any]]:
+def to_content(where: str, role: str, content: Any) -> Content:
     """Parts to one text, or to a list of parts where there are images among them. `role` is whose
     parts they are. Raises InvalidRequest."""
     wanted = "a string or an array of content parts"
@@ -209,7 +209,7 @@ def told_apart(messages: list[Message]) -> list[Message]:
     ]
 
 
-def _after_name(name: str, content: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+def _after_name(name: str, content: Content) -> Content:
     if isinstance(content, str):
         return f"{name}: {content}" if content else content
     return [{"type": "text", "text": f"{name}:"}, *content]

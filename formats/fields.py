@@ -28,9 +28,12 @@ EXACT = 2.0**63  # orjson has floats for integers that 64 bits cannot hold
 MOST_VALUES = 100_000  # objects and arrays in a request; to check as many takes most of a second
 MOST_MESSAGES = 50_000
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+ONLINE = ":online"  # OpenRouter's mark behind the name of a model that is to search the web
+SAMPLING = ("temperature", "top_p")  # the parameters that some of Flowith's APIs take
 CONTAINERS = (dict, list)
 JSON_TYPES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
 JSON_TYPES |= {list: "an array", dict: "an object", type(None): "null"}
+_decoder = json.JSONDecoder(parse_constant=finite, parse_float=finite)
 
 
 def wrong_type(param: str, wanted: str, value: object) -> InvalidRequest:
@@ -128,7 +131,7 @@ def check_stops(param: str, stops: Sequence[str]) -> None:
         raise bad_value(param, wanted, "string_above_max_length")
 
 
-def check_schema(schema: Any, param: str, owner: str, budget: Budget | None = None) -> None:
+def check_schema(schema: Any, param: str, owner: str, budget: Budget) -> None:
     """Refuse what is no JSON Schema, one that points outside itself, and one that needs more work
     than is left of the request's `budget`. Raises InvalidRequest."""
     if wrong := schema_fault(expect(param, schema, dict), budget):
@@ -213,12 +216,14 @@ def check_messages(param: str, given: list[Any]) -> None:
         raise too_many(param, len(given), MOST_MESSAGES)
 
 
-_decoder = json.JSONDecoder(parse_constant=finite, parse_float=finite)
+def sampling(body: dict[str, Any]) -> dict[str, Any]:
+    """The sampling parameters of a request, which have been checked."""
+    return {name: body[name] for name in SAMPLING if name in body}
 
 
 def parse_model(body: dict[str, Any], default: str = "") -> str:
     """The model that is asked for, else `default`, which an address may name; half a surrogate
-    pair in it would come back in every chunk."""
+    pair in it would come back in every chunk. Raises InvalidRequest where there is none."""
     model = body.get("model", default).strip().encode("utf-8", "replace").decode()
     if not model:
         raise missing("model")

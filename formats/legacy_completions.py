@@ -7,13 +7,12 @@ import random
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from chat_request import ChatRequest, Message
 from errors import ProxyError
 from events import Answering, Done, Event, Silence, Tally, Text, Usage, Working
 from formats import chat
-from formats.chat_answer import Envelope, error, to_usage
+from formats.chat_answer import Envelope, error, to_end, to_opening, to_tail, to_usage
 from formats.fields import bad_value, expect, missing, parse_json, wrong_type
 from formats.sse import DONE, PING, dumps, pieces
 from settings import Settings
@@ -22,6 +21,7 @@ __all__ = ["ID_HEADERS", "NAME", "error", "parse", "stream", "to_envelope", "who
 
 NAME = "completions"
 ID_HEADERS = chat.ID_HEADERS
+OBJECT = "text_completion"  # of chunks and of whole completions
 WITHOUT = ("logprobs", "tools", "functions", "response_format")  # chat's, or of another form there
 
 
@@ -85,7 +85,7 @@ def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> Co
 def stream(events: Iterator[Event], envelope: Completions, tally: Tally) -> Iterator[bytes]:
     """Events as bytes of whole chunks; thoughts have no place in them."""
     heads = [_head(envelope, index) for index in range(envelope.choices)]
-    tail, head, left = _tail(envelope), heads[0], len(heads)
+    tail, head, left = to_tail(envelope), heads[0], len(heads)
     quiet, begun = True, False
     echoes = zip(heads, envelope.before, strict=False)  # no echo, or one for each choice
     pending = b"".join([pieces(before, prompt, tail) for before, prompt in echoes])
@@ -107,10 +107,10 @@ def stream(events: Iterator[Event], envelope: Completions, tally: Tally) -> Iter
                     head = heads[index]
                     continue
                 case Done(reason=reason):
-                    block = f'{head}""{_tail(envelope, dumps(reason))}'.encode()
+                    block = f'{head}""{to_tail(envelope, dumps(reason))}'.encode()
                     left -= 1
                     if not left:
-                        yield pending + block + _end(envelope, tally)
+                        yield pending + block + to_end(envelope, OBJECT, tally)
                         return
                 case _:
                     quiet = quiet or isinstance(event, Working)
@@ -145,28 +145,11 @@ def whole(events: Iterable[Event], envelope: Completions, tally: Tally) -> bytes
         for i, (said, reason) in enumerate(zip(texts, reasons, strict=True))
     ]
     usage = to_usage(tally.usage)
-    completion = {**_opening(envelope), "choices": choices, "usage": usage}
+    completion = {**to_opening(envelope, OBJECT), "choices": choices, "usage": usage}
     return dumps(completion).encode("utf-8", "replace")
-
-
-def _opening(envelope: Envelope) -> dict[str, Any]:
-    fixed = {"id": envelope.id, "object": "text_completion", "created": envelope.created}
-    return {**fixed, "model": envelope.model}
 
 
 def _head(envelope: Envelope, index: int) -> str:
     """What stands before the text in each chunk."""
-    return f'data: {dumps(_opening(envelope))[:-1]},"choices":[{{"index":{index},"text":'
-
-
-def _tail(envelope: Envelope, reason: str = "null") -> str:
-    """What stands after it."""
-    usage = ',"usage":null' if envelope.usage else ""
-    return f',"logprobs":null,"finish_reason":{reason}}}]{usage}}}\n\n'
-
-
-def _end(envelope: Envelope, tally: Tally) -> bytes:
-    if not envelope.usage:
-        return DONE
-    last = {**_opening(envelope), "choices": [], "usage": to_usage(tally.usage)}
-    return f"data: {dumps(last)}\n\n".encode() + DONE
+    opening = dumps(to_opening(envelope, OBJECT))[:-1]
+    return f'data: {opening},"choices":[{{"index":{index},"text":'

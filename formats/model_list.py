@@ -27,8 +27,7 @@ def to_listing(model: Model, apis: Collection[str]) -> dict[str, Any]:
 
     `apis` are those that a call may go to. The names are OpenRouter's, which most UIs read.
     """
-    known = bool(apis)
-    passed_on = [name for name, takers in PASSED_ON.items() if known and takers.issuperset(apis)]
+    passed_on = [name for name, takers in PASSED_ON.items() if apis and takers.issuperset(apis)]
     listing: dict[str, Any] = {"id": model.id, "object": "model", "created": CREATED}
     listing |= {"owned_by": "flowith", "name": model.name or model.id}
     facts = {

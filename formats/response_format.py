@@ -10,12 +10,12 @@ from formats.fields import bad_value, check_schema, expect, missing, parse_name
 from jsontools.budget import Budget
 
 
-def parse_format(body: dict[str, Any], budget: Budget | None = None) -> AnswerFormat | None:
+def parse_format(body: dict[str, Any], budget: Budget) -> AnswerFormat | None:
     """Read `response_format`; None where any text will do. Raises InvalidRequest."""
     return to_format("response_format", body.get("response_format"), budget)
 
 
-def to_format(param: str, wanted: Any, budget: Budget | None = None) -> AnswerFormat | None:
+def to_format(param: str, wanted: Any, budget: Budget) -> AnswerFormat | None:
     """The format wanted at `param`; None where any text will do. `budget` is the request's, for
     the schema. Raises InvalidRequest."""
     if wanted is None:
@@ -34,7 +34,7 @@ def to_format(param: str, wanted: Any, budget: Budget | None = None) -> AnswerFo
             raise bad_value(f"{param}.type", supported)
 
 
-def _parse_json_object(param: str, wanted: dict[str, Any], budget: Budget | None) -> AnswerFormat:
+def _parse_json_object(param: str, wanted: dict[str, Any], budget: Budget) -> AnswerFormat:
     """An object of any form; servers that take a `schema` beside it (llama.cpp, Together,
     Fireworks) hold the answer to it, so it is strict."""
     schema = wanted.get("schema")
@@ -44,7 +44,7 @@ def _parse_json_object(param: str, wanted: dict[str, Any], budget: Budget | None
     return AnswerFormat("json_object", schema=schema, strict=True)
 
 
-def parse_json_schema(param: str, wanted: Any, budget: Budget | None = None) -> AnswerFormat:
+def parse_json_schema(param: str, wanted: Any, budget: Budget) -> AnswerFormat:
     """A schema with its name, as it stands at `param`. Raises InvalidRequest."""
     wanted = expect(param, {} if wanted is None else wanted, dict)
     name = parse_name(f"{param}.name", wanted.get("name"))

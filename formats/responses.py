@@ -13,6 +13,7 @@ from chat_request import AnswerFormat, ChatRequest, Message
 from errors import InvalidRequest
 from formats.fields import (
     EFFORTS,
+    ONLINE,
     Check,
     boolean,
     expect,
@@ -22,6 +23,7 @@ from formats.fields import (
     one_of,
     parse_json,
     parse_model,
+    sampling,
     stream_options,
     string,
 )
@@ -136,18 +138,18 @@ def to_request(body: dict[str, Any], *, compact: bool) -> ChatRequest:
         use, wanted = None, None
     effort = body.get("reasoning", {}).get("effort")
     return ChatRequest(
-        model=model.removesuffix(":online"),
+        model=model.removesuffix(ONLINE),
         asked=model,
         conversations=(messages,),
         stream=body.get("stream", False),
         include_usage=True,
         max_tokens=int(body.get("max_output_tokens", 0)) or None,
         thinks=effort not in ("none", "minimal") and not compact,
-        online=offer.online or model.endswith(":online"),
+        online=offer.online or model.endswith(ONLINE),
         tools=use,
         format=wanted,
         budget=offer.budget,
-        options={k: body[k] for k in ("temperature", "top_p") if k in body},
+        options=sampling(body),
         ignored=(*_ignored(body), *offer.ignored, *dropped),
         echo={
             "response": _echo(body),

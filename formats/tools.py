@@ -27,7 +27,7 @@ _MODES: dict[str, Choice] = {
 }  # fmt: skip
 
 
-def parse_tools(body: dict[str, Any], budget: Budget | None = None) -> ToolUse | None:
+def parse_tools(body: dict[str, Any], budget: Budget) -> ToolUse | None:
     """Read `tools` or the deprecated `functions`; null and `[]` are as good as absent. `budget` is
     the request's, for the schemas. Raises InvalidRequest."""
     legacy = body.get("tools") in (None, []) and body.get("functions") not in (None, [])
@@ -37,7 +37,6 @@ def parse_tools(body: dict[str, Any], budget: Budget | None = None) -> ToolUse |
     offered = expect(field, [] if offered is None else offered, list, "an array of objects")
     expect("parallel_tool_calls", parallel, bool)
     check_count(field, len(offered))
-    budget = budget or Budget()
     tools = tuple(parse(item, f"{field}[{i}]", budget) for i, item in enumerate(offered))
     choice, chosen = _parse_choice(body.get(chooser), tools, chooser)
     return ToolUse(chosen, choice, parallel and not legacy, legacy) if tools else None
@@ -49,7 +48,7 @@ def check_count(param: str, count: int) -> None:
         raise too_many(param, count, MOST_TOOLS)
 
 
-def parse_tool(item: Any, param: str, budget: Budget | None = None) -> Tool:
+def parse_tool(item: Any, param: str, budget: Budget) -> Tool:
     """One of chat's tools, nested or flat, or in Anthropic's form with its `input_schema`. Raises
     InvalidRequest that begins with `param`."""
     kind = expect(param, item, dict).get("type") or "function"
@@ -64,9 +63,7 @@ def parse_tool(item: Any, param: str, budget: Budget | None = None) -> Tool:
     return parse_definition(item, param, budget, custom=kind == "custom")
 
 
-def parse_definition(
-    spec: Any, param: str, budget: Budget | None = None, *, custom: bool = False
-) -> Tool:
+def parse_definition(spec: Any, param: str, budget: Budget, *, custom: bool = False) -> Tool:
     """What is said of a tool: its name, description and what it takes. Raises InvalidRequest."""
     name = parse_name(f"{param}.name", expect(param, spec, dict).get("name"))
     for key, kind in _FIELDS.items():

@@ -90,6 +90,7 @@ class Checker:
         return self._verdicts[key]
 
     def fits(self, value: Any, rules: Any) -> bool:
+        """Whether `value` breaks none of `rules`."""
         return self.fault(value, rules) is None
 
     def _look(self, value: Any, rules: dict[str, Any], path: str) -> str | None:

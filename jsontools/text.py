@@ -10,7 +10,7 @@ from typing import Any
 
 from jsontools.budget import Budget
 
-REPAIR_CHARS = 256 * 1024
+REPAIR_CHARS = 262_144  # of the longest text that is mended
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # A line end that a string ends with; the library takes all that stand there away.
 _LAST_LINE_END = re.compile(r"(?<!\\)((?:\\\\){0,50})\\n(?=[\"'“”])|\n(?=\"\s{0,20}[,}\]])")
@@ -71,6 +71,7 @@ def clean(text: str) -> str:
 
 
 def compact(value: Any) -> str:
+    """A value as JSON without white space. Raises ValueError for what JSON cannot hold."""
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except RecursionError:
@@ -80,7 +81,7 @@ def compact(value: Any) -> str:
 
 def repair(text: str, budget: Budget | None = None) -> Any:
     """What broken JSON probably meant; raises `ValueError` when that is hopeless."""
-    import json_repair
+    import json_repair  # not with the service: 3 MB and 20 ms, and few answers need it
 
     if len(text) > REPAIR_CHARS:
         raise ValueError("too large to be repaired")

@@ -21,6 +21,8 @@ from settings import Model
 from translate import count_prompt, shape, to_prompt
 
 MARGIN = 2.0  # seconds in which an answer whose time is over can say so itself
+LOOK = 0.5  # seconds between two looks at whether anybody still takes what is merged
+Items = queue.Queue[tuple[int, Any]]  # the number of an answer, and what came of it
 
 
 class Call:
@@ -43,7 +45,9 @@ class Call:
     def events(self, chat: ChatRequest, model: Model) -> Iterator[Event]:
         """The answers to all conversations of a request, side by side where there are several."""
         answers = [self._converse(chat, one, model) for one in chat.conversations]
-        return answers[0] if len(answers) == 1 else merged(answers, chat.drawing is not None)
+        if len(answers) == 1:
+            return answers[0]
+        return merged(answers, forgive=chat.drawing is not None)
 
     def _converse(
         self, chat: ChatRequest, messages: list[Message], model: Model
@@ -130,32 +134,17 @@ def with_files(events: Iterator[Event], answer: Answer) -> Iterator[Event]:
             yield event
 
 
-def merged(answers: Sequence[Iterator[Event]], forgive: bool = False) -> Iterator[Event]:
+def merged(answers: Sequence[Iterator[Event]], *, forgive: bool) -> Iterator[Event]:
     """The events of all answers as they come, each from a thread of its own; `Answering` says
     whose the next ones are.
 
     The first error of any answer is raised here; with `forgive` only where all have failed, as
     what was made is paid for. The upstream calls end by `Call.close`.
     """
-    items: queue.Queue[tuple[int, Any]] = queue.Queue(maxsize=4 * len(answers))
+    items: Items = queue.Queue(maxsize=4 * len(answers))
     over = threading.Event()
-
-    def give(index: int, item: Any) -> None:
-        while not over.is_set():
-            with suppress(queue.Full):
-                items.put((index, item), timeout=0.5)
-                return
-
-    def run(index: int, events: Iterator[Event]) -> None:
-        try:
-            for event in events:
-                give(index, event)
-            give(index, None)
-        except BaseException as wrong:  # noqa: BLE001 - raised again where the items are taken
-            give(index, wrong)
-
     for index, events in enumerate(answers):
-        threading.Thread(target=run, args=(index, events), daemon=True).start()
+        threading.Thread(target=_feed, args=(index, events, items, over), daemon=True).start()
     left, now = len(answers), -1
     failures: list[ProxyError] = []
     try:
@@ -183,3 +172,21 @@ def merged(answers: Sequence[Iterator[Event]], forgive: bool = False) -> Iterato
         with suppress(queue.Empty):  # an error that nobody takes would keep its frames, and they it
             while True:
                 items.get_nowait()
+
+
+def _feed(index: int, events: Iterator[Event], items: Items, over: threading.Event) -> None:
+    """Put the events of one answer among the items, then None, or the error that they raise;
+    until it is `over`."""
+
+    def give(item: Any) -> None:
+        while not over.is_set():
+            with suppress(queue.Full):
+                items.put((index, item), timeout=LOOK)
+                return
+
+    try:
+        for event in events:
+            give(event)
+        give(None)
+    except BaseException as wrong:  # noqa: BLE001 - raised again where the items are taken
+        give(wrong)

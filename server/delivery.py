@@ -7,7 +7,7 @@ Knows nothing of what the bytes say; `render_error` is what becomes of an error 
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -24,11 +24,10 @@ from formats.model_list import DRAWS, PASSED_ON
 from formats.unsupported_paths import advice
 from server.call import Call
 from server.caller import Caller
-from server.log import Record, log_bug
+from server.log import CALLER_LEFT, Record, log_bug
 from settings import Model, Settings
 from translate import count_prompt, to_prompt
 
-Parse = Callable[[bytes, Settings], ChatRequest]
 LEFT = (
     "The connection was closed for sending before the answer was there, which counts as having"
     " left. Keep it open until then."
@@ -60,7 +59,7 @@ def deliver(format: Format, default_model: str = "") -> Response:
     """
     record: Record = g.record
     upstream, caller = flowith(), Caller(request.environ)
-    chat, model = _checked(format, format.parse, caller, default_model)
+    chat, model = _checked(format, caller, default_model)
     call = Call(upstream, record, caller)
     try:
         events = call.events(chat, model)
@@ -77,22 +76,20 @@ def deliver(format: Format, default_model: str = "") -> Response:
     return response
 
 
-def count(format: Format, parse: Parse) -> int:
+def count(format: Format) -> int:
     """Estimated tokens of the prompt that the request in hand makes, tools and all; nothing is
-    sent. `parse` is the format's, or its way to read a request to count. Raises ProxyError."""
-    chat, model = _checked(format, parse, Caller(request.environ))
+    sent. Raises ProxyError."""
+    chat, model = _checked(format, Caller(request.environ))
     return sum(count_prompt(to_prompt(chat, one, model)) for one in chat.conversations)
 
 
-def _checked(
-    format: Format, parse: Parse, caller: Caller, default_model: str = ""
-) -> tuple[ChatRequest, Model]:
+def _checked(format: Format, caller: Caller, default_model: str = "") -> tuple[ChatRequest, Model]:
     """The request in hand and the model that it asks for. Raises InvalidRequest, ModelNotFound."""
     record: Record = g.record
     record.format = format.NAME
     ours = settings()
     given = replace(ours, default_model=default_model) if default_model else ours
-    chat = parse(_read_body(caller, ours), given)
+    chat = format.parse(_read_body(caller, ours), given)
     record.model = chat.model
     model = find_model(ours, chat.model)
     record.model = model.id
@@ -149,13 +146,13 @@ def _streamed(format: Format, events: Iterator[Event], envelope: Any, call: Call
 def _stream(first: bytes, blocks: Iterator[bytes], call: Call) -> Iterator[bytes]:
     """The body of a stream. From here on an error can only be told inside it, by the format."""
     record = call.record
-    record.ending = "caller left"  # unless we get to the end
+    record.ending = CALLER_LEFT  # unless we get to the end
     try:
         yield first
         yield from blocks
         record.ending = "done"
     except ProxyError as wrong:
-        record.ending = wrong.code or wrong.type  # told by the format
+        record.ending = wrong.ending  # told by the format
     except CallerLeft:
         call.caller.break_off()  # a caller who has closed for sending alone must see it, too
     except Exception as wrong:  # noqa: BLE001 - a bug in a format: nobody is left to tell it
@@ -184,7 +181,7 @@ def _late(
     """White space before JSON, because hosts cut a silent request after a minute. The status is
     out with it, so a failure breaks the connection off: a 200 must not hold an error."""
     record = call.record
-    record.ending = "caller left"
+    record.ending = CALLER_LEFT  # unless we get to the end
     try:
         call.tally.heartbeats += 1
         yield b" "
@@ -196,13 +193,13 @@ def _late(
                 yield b" "
         yield format.whole(kept, envelope, call.tally)
         record.ending = "done"
+    except ProxyError as wrong:
+        call.break_off(wrong.ending)
     except CallerLeft:
         call.caller.break_off()
-    except Exception as wrong:  # noqa: BLE001 - whatever it is, the caller must not take it for done
-        if not isinstance(wrong, ProxyError):
-            log_bug(wrong, record.id)
-        code = wrong.code or wrong.type if isinstance(wrong, ProxyError) else "internal_error"
-        call.break_off(code)
+    except Exception as wrong:  # noqa: BLE001 - a bug in a format: nobody is left to tell it
+        log_bug(wrong, record.id)
+        call.break_off("internal_error")
 
 
 def to_json(body: object) -> Response:
@@ -216,14 +213,14 @@ def render_error(wrong: Exception, format: Format) -> Response:
     record: Record = g.record
     if isinstance(wrong, CallerLeft):
         reply = format.error(InvalidRequest(LEFT, code="caller_left"), record.id)
-        record.ending = "caller left"
+        record.ending = CALLER_LEFT
         return Response(reply.body, 499, content_type="application/json")
     if isinstance(wrong, HTTPException):
         wrong = _from_http(wrong)
     elif not isinstance(wrong, ProxyError):
         log_bug(wrong, record.id)
         wrong = Bug()
-    record.ending = wrong.code or wrong.type
+    record.ending = wrong.ending
     reply = format.error(wrong, record.id)
     response = Response(reply.body, reply.status, content_type="application/json")
     response.headers.update(wrong.reply_headers())

@@ -20,6 +20,7 @@ from settings import Settings, load
 KEY = re.compile(
     r"(sk-|flo_|eyJ)[^/]{6,}|(?<=/)(?=[^/]*\d)(?=[^/]*[a-zA-Z])[A-Za-z0-9_]{24,}(?=/|$)"
 )
+CALLER_LEFT = "caller left"  # the ending of a request that nobody waits for any more
 access = logging.getLogger("access")
 log = logging.getLogger("proxy")
 
@@ -28,7 +29,9 @@ log = logging.getLogger("proxy")
 class Record:
     """One request, from its first byte to the end of its answer. Times are monotonic seconds.
 
-    `format` is the name of the format that a request for an answer is of, else empty.
+    `format` is the name of the format that a request for an answer is of, else empty. `ending` says
+    how it ended, in the words of docs/operations.md; empty is well. `failures` are the tries that
+    failed, each with its account and why.
     """
 
     id: str
@@ -139,8 +142,9 @@ def log_bug(wrong: BaseException, request_id: str) -> None:
     log.error("%s internal error: %s at %s", request_id, type(wrong).__name__, where)
 
 
-def log_settings(settings: Settings, addresses: Any = ()) -> None:
-    """The start-up lines: every setting, secrets masked, and what the operator should mend."""
+def log_settings(settings: Settings, addresses: Any) -> None:
+    """The start-up lines: every setting, secrets masked, where it listens, and what the operator
+    should mend."""
     set_up_logging(settings)
     for name, value in settings.shown():
         log.info("%s=%s", name, value)

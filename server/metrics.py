@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from flowith.accounts import Accounts
 from server.keys import require_api_key
-from server.log import Record
+from server.log import CALLER_LEFT, Record
 from server.pages import VERSION
 from settings import Settings
 
@@ -107,7 +107,7 @@ class Metrics:
             return
         model, ending = self._label(record.model), to_label(record.ending)
         self._requests(record.format, model, record.status, ending).inc()
-        if record.ending == "caller left":
+        if record.ending == CALLER_LEFT:
             self._left.inc()
         if record.first is not None:
             self._first(model).observe(record.first - record.started)

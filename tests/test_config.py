@@ -147,9 +147,9 @@ def test_what_is_secret_in_an_address_is_not_shown(url: str) -> None:
         ('{"a": {"model": "b", "kind": "film"}}', "row 'a': 'kind' must be one of chat, image"),
         ('{"a": {"model": "b", "shape": "round"}}', "row 'a': 'shape' must be one of ratio"),
         ('{"a": {"model": "b", "sizes": ["8k"]}}', "row 'a': 'sizes' may hold 512, 1k, 2k, 4k"),
-        ('{"a": {"model": "b", "context": "9"}}', "row 'a': 'context' must be a int"),
-        ('{"a": {"model": "b", "context": true}}', "row 'a': 'context' must be a int"),
-        ('{"a": {"model": "b", "kb_list": [1]}}', "row 'a': 'kb_list' must be a list"),
+        ('{"a": {"model": "b", "context": "9"}}', "row 'a': 'context' must be a whole number"),
+        ('{"a": {"model": "b", "context": true}}', "row 'a': 'context' must be a whole number"),
+        ('{"a": {"model": "b", "kb_list": [1]}}', "row 'a': 'kb_list' must be an array of strings"),
         ('{"a": "b", "a": "c"}', "'a' stands there twice"),
     ],
 )

@@ -85,8 +85,8 @@ export function brokeOff(wrong, signal, id) {
 }
 
 /**
- * The data of each server-sent event (https://html.spec.whatwg.org/multipage/server-sent-events.html);
- * comments, which are the service's signs of life, and other fields are left out.
+ * The data of each server-sent event (WHATWG HTML, 9.2); comments, which are the service's signs of
+ * life, and other fields are left out.
  */
 export async function* readEvents(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();

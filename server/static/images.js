@@ -4,8 +4,9 @@ const LONGEST = 1536; // pixels; models scale down what is larger
 const QUALITY = 0.85;
 
 /**
- * An image, file or element, as a data: URL of a JPEG of at most a few hundred kB. Drawing it anew also leaves
- * behind what a camera writes into a photo, such as the place. Throws where the file is no image.
+ * An image, file or element, as a data: URL of a JPEG of at most a few hundred kB. Drawing it anew
+ * also leaves behind what a camera writes into a photo, such as the place. Throws where the file is
+ * no image.
  */
 export async function shrink(file) {
   const picture = await createImageBitmap(file);

@@ -84,7 +84,7 @@ async function addAgain(image) {
 
 function listImages() {
   const rows = images.map((url, i) => {
-    const remove = element("button", { type: "button" }, `Remove`);
+    const remove = element("button", { type: "button" }, "Remove");
     remove.append(element("span", { className: "unseen" }, ` image ${i + 1}`));
     remove.addEventListener("click", () => {
       images.splice(i, 1);
@@ -100,39 +100,56 @@ function listImages() {
 
 // -- asking ---------------------------------------------------------------------------------
 
-async function send() {
-  const text = words.value.trim();
-  if (running || !(text || images.length)) return;
-  const key = keyBox.value.trim();
+/** Whether a question can go out; what is missing is said. */
+function isReady(key, text, draws) {
   keyBox.setAttribute("aria-invalid", !key);
   if (!key) {
     say("Paste the key of this service first.");
     keyBox.focus();
-    return;
+    return false;
   }
-  const model = modelBox.value;
-  const draws = modelBox.selectedOptions[0]?.dataset.kind === "image";
   if (draws && !text) {
     say("Say in words what to draw.");
     words.focus();
-    return;
+    return false;
   }
-  const sent = images;
-  const parts = sent.map((url) => ({ type: "image_url", image_url: { url } }));
-  const content = parts.length ? [...(text ? [{ type: "text", text }] : []), ...parts] : text;
+  return true;
+}
+
+/** Puts a question into the conversation, and a place for its answer, which is returned. */
+function showQuestion(text, sent, model) {
   const question = turn("You", "question");
   question.words.append(text);
   question.node.append(...sent.map((url, i) => element("img", { src: url, alt: `Image ${i + 1}` })));
   const answer = turn(model, "answer");
   talk.append(question.node, answer.node);
   talk.scrollTop = talk.scrollHeight;
+  return answer;
+}
+
+/** A message's content in OpenAI's form. */
+function toContent(text, sent) {
+  if (!sent.length) return text;
+  const parts = sent.map((url) => ({ type: "image_url", image_url: { url } }));
+  return text ? [{ type: "text", text }, ...parts] : parts;
+}
+
+async function send() {
+  const text = words.value.trim();
+  if (running || !(text || images.length)) return;
+  const key = keyBox.value.trim();
+  const model = modelBox.value;
+  const draws = modelBox.selectedOptions[0]?.dataset.kind === "image";
+  if (!isReady(key, text, draws)) return;
+  const sent = images;
+  const answer = showQuestion(text, sent, model);
   words.value = "";
   images = [];
   listImages();
 
   const mine = (running = new AbortController());
   busy(true);
-  const asked = [...history, { role: "user", content }];
+  const asked = [...history, { role: "user", content: toContent(text, sent) }];
   const call = { key, model, signal: mine.signal };
   const said = draws
     ? await receivePicture(answer, { ...call, prompt: text, images: sent })

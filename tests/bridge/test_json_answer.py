@@ -14,6 +14,7 @@ from chat_request import AnswerFormat
 from errors import InvalidRequest, Unmet
 from events import Done, Event, Reasoning, Silence, Text, ToolCall
 from formats.response_format import parse_format
+from jsontools.budget import Budget
 from jsontools.text import compact
 
 SCHEMA = {
@@ -237,7 +238,7 @@ ACCEPTED = {
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_every_format_is_read(case: str) -> None:
     wanted, fmt = ACCEPTED[case]
-    assert parse_format({"response_format": wanted}) == fmt
+    assert parse_format({"response_format": wanted}, Budget()) == fmt
 
 
 AT = "response_format.json_schema"
@@ -267,7 +268,7 @@ REFUSED += [
 @pytest.mark.parametrize(("wanted", "param", "code"), REFUSED)
 def test_a_mistake_in_the_format_is_named(wanted: Any, param: str, code: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        parse_format({"response_format": wanted})
+        parse_format({"response_format": wanted}, Budget())
     assert (refused.value.param, refused.value.code) == (param, code)
     assert param in refused.value.message
 

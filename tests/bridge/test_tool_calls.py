@@ -16,6 +16,7 @@ from chat_request import Tool, ToolUse
 from errors import InvalidRequest, Unmet
 from events import Citation, Done, Event, Reasoning, Silence, Text, ToolCall, Usage, Working
 from formats.tools import parse_tools
+from jsontools.budget import Budget
 
 RULES = {
     "type": "object",
@@ -488,7 +489,7 @@ ACCEPTED: dict[str, tuple[dict[str, Any], ToolUse | None]] = {
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_every_way_to_offer_tools_is_read(case: str) -> None:
     body, use = ACCEPTED[case]
-    assert parse_tools(body) == use
+    assert parse_tools(body, Budget()) == use
 
 
 def strict(schema: dict[str, Any]) -> list[Any]:
@@ -520,19 +521,19 @@ REFUSED: list[tuple[Any, Any, str, str]] = [
 @pytest.mark.parametrize(("tools", "choice", "param", "code"), REFUSED)
 def test_a_mistake_in_the_tools_is_named(tools: Any, choice: Any, param: str, code: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        parse_tools({"tools": tools, "tool_choice": choice})
+        parse_tools({"tools": tools, "tool_choice": choice}, Budget())
     assert (refused.value.param, refused.value.code) == (param, code)
     assert param in refused.value.message
 
 
 def test_a_parallel_switch_must_be_a_boolean() -> None:
     with pytest.raises(InvalidRequest, match="parallel_tool_calls"):
-        parse_tools({"tools": [NESTED], "parallel_tool_calls": "no"})
+        parse_tools({"tools": [NESTED], "parallel_tool_calls": "no"}, Budget())
 
 
 def test_native_tools_have_openais_form() -> None:
     sent = native(USE)
-    assert parse_tools(sent) == USE
+    assert parse_tools(sent, Budget()) == USE
     assert native(ToolUse((WEATHER,), "none")) == {}
 
 

@@ -68,7 +68,7 @@ HOSTILE = [
     "https://[::1", "https://r2.example:99999/a", "https://r2.example:x/a",
     "http://127.0.0.1:9@evil.example/a", "http://127.0.0.1:90/a", "https://127.0.0.1:9/a",
     "http://127.0.0.1:9\\@evil.example/a", "https://bücher.example/a", "javascript:alert(1)",
-    f"https://r2.example/{'a' * 3000}",
+    f"https://r2.example/{'a' * 3000}", "https://r2.example/\ud83d",
 ]  # fmt: skip
 
 

@@ -5,8 +5,18 @@ from itertools import pairwise
 
 import pytest
 
+from events import Citation, Done, Event, Reasoning, Tally, Text, ToolCall
+from formats import Format, anthropic, chat, legacy_completions, responses
 from formats.sse import LONGEST_PIECE, dumps, pieces, quoted
+from settings import Settings
 
+HALF = "\ud83d"  # of a surrogate pair, which UTF-8 cannot hold
+ASKED: dict[str, dict[str, object]] = {
+    "chat": {"messages": [{"role": "user", "content": "Hi"}]},
+    "completions": {"prompt": "Hi"},
+    "responses": {"input": "Hi"},
+    "anthropic": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9},
+}
 LINE_ENDS = "".join(map(chr, (*range(0x20), 0x7F, 0x85, 0x2028, 0x2029)))
 TEXT = f'é😀"\\{LINE_ENDS}日本'
 
@@ -31,4 +41,26 @@ def test_long_text_becomes_several_short_lines(size: int) -> None:
 
 
 def test_half_a_surrogate_pair_is_no_trouble() -> None:
-    assert pieces("", "\ud83d", "") == b'"?"'
+    assert pieces("", HALF, "") == b'"?"'
+
+
+@pytest.mark.parametrize(
+    "format", [chat, legacy_completions, responses, anthropic], ids=lambda one: one.NAME
+)
+def test_half_a_surrogate_pair_anywhere_in_an_answer_is_no_trouble(format: Format) -> None:
+    said: list[Event] = [
+        Reasoning(HALF),
+        Text(HALF),
+        Citation(HALF, f"https://example.com/{HALF}", HALF, HALF),
+        Citation(HALF, "", HALF, HALF),
+        ToolCall(HALF, "f", f'{{"a": "{HALF}"}}'),
+        ToolCall(HALF, "g", HALF, custom=True) if format is not anthropic else Text(HALF),
+        Done("tool_calls"),
+    ]
+    settings = Settings()
+    body = ASKED[format.NAME] | {"model": "a"}
+    request = format.parse(json.dumps(body).encode(), settings)
+    envelope = format.to_envelope(request, settings, "req_1")
+    streamed = b"".join(format.stream(iter(said), envelope, Tally()))
+    assert streamed.decode().endswith("\n\n")
+    assert json.loads(format.whole(iter(said), envelope, Tally()).decode())

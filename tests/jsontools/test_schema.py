@@ -61,7 +61,7 @@ def test_properties_may_bear_the_names_of_rules() -> None:
 
 
 def test_patterns_need_not_be_pythons() -> None:
-    check_schema({"pattern": r"^(?<year>\d+)\p{L}$"}, "p", "it")
+    check_schema({"pattern": r"^(?<year>\d+)\p{L}$"}, "p", "it", Budget())
 
 
 def test_a_deep_schema_is_refused() -> None:
@@ -69,7 +69,7 @@ def test_a_deep_schema_is_refused() -> None:
     for _ in range(5000):
         deep = {"not": deep}
     with pytest.raises(InvalidRequest, match="nested too deeply"):
-        check_schema(deep, "p", "it")
+        check_schema(deep, "p", "it", Budget())
 
 
 def test_all_schemas_of_a_request_share_one_budget() -> None:

@@ -419,7 +419,9 @@ def said_in_code() -> set[str]:
                     found |= words(value)
                 case ast.Assign(targets=[ast.Attribute(attr="ending")], value=value):
                     found |= words(value)
-                case ast.Assign(targets=[ast.Name("default_code" | "code")], value=value):
+                case ast.Assign(
+                    targets=[ast.Name("default_code" | "code" | "CALLER_LEFT")], value=value
+                ):
                     found |= words(value)
                 case ast.AnnAssign(target=ast.Name("default_code"), value=ast.Constant() as value):
                     found |= words(value)

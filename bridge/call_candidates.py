@@ -16,7 +16,7 @@ from bridge.call_tags import TAG, Role, is_closing, may_be_tag, role_of
 from bridge.call_words import THOUGHT_END
 from bridge.tool_schemas import properties, required
 
-_LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
+_LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|</s>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
 _LOOSE_PART = re.compile(r"(?i)(?:\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z")
 _SPACES = re.compile(r"\s*")
 _MARKS = re.compile(r"`+|~+")

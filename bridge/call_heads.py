@@ -13,6 +13,7 @@ from bridge.call_names import Names, is_prefixed
 from bridge.call_tags import (
     ARGUMENT_WORDS,
     CDATA,
+    FIRM_WORDS,
     TAG,
     Role,
     given_in,
@@ -22,19 +23,12 @@ from bridge.call_tags import (
     name_in,
     plain,
     role_of,
-    words,
 )
 from bridge.tool_schemas import properties
 from chat_request import Tool
 
 HEAD_CHARS = 1000  # no real head comes near it
 _STEPS = 12  # tags, words and fences of one head
-# Words that mean calls and nothing else: behind them a bare name is enough.
-_FIRM = words(
-    "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag",
-    "start_action tool_sep tool_call_argument_begin tool_call_start python_start action_start",
-    "start_function_call longcat_tool_call tool_request ctrl42",
-)
 _SPACES = re.compile(r"\s{0,200}")
 
 
@@ -159,7 +153,8 @@ def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
         begun = at + len(CDATA)
         return (Verdict.ON if begun <= len(text) else Verdict.MORE), begun
     if not tag:
-        return (Verdict.MORE if may_be_tag(text, at, names) else Verdict.NO), at
+        growing = may_be_tag(text, at, names, any_word=head.tool is not None)
+        return (Verdict.MORE if growing else Verdict.NO), at
     word, closing = plain(tag["word"]), is_closing(tag)
     role = role_of(tag)
     if closing or role is Role.END:
@@ -200,7 +195,7 @@ def _opening_tag(tag: re.Match[str], head: Head, names: Names) -> tuple[Verdict,
     """A tag that announces calls, or begins one and may bear its name."""
     word = plain(tag["word"])
     head.vouched = True
-    head.firm = head.firm or word in _FIRM
+    head.firm = head.firm or word in FIRM_WORDS
     head.closers.add(word)
     if role_of(tag) is not Role.OPEN:
         return Verdict.ON, tag.end()
@@ -227,8 +222,11 @@ def _inner_tag(tag: re.Match[str], head: Head, names: Names) -> tuple[Verdict, i
     another = names.find(name_in(tag)) if role is Role.OPEN else None
     if another and another is not head.tool:
         return _body(head, Kind.NONE), tag.start()
-    if role in (Role.JOIN, Role.OPEN) and not known:
-        head.vouched = head.vouched or role is Role.JOIN
+    if role in (Role.OPEN, Role.WRAP) and not known:
+        head.closers.add(plain(tag["word"]))
+        return Verdict.ON, tag.end()
+    if role is Role.JOIN and not known:
+        head.vouched = True
         return Verdict.ON, tag.end()
     loose = head.vouched and not head.name_tag
     if known or role is Role.PARAMETER or loose or not properties(head.tool):
@@ -264,7 +262,9 @@ def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int
         return Verdict.NO, at
     if head.tool:
         sure = head.vouched or head.prefixed or head.action or head.name_tag
-        return (_body(head, Kind.JSON) if sure else Verdict.NO), at
+        if not sure and call_words.OBJECT_PART.match(text, at):
+            return Verdict.MORE, at
+        return (_body(head, Kind.JSON) if sure or text[at] == "{" else Verdict.NO), at
     if not at and (called := call_words.CALLED.match(text)):
         head.tool = names.find(called[1])
         head.action = True
@@ -291,6 +291,8 @@ def _word(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
         return Verdict.MORE, at
     if not (at or head.line):
         return Verdict.NO, at
+    if stray := call_words.STRAY.match(text, at):
+        return (Verdict.MORE if stray.end() == len(text) else Verdict.ON), stray.end()
     if action := call_words.ACTION.match(text, at):
         head.action = True
         return (Verdict.ON if head.line else Verdict.NO), action.end()
@@ -339,7 +341,8 @@ def _named(text: str, word: re.Match[str], head: Head, names: Names) -> tuple[Ve
     head.prefixed = is_prefixed(word[0])
     if not head.tool:
         return Verdict.NO, word.start()
-    sure = head.firm or head.prefixed or head.action
+    braced = head.vouched and text.startswith("{", word.end())
+    sure = head.firm or head.prefixed or head.action or braced
     free = head.line or head.vouched
     if sure or (free and call_words.TOUCHING.match(text, word.end())):
         return Verdict.ON, word.end()

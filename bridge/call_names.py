@@ -8,11 +8,11 @@ from bisect import bisect_left
 
 from chat_request import Tool
 
-_PREFIX = re.compile(r"(?i)(?:call|functions?|default_api|tools?)[.:/](?=.)")
+_PREFIX = re.compile(r"(?i)(?:call|declaration|functions?|default_api|tools?)[.:/](?=.)")
 # Kimi: `functions.f:0`; Llama: `f.call`; and what of a form stays on a name that stands in JSON.
 _SUFFIX = re.compile(r":\d{0,4}\Z|\.call\Z|\(\)\Z|<\|.*", re.DOTALL)
 _SUFFIX_PART = re.compile(r"(?::\d{0,4}|\.(?:c(?:a(?:ll?)?)?)?)\Z")
-_PREFIXES = ("functions", "function", "defaultapi", "call", "tools", "tool")
+_PREFIXES = ("functions", "function", "defaultapi", "call", "declaration", "tools", "tool")
 _FOLD = str.maketrans("", "", "-_.:/ ")
 
 

@@ -17,6 +17,7 @@ _MARK = re.compile(r"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\[(?=TOOL_|T?O?O?L?\Z)|(?<
 _QUOTING = (">", "|", "+<", "-<")  # a quotation, a table, a diff
 _QUOTING_CHARS = ">|+-"
 _QUOTES = "\"'“‘«„"
+_CITED_END = re.compile(r"[\n\"'”’»“]")
 _SHOWN = "<{["
 _CODE_INDENT = 4
 _SHOWING = re.compile(
@@ -34,6 +35,8 @@ _ANNOUNCED = re.compile(
     r"|^\W{0,4}(?:first|then|next|now|finally)\b(?!.*\b(?:example|form\w*|like|so|this)\b)"
     r"[^.:\n]{0,20}[.:]?\s{0,5}\Z"
 )
+# A line that does nothing but name what comes; an exchange that is shown has it too.
+_LABEL = re.compile(r"(?im)^\W{0,4}(?:tool|function) calls?\b\W{0,6}\Z")
 
 
 class Spot(Enum):
@@ -57,13 +60,14 @@ class Markdown:
         self._ticks = 0  # the length of the back-quotes that opened inline code
         self._shows = False  # what those back-quotes hold begins as markup or JSON does
         self._quoted = False  # the line begins with a mark that quotes it
+        self._cited = False  # a tag stood behind a quotation mark that is still open
         self._spot = Spot.NONE
         self._data: JsonScan | None = None  # JSON that is no call; what it holds is none either
 
     @property
     def flowing(self) -> bool:
         """Whether a piece without marks leaves all as it is."""
-        return not (self._line or self._fence or self._ticks or self._data)
+        return not (self._line or self._fence or self._ticks or self._data or self._cited)
 
     @property
     def in_code(self) -> bool:
@@ -112,6 +116,8 @@ class Markdown:
             end = self._skip_data(self._data, text, at)
             if self._data or end > at:
                 return end
+        if self._cited:
+            return self._skip_citation(text, at)
         if self._line:
             return self._spaces(text, at) if text[at].isspace() else self._line_start(text, at)
         mark = _MARK.search(text, at)
@@ -164,15 +170,38 @@ class Markdown:
     def _mark(self, text: str, mark: re.Match[str]) -> int:
         first, at = mark[0][0], mark.start()
         if first == "\n":
-            self._line, self._opening, self._quoted = True, False, False
+            self._end_line()
             return mark.end()
         if first == "`":
             return self._back_quotes(text, mark)
         if self._fence or self._ticks or self._quoted:
             return mark.end()
         before = text[at - 1] if at else self.before
-        free = before not in _QUOTES if first == "<" else first == "[" or before.isspace()
+        if first == "<" and before in _QUOTES:
+            return self._citation(text, mark)
+        free = first in "<[" or before.isspace()
         return self._found(Spot.INLINE, at) if free else mark.end()
+
+    def _citation(self, text: str, mark: re.Match[str]) -> int:
+        """A tag that stands behind a quotation mark, with all that the marks are around."""
+        if mark.end() == len(text):
+            return mark.start()
+        self._cited = not text[mark.end()].isspace()
+        return mark.end()
+
+    def _skip_citation(self, text: str, at: int) -> int:
+        """A citation of tags ends at a quotation mark behind a tag, or with its line."""
+        end = _CITED_END.search(text, at)
+        if end is None:
+            return len(text)
+        if end[0] == "\n":
+            self._end_line()
+        elif (text[end.start() - 1] if end.start() else self.before) == ">":
+            self._cited = False
+        return end.end()
+
+    def _end_line(self) -> None:
+        self._line, self._opening, self._quoted, self._cited = True, False, False, False
 
     def _back_quotes(self, text: str, mark: re.Match[str]) -> int:
         if mark.end() == len(text):
@@ -210,4 +239,6 @@ def is_shown(before: str, behind: str) -> bool:
     last = said[said.rfind("\n\n") + 1 :]
     if _ANNOUNCED.search(last):
         return False
+    if _LABEL.search(last):
+        return bool(_SHOWING.search(said) or _DOCUMENT.search(said))
     return bool(behind or _SHOWING.search(last) or _DOCUMENT.search(said))

@@ -13,23 +13,21 @@ from bridge.call_bodies import XmlBody
 from bridge.call_candidates import Written
 from bridge.call_heads import Kind
 from bridge.call_names import Names
+from bridge.call_python import from_python, python_value
 from bridge.call_tags import ARGUMENT_WORDS
+from bridge.call_types import in_one_piece, typed, value_text
 from bridge.call_values import (
     Found,
     NoCall,
     calls_in,
-    from_python,
     from_tags,
     holds_placeholder,
-    in_one_piece,
     is_definition,
     is_placeholder,
-    python_value,
-    typed,
     unwrapped,
-    value_text,
     with_lone_backslashes,
     with_plain_quotes,
+    with_quoted_keys,
 )
 from bridge.tool_schemas import properties, required
 from chat_request import Tool, ToolUse
@@ -127,6 +125,11 @@ class Reader:
         plain = with_plain_quotes(text)
         if plain != text:
             return self._json(plain)
+        keyed = with_quoted_keys(text)
+        with suppress(ValueError):
+            return read_json(keyed, strict=False), True
+        with suppress(ValueError):
+            return python_value(keyed), True
         self._repairs += 1
         if self._repairs > _MOST_REPAIRS:
             raise ValueError("too much to repair")
@@ -134,7 +137,7 @@ class Reader:
 
     def _python(self, text: str, tool: Tool) -> tuple[Any, bool]:
         with suppress(ValueError):
-            return from_python(text, tool), False
+            return unwrapped(from_python(text, tool), tool), False
         inner = text[1:-1].strip()
         if not inner.startswith("{"):  # `f({a: 1})`, as JavaScript has it, or `f(a: 1)`
             if not _WITH_COLON.match(inner):

@@ -1,7 +1,7 @@
 """Tags and tokens, and what each word in them says of a call: the table of the grammar.
 
 A new family of models is a word in `ROLES`. Marks that some families put into their tags (bars,
-`DSML`, a namespace) are passed over.
+`DSML` and the like, a namespace, their maker's name) are passed over.
 """
 
 import re
@@ -32,8 +32,7 @@ _ROLES = {
     Role.OPEN: words(
         "tool_call toolcall tool_use function_call functioncall invoke court function tool",
         "tool_code call_record tool_call_begin tool_call_start python_tag python_start",
-        "start_action action_start action call tool_request longcat_tool_call",
-        "start_function_call ctrl42",
+        "start_action action_start action call tool_request start_function_call ctrl42",
     ),
     Role.WRAP: words(
         "tool_calls function_calls tool_uses calls tools functions",
@@ -45,6 +44,7 @@ _ROLES = {
         "tool_call_end tool_calls_end tool_calls_section_end tool_call_section_end tools_suffix",
         "python_end end_action action_end end_function_call ctrl43 eom_id eot_id eot end return",
         "im_end endoftext end_of_text end_of_sentence end_of_turn end_of_turn_token",
+        "eom turn role_end assistant_end",
     ),
     Role.RESULT: words(
         "tool_result tool_results tool_response tool_output tool_outputs tool_outputs_begin",
@@ -56,12 +56,20 @@ _ROLES = {
 }
 ROLES = {word: role for role, known in _ROLES.items() for word in known}
 ARGUMENT_WORDS = _ROLES[Role.ARGUMENTS]
+# Words that mean calls and nothing else: behind them a bare name is enough.
+FIRM_WORDS = words(
+    "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag",
+    "start_action tool_sep tool_call_argument_begin tool_call_start python_start action_start",
+    "start_function_call tool_request ctrl42",
+)
 # Without bars these say nothing.
-_ONLY_TOKENS = words("channel constrain message start end return plugin")
+_ONLY_TOKENS = words("channel constrain message start end return plugin eom turn")
+# A maker's name before a word that means calls and nothing else.
+_MAKER = re.compile(r"[a-z0-9]{2,24}_(?=(?:tool|function)_call)")
 _BAR = "|｜‖"
 _BARS = f"[{_BAR}]{{1,2}}"
-_MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:DSML[ \t]?{_BARS}[ \t]?)?"
-_NAMESPACE = r"(?:[\w-]{1,24}:)?"
+_MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:[A-Z]{{2}}ML[ \t]?{_BARS}[ \t]?)?"
+_NAMESPACE = r"(?:[\w-]{1,24}[:|])?"
 _WORD_CHARS = r"[A-Za-z][\w.▁-]{0,99}"
 _ATTRIBUTE = (
     r"\s{1,50}[\w:.-]{1,60}\s?=\s?(?:\"[^\"]{0,900}\"|'[^']{0,900}'|[^\s\"'<>]{1,200}[\"']?)"
@@ -73,8 +81,8 @@ TAG = re.compile(
 )
 # A tag whose end has not come yet, with or without a whole word.
 _TAG_PART = re.compile(
-    rf"(?i)<(?:/?(?:[ \t]?[|｜‖]{{0,2}}[ \t]?(?:D|DS|DSM|DSML[ \t|｜‖]{{0,4}})?)/?"
-    rf"[\w:.▁-]{{0,125}}|"
+    rf"(?i)<(?:/?(?:[ \t]?[|｜‖]{{0,2}}[ \t]?(?:[A-Z]{{2}}ML[ \t|｜‖]{{0,4}})?)/?"
+    rf"{_NAMESPACE}[\w:.▁-]{{0,125}}|"
     rf"/?{_MARKS}/?{_NAMESPACE}(?P<word>{_WORD_CHARS})"
     rf"(?:\s?=?\s?[\"']?[\w.:-]*[\"']?(?:{_ATTRIBUTE}){{0,20}}"
     rf"(?:\s{{1,50}}[\w:.-]{{0,60}}\s?(?:=\s?(?:\"[^\"]*|'[^']*|[^\s\"'<>]*)?)?)?)"
@@ -92,8 +100,9 @@ _NAME_ATTRIBUTES = ("name", "tool", "function", "tool_name", "function_name")
 
 
 def plain(word: str) -> str:
-    """A tag's word as the tables have it."""
-    return word.lower().replace("▁", "_").replace("-", "_")
+    """A tag's word as the tables have it, without what families differ in."""
+    known = word.lower().replace("▁", "_").replace("-", "_")
+    return known if known in ROLES else _MAKER.sub("", known)
 
 
 def role_of(tag: re.Match[str]) -> Role | None:
@@ -133,10 +142,11 @@ def may_open(text: str, at: int, names: Names) -> bool:
     return known == "dsml" or known in ROLES or names.find(word[1]) is not None
 
 
-def may_be_tag(text: str, at: int, names: Names) -> bool:
-    """Whether the end of `text`, from the `<` at `at` on, may become a tag that says something."""
+def may_be_tag(text: str, at: int, names: Names, *, any_word: bool = False) -> bool:
+    """Whether the end of `text`, from the `<` at `at` on, may become a tag that says something,
+    or with `any_word` any tag."""
     part = _TAG_PART.match(text, at)
-    if not part or part["word"] is None:
+    if not part or part["word"] is None or any_word:
         return bool(part)
     return plain(part["word"]) in ROLES or names.find(part["word"]) is not None
 

@@ -3,7 +3,6 @@
 Values in tags are text; the schema tells what they are. Knows nothing of streams.
 """
 
-import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from typing import Any
 from bridge import call_keys
 from bridge.call_bodies import Value
 from bridge.call_names import Names
-from bridge.call_tags import CDATA, CDATA_END, ROLES, Role, plain
+from bridge.call_python import STRING, literal
+from bridge.call_tags import ROLES, Role, plain
+from bridge.call_types import typed, value_text
 from bridge.tool_schemas import kinds_of, properties
 from chat_request import Tool
 from jsontools.text import compact, read_json
@@ -20,19 +21,16 @@ from jsontools.text import compact, read_json
 _VALUE_ENDS = (Role.PARAMETER, Role.ARGUMENTS)
 _PLACEHOLDERS = {"...", "…"}
 _PLACEHOLDER = re.compile(r"[{:,(=\[]\s{0,50}(?:\.\.\.|…|<[\w ./-]{1,40}>)\s{0,50}(?:[}\]),]|\Z)")
-_ESCAPE = re.compile(r"\\(?:[\\'\"abfnrtv\n0-7]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|N\{|U)|\\")
 _JSON_ESCAPE = re.compile(r"\\(?:[\"\\/bfnrt']|u[0-9a-fA-F]{4})|\\")
-_STRING = re.compile(
-    r"(?:\b[rR])?"
-    r"(?:'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")",
-    re.DOTALL,
-)
 # Gemma's and Gemini's tokens in place of quotes, and JavaScript's back-quotes behind a key.
 _TOKENS_AS_QUOTES = re.compile(r"(<\|\"\|>|<escape>|<ctrl46>)(.*?)\1", re.DOTALL)
 _BACK_QUOTED = re.compile(r"(?<=:)(\s{0,20})`([^`]*)`(?=\s{0,20}[,}])")
+# JavaScript's keys without quotes, behind which no quotes are missing.
+_BARE_KEY = re.compile(
+    rf"(?P<string>{STRING.pattern})|(?<=[{{,])(?P<gap>\s{{0,50}})(?P<key>[A-Za-z_$][\w$-]{{0,63}})(?=\s{{0,20}}:)",
+    re.DOTALL,
+)
 _DRIVE = re.compile(r'"[A-Za-z]:\\(?:[^"\\]|\\[^"])*"')
-_CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
-_LAYOUT = re.compile(r"\r?\n(?:(.*?)\r?\n)?[ \t]*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ def is_definition(arguments: Any, tool: Tool) -> bool:
 
 def holds_placeholder(text: str) -> bool:
     """Whether broken JSON or Python has dots where a value should be."""
-    return bool(_PLACEHOLDER.search(_STRING.sub('""', text)))
+    return bool(_PLACEHOLDER.search(STRING.sub('""', text)))
 
 
 def is_placeholder(arguments: Any) -> bool:
@@ -132,35 +130,21 @@ def with_plain_quotes(text: str) -> str:
     return _BACK_QUOTED.sub(lambda string: string[1] + compact(string[2]), text)
 
 
+def with_quoted_keys(text: str) -> str:
+    """JSON text whose keys lacked their quotes."""
+    return _BARE_KEY.sub(_quoted_key, text)
+
+
+def _quoted_key(found: re.Match[str]) -> str:
+    return found[0] if found["string"] else f'{found["gap"]}"{found["key"]}"'
+
+
 def _json_literal(escape: re.Match[str]) -> str:
-    return "'" if escape[0] == "\\'" else _literal(escape)
-
-
-def _literal(escape: re.Match[str]) -> str:
-    return escape[0] if len(escape[0]) > 1 else "\\\\"
+    return "'" if escape[0] == "\\'" else literal(escape)
 
 
 def _literal_path(path: re.Match[str]) -> str:
     return path[0] if "\\\\" in path[0] else path[0].replace("\\", "\\\\")
-
-
-def from_python(text: str, tool: Tool) -> dict[str, Any]:
-    """The arguments in `(a=1, b="x")`; ValueError where they are no plain values."""
-    call = _parsed(f"f{text}")
-    if not isinstance(call, ast.Call):
-        raise ValueError("no call")
-    given: dict[str, Any] = {}
-    names = list(properties(tool)) or (["input"] if tool.custom else [])
-    for name, node in zip(names, call.args, strict=False):
-        given[name] = node
-    if len(call.args) > len(given):
-        raise ValueError("more arguments than the tool has")
-    if len(call.args) == 1 and isinstance(call.args[0], ast.Dict):
-        given = {"arguments": call.args[0]}
-    for keyword in call.keywords:
-        given[keyword.arg or "arguments"] = keyword.value
-    values = {name: _value(node) for name, node in given.items()}
-    return unwrapped(values, tool)
 
 
 def unwrapped(values: dict[str, Any], tool: Tool) -> dict[str, Any]:
@@ -175,67 +159,14 @@ def unwrapped(values: dict[str, Any], tool: Tool) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else values
 
 
-def python_value(text: str) -> Any:
-    """A literal of Python, with JSON's names too; ValueError where it is none."""
-    return _value(_parsed(text.strip()))
-
-
-def _parsed(text: str) -> ast.expr:
-    try:
-        return ast.parse(_STRING.sub(_tidy, text), mode="eval").body
-    except (SyntaxError, MemoryError, RecursionError, ValueError):
-        raise ValueError("no Python") from None
-
-
-def _tidy(string: re.Match[str]) -> str:
-    """A string with raw line ends or backslashes that Python alone would not take."""
-    if string[0][0] in "rR":
-        return string[0]
-    text = _ESCAPE.sub(_literal, string[0])
-    return text if text[:3] in ('"""', "'''") else text.replace("\n", "\\n")
-
-
-def _value(node: ast.expr) -> Any:
-    try:
-        return _converted(node)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _converted(node: ast.expr) -> Any:
-    match node:
-        case ast.Constant(value=str() as text):
-            # JSON writes one character as two halves, which Python does not join.
-            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        case ast.Constant(value=bool() | int() | float() | None as value):
-            return value
-        case ast.Name(id=name) if name.lower() in _CONSTANTS:
-            return _CONSTANTS[name.lower()]
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-            return -number
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            parts = [_converted(left), _converted(right)]
-            if all(isinstance(part, str) for part in parts):
-                return "".join(parts)
-        case ast.List(elts=items) | ast.Tuple(elts=items):
-            return [_converted(item) for item in items]
-        case ast.Dict(keys=keys, values=values) if all(isinstance(k, ast.Constant) for k in keys):
-            pairs = zip(keys, values, strict=True)
-            return {str(k.value): _converted(v) for k, v in pairs if isinstance(k, ast.Constant)}
-        case ast.Call(args=[], keywords=given) if all(k.arg for k in given):
-            return {str(k.arg): _converted(k.value) for k in given}  # Gemini's nested objects
-    raise ValueError("no plain value")
-
-
 def from_tags(values: list[Value], body: str, tool: Tool) -> dict[str, Any]:
     """Arguments in tags, typed by the tool's schema; ValueError where they have no names."""
     rules, root = properties(tool), tool.parameters or {}
     found: dict[str, Any] = {}
     for name, text, sort in _texts(values, body):
         rule = rules.get(name)
-        value: Any = text
-        if not (tool.custom or sort == "true"):
-            value = typed(text, rule, root, literal=sort == "false")
+        as_text = tool.custom or (sort == "true" and not kinds_of(rule, root))
+        value = text if as_text else typed(text, rule, root, literal=sort == "false")
         if name in found and "array" in kinds_of(rule, root):  # an item in each tag
             value = [*_listed(found[name]), *_listed(value)]
         found[name] = value
@@ -271,37 +202,3 @@ def _without_wrong_end(text: str, name: str) -> str:
     word = plain(text[at:].strip("</> \t\r\n"))
     meant = at >= 0 and (word == plain(name) or ROLES.get(word) in _VALUE_ENDS)
     return text[:at] if meant else text
-
-
-def value_text(text: str, *, closed: bool = True) -> str:
-    """The text of a value as it is meant. A line end behind the opening tag and one before the
-    closing one are layout, but only together: else a file would lose its last one. Where the
-    closing tag is missing (`closed`) they are layout anyway."""
-    inner = text.strip()
-    if inner.startswith(CDATA) and inner.endswith(CDATA_END):
-        return in_one_piece(inner.removeprefix(CDATA).removesuffix(CDATA_END))
-    if not closed:
-        return text.removeprefix("\n").removesuffix("\n")
-    pair = _LAYOUT.fullmatch(text)
-    return (pair[1] or "") if pair else text
-
-
-def in_one_piece(cdata: str) -> str:
-    """The text of CDATA; where it holds an end of CDATA, it comes as two of them."""
-    return cdata.replace(CDATA_END + CDATA, "")
-
-
-def typed(text: str, rule: Any, root: dict[str, Any], *, literal: bool = False) -> Any:
-    """A value out of tags as its schema has it; text where the schema knows no better."""
-    kinds = set() if literal else kinds_of(rule, root)
-    bare = text.strip()
-    if "string" in kinds or (not kinds and not literal and bare[:1] not in ("{", "[")):
-        return text
-    try:
-        return read_json(bare.lower() if "boolean" in kinds else bare, strict=False)
-    except ValueError:
-        pass
-    try:
-        return python_value(bare)
-    except ValueError:
-        return text

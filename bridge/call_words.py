@@ -10,7 +10,7 @@ from bridge.call_tags import words
 NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}</[^<>]{1,60}>")
 NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,50}(?:<[^<>]{0,60})?\Z")
 CHILD_PART = re.compile(r"<[\w-]{0,64}\Z")
-THOUGHT = re.compile(r"(?i)(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>")
+THOUGHT = re.compile(r"(?i)(?:<\|start\|> ?assistant)?<\|channel\|> ?analysis<\|message\|>")
 THOUGHT_END = "<|end|>"
 MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
 MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")
@@ -32,10 +32,14 @@ CALLED_PART = re.compile(r"(?i)\[(?:call|tool|function)[^\](){}\n]{0,200}\Z")
 CALLED_WORDS = ("[call", "[tool", "[function")
 TO = re.compile(r"(?a)to=([\w.:-]{1,120})(?=[^\w.:-])")
 TO_PART = re.compile(r"(?a)t(?:o(?:=[\w.:-]{0,120})?)?\Z")
+# Claude, in place of the tag that opens its calls.
+STRAY_WORDS = words("court count call")
+STRAY = re.compile(rf"(?:{'|'.join(sorted(STRAY_WORDS))})\s{{1,9}}(?=<|\Z)")
 ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
 WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
 # What makes a call of a name that nothing vouches for.
-TOUCHING = re.compile(r"(?i)\(|\[A|<(?:[|｜]|\Z)|\[?\Z")
+TOUCHING = re.compile(r"(?i)\(|\[A|<(?:[|｜]|\Z)|\{\s{0,9}(?:[\"}]|\Z)|\[?\Z")
+OBJECT_PART = re.compile(r"\{\s{0,9}\Z")
 PRINT = re.compile(r"print\s?\(")
 NOISE = words(
     "json commentary analysis final assistant code function xml python tool_code tool_call",
@@ -44,8 +48,10 @@ NOISE = words(
 TOGETHER = "multi_tool_use.parallel"
 # Behind a tag or "Action:".
 LABELS = words("name: tool: function: input: arguments: parameters: args:")
-PHRASES = (*NOISE, "print(", "action:", "action input:", "action_input:", TOGETHER)
-FIRST_WORDS = (*NOISE, "print", "action", "action:", "action_input:", "to", "call", TOGETHER)
+PHRASES = (*NOISE, *STRAY_WORDS, "print(", "action:", "action input:", "action_input:", TOGETHER)
+FIRST_WORDS = (
+    *NOISE, *STRAY_WORDS, "print", "action", "action:", "action_input:", "to", TOGETHER,
+)  # fmt: skip
 # Junk has at most one word of Latin letters, and no quotes; a sentence has more.
 JUNK_CHARS = r"[^A-Za-z{}<>\"`\n]{0,60}(?:[A-Za-z]\w{0,40}+[^A-Za-z{}<>\"`\n]{0,60})?"
 JUNK = re.compile(rf"{JUNK_CHARS}\n?\s{{0,20}}(?=\{{|<[|｜])")

@@ -15,7 +15,7 @@ from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage, Worki
 
 OPEN, CLOSE = "<think>", "</think>"
 CALL, CALL_END = "<tool_call>", "</tool_call>"
-OPENERS = (OPEN, "<thinking>", "<thought>")
+OPENERS = (OPEN, "<thinking>", "<thought>", "<seed:think>", "<mm:think>")
 LONGEST = max(map(len, OPENERS)) + 1  # with the stroke of the closing tag
 TAIL = 256  # characters whose tokens are counted together, so that small pieces add up right
 

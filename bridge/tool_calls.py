@@ -336,7 +336,7 @@ class _Finder(Outlet):
     def _is_meant(self, unit: Candidate | Fenced, whole: bool) -> bool:
         """Whether what broke off was to be a call of a tool on offer."""
         head = unit.head
-        if head is None:
+        if head is None or (isinstance(unit, Fenced) and unit.context.quotes("")):
             return False
         if head.kind is Kind.JSON and not head.tool:
             named = any(map(self.reader.names.find, _NAME_IN_JSON.findall(unit.text)))

@@ -4,6 +4,7 @@ A schema that is not strict is shown to the model as the caller wrote it, and ne
 nothing here relies on its form. Knows nothing of calls.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -31,22 +32,39 @@ def kinds_of(rule: Any, root: dict[str, Any]) -> set[str]:
     """The types that a rule of the schema `root` allows, through references and branches; empty
     where it does not say."""
     kinds: set[str] = set()
+    for branch in _branches(rule, root):
+        said = branch.get("type")
+        kinds.update(kind for kind in types_of(said) if isinstance(kind, str))
+        if said is None:
+            members = [*_list_in(branch, "enum"), *([branch["const"]] if "const" in branch else ())]
+            kinds.update(_JSON_KINDS.get(type(member), "object") for member in members)
+    return kinds
+
+
+def inner_rule(rule: Any, root: dict[str, Any], *path: str) -> Any:
+    """What a rule says of its parts, through references and branches; None: nothing."""
+    for branch in _branches(rule, root):
+        inner: Any = branch
+        for step in path:
+            inner = inner.get(step) if isinstance(inner, dict) else None
+        if inner is not None:
+            return inner
+    return None
+
+
+def _branches(rule: Any, root: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A rule and all that it refers to or is made of."""
     waiting, followed = [rule], 0
     while waiting and followed < _MOST_REFERENCES:
         rule = waiting.pop()
         if not isinstance(rule, dict):
             continue
         followed += 1
-        said = rule.get("type")
-        kinds.update(kind for kind in types_of(said) if isinstance(kind, str))
+        yield rule
         for branch in ("anyOf", "oneOf", "allOf"):
             waiting += _list_in(rule, branch)
-        if said is None:
-            members = [*_list_in(rule, "enum"), *([rule["const"]] if "const" in rule else ())]
-            kinds.update(_JSON_KINDS.get(type(member), "object") for member in members)
         with suppress(LookupError):
             waiting.append(resolve(rule.get("$ref"), root))
-    return kinds
 
 
 def _list_in(rule: dict[str, Any], keyword: str) -> list[Any]:

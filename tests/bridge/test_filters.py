@@ -74,6 +74,8 @@ THINK = [
     ("a < b", "", "a < b"),
     ("<thinking>\nHm\n</thinking>\n\nHi", "Hm", "Hi"),
     ("<thought>Hm</thought>Hi", "Hm", "Hi"),
+    ("<seed:think>Hm</seed:think>Hi", "Hm", "Hi"),
+    ("<mm:think>\nHm</mm:think>\n\nHi", "Hm", "Hi"),
     ("<thinking>a</think>b</thinking>c", "a</think>b", "c"),
     ("<thoughts>a", "", "<thoughts>a"),
     ("<think>a\n\n\nb\n</think>\n", "a\n\n\nb", ""),

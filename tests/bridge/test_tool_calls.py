@@ -408,6 +408,7 @@ HOSTILE = {
     "deep": BLOCK.replace('"Paris"', "[" * 900 + "]" * 900),
     "deep functions": "<tool_call>" + '{"function":' * 900 + "1" + "}" * 900,
     "slow to repair": "<tool_call>{get_weather" + '\\"{](“' * 3_000 + "</tool_call>",
+    "escaped quotes": "<tool_call>{" + "\\'" * 40_000 + "}</tool_call>",
     "many calls": BLOCK * 500,
     "white space": " " * 300_000,
 }

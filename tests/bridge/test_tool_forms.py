@@ -638,6 +638,14 @@ MARKUP = [
     "<|call|>",
     "< | DSML | ",
     "[TOOL_RESULTS]",
+    "“",
+    "”",
+    "</s>",
+    "court\n",
+    "call ",
+    "<some_tool_call>",
+    "<ab|",
+    "**Tool Call:**\n",
 ]
 NAMED = [
     JSON,
@@ -669,6 +677,8 @@ NAMED = [
     "read_file<｜tool▁sep｜>",
     '<|"|>',
     "`x`",
+    "read_file{",
+    "declaration:now{}",
 ]
 
 
@@ -735,6 +745,10 @@ ENDLESS = {
     "unknown arguments": "<read_file>\n<path>x</path>\n<note>",
     "tokens as quotes": '{"name": <|"|>now<escape>',
     "attributes": '<invoke name="read_file" a="1" ',
+    "citations": ' "<b',
+    "nested tags": '<invoke name="set-state"><parameter name="where"><a>',
+    "keys without quotes": "functions.now({a: 'b', c: ",
+    "stray words": "\ncourt <b",
 }
 
 

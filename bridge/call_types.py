@@ -6,13 +6,15 @@ Knows nothing of the tags around it.
 import re
 from contextlib import suppress
 from functools import partial
-from typing import Any
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any
 
 from bridge.call_python import python_value
 from bridge.call_tags import CDATA, CDATA_END
 from bridge.tool_schemas import inner_rule, kinds_of
 from jsontools.text import read_json
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 # A number with zeros in front, which neither JSON nor Python takes.
 _PADDED = re.compile(r"-?0\d{1,20}", re.ASCII)
@@ -58,6 +60,8 @@ def typed(text: str, rule: Any, root: dict[str, Any], *, literal: bool = False) 
 def _from_elements(text: str, rule: Any, root: dict[str, Any]) -> Any:
     """An object or a list whose parts came in tags of their own; ValueError where more or other
     things stand in it than those parts."""
+    from xml.etree import ElementTree  # half a MB that few services ever need
+
     if _NO_VALUE.search(text):
         raise ValueError("what would be lost")
     try:
@@ -67,7 +71,7 @@ def _from_elements(text: str, rule: Any, root: dict[str, Any]) -> Any:
     return _built(whole, rule, root)
 
 
-def _built(element: ElementTree.Element, rule: Any, root: dict[str, Any]) -> Any:
+def _built(element: "Element", rule: Any, root: dict[str, Any]) -> Any:
     parts = list(element)
     if element.attrib:
         raise ValueError("attributes")
@@ -85,7 +89,7 @@ def _built(element: ElementTree.Element, rule: Any, root: dict[str, Any]) -> Any
     return [_built(part, item, root) for part in parts]
 
 
-def _object(parts: list[ElementTree.Element], rule: Any, root: dict[str, Any]) -> dict[str, Any]:
+def _object(parts: list["Element"], rule: Any, root: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, list[Any]] = {}
     for part in parts:
         inner = inner_rule(rule, root, "properties", part.tag)

@@ -246,22 +246,21 @@ def cut_at_length(events: Iterator[Event], limit: int) -> Iterator[Event]:
             yield event
             continue
         kind, text = type(event), event.text
-        most = counted + MOST_PER_CHARACTER * (len(tail) + len(text))
+        near = counted + MOST_PER_CHARACTER * (len(tail) + len(text)) > limit
         # far from it nothing is cut up, and little is counted: an estimate for each token costs ten
         # times what the token does (docs/performance.md)
-        step = TAIL if most > limit else len(text)
-        while text:
-            piece, text = text[:step], text[step:]
-            if most > limit and counted + estimate_tokens(tail + piece) > limit:
-                ends = range(1, len(piece) + 1)
+        step = TAIL if near else len(text) or 1
+        for part in [text[at : at + step] for at in range(0, len(text), step)]:
+            if near and counted + estimate_tokens(tail + part) > limit:
+                ends = range(1, len(part) + 1)
                 left = limit - counted
-                fits = bisect(ends, left, key=lambda end: estimate_tokens(tail + piece[:end]))
+                fits = bisect(ends, left, key=lambda end: estimate_tokens(tail + part[:end]))
                 if fits:
-                    yield kind(piece[:fits])
+                    yield kind(part[:fits])
                 yield Done("length")
                 return
-            yield kind(piece)
-            tail += piece
+            yield kind(part) if near else event
+            tail += part
             if len(tail) > TAIL:
                 counted, tail = counted + estimate_tokens(tail), ""
 

@@ -104,6 +104,9 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
             if isinstance(event, Reasoning) and not envelope.thoughts:
                 event = Working()
             match event:
+                case Text() | Reasoning():
+                    block = encoder.add(event)
+                    quiet = quiet and not block
                 case PromptSize(tokens=tokens):
                     size = tokens
                     continue

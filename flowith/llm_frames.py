@@ -10,7 +10,7 @@ from typing import Any
 
 from errors import UpstreamError
 from events import Event, Reasoning, Text, ToolCall, Usage
-from flowith.lines import LineDecoder, flat, unknown
+from flowith.lines import LineDecoder, flat, unknown, with_whole_pairs
 from flowith.refusal import to_refusal
 
 MOST_OPEN_CALLS = 128  # tool calls that are under way at the same time
@@ -173,7 +173,9 @@ class LlmDecoder(LineDecoder):
                 self._send(call, events)
 
     def _send(self, call: _Call, events: list[Event]) -> None:
-        events.append(ToolCall(call.id, call.name, "".join(call.pieces) or "{}"))
+        self._give_up_halves(events)
+        arguments = with_whole_pairs("".join(call.pieces)) or "{}"
+        events.append(ToolCall(call.id, call.name, arguments))
         self._called = True
 
     def _end(self, events: list[Event]) -> None:

@@ -25,7 +25,7 @@ from jsontools.budget import Budget
 _MOST_CALLS = 128
 _MOST_MISSES = 32
 _RECENT_CHARS = 2000
-_BLOCK = 4096  # characters read at once, of which each call copies what stands behind it
+_BLOCK = 8192  # characters read at once, of which each call copies what stands behind it
 
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
 _PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)[^\S\n]*")

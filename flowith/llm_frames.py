@@ -252,15 +252,20 @@ def _broke_off(text: str) -> bool:
 
 
 def _to_usage(usage: dict[str, Any]) -> Usage:
+    """OpenAI's counts. A part that is more than its whole is left out, as is what is no count."""
+
     def count(source: Any, key: str) -> int:
         value = source.get(key) if isinstance(source, dict) else None
         if isinstance(value, int) and value > MOST_TOKENS:
             raise unknown("count of tokens")
         return value if isinstance(value, int) and value > 0 else 0
 
+    prompt, completion = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
+    reasoning = count(usage.get("completion_tokens_details"), "reasoning_tokens")
+    cached = count(usage.get("prompt_tokens_details"), "cached_tokens")
     return Usage(
-        count(usage, "prompt_tokens"),
-        count(usage, "completion_tokens"),
-        count(usage.get("completion_tokens_details"), "reasoning_tokens"),
-        count(usage.get("prompt_tokens_details"), "cached_tokens"),
+        prompt,
+        completion,
+        reasoning if reasoning <= completion else 0,
+        cached if cached <= prompt else 0,
     )

@@ -272,6 +272,18 @@ def test_odd_counts_of_tokens_are_left_out() -> None:
         assert "ok" in [e.text for e in decoded(LlmDecoder, [wire]) if isinstance(e, Text)]
 
 
+def test_a_part_that_is_more_than_its_whole_is_left_out() -> None:
+    """Formats add and subtract them, each in its own way, and would tell different sums."""
+    odd = {
+        "prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 6},
+    }  # fmt: skip
+    even = odd | {"prompt_tokens": 4, "completion_tokens": 6}
+    wire = llm_wire({"usage": odd}, {"usage": even}, delta("stop", content="ok"))
+    found = [event for event in decoded(LlmDecoder, [wire]) if isinstance(event, Usage)]
+    assert found == [Usage(3, 5), Usage(4, 6, 6, 4)]
+
+
 def nested(value: Any, levels: int) -> Any:
     """The value in so many lists."""
     for _ in range(levels):

@@ -274,10 +274,18 @@ def note_text(events: Iterator[Event], raw: list[str]) -> Iterator[Event]:
 
 
 def count_usage(
-    events: Iterator[Event], prompt_tokens: Callable[[], int], raw: list[str] | None = None
+    events: Iterator[Event],
+    prompt_tokens: Callable[[], int],
+    raw: list[str] | None = None,
+    *,
+    calls: bool = True,
 ) -> Iterator[Event]:
     """Put exactly one `Usage` before the `Done`: upstream's numbers, else an estimate of the
-    thoughts and of the `raw` text, or of the text that passes here."""
+    thoughts and of the `raw` text, or of the text that passes here.
+
+    Without `calls` no tool is on offer, and a native call among the words is left out: here, where
+    each kind of event is looked at anyway.
+    """
     usage: Usage | None = None
     said: list[str] = [] if raw is None else raw
     thought: list[str] = []
@@ -288,8 +296,11 @@ def count_usage(
                 said.append(event.text)  # type: ignore[union-attr]
         elif kind is Reasoning:
             thought.append(event.text)  # type: ignore[union-attr]
-        elif isinstance(event, ToolCall) and not said:
-            said.append(f"{event.name} {event.arguments}")  # a native call, which is no text
+        elif isinstance(event, ToolCall):
+            if not calls:
+                continue
+            if not said:
+                said.append(f"{event.name} {event.arguments}")  # a native call, which is no text
         elif isinstance(event, Usage):
             usage = event
             continue

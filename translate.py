@@ -142,7 +142,8 @@ def shape(
     """
     if prompt.drawing:
         return _counted(show_pictures(events), chat, prompt)
-    events = split_think(events, calls=_offers_calls(chat))
+    offered = chat.tools is not None and chat.tools.choice != "none"
+    events = split_think(events, calls=offered)
     if chat.max_tokens:
         events = cut_at_length(events, chat.max_tokens)
     raw: list[str] | None = None
@@ -167,11 +168,6 @@ def shape(
     return events
 
 
-def _offers_calls(chat: ChatRequest) -> bool:
-    """Whether the model may call a tool at all."""
-    return chat.tools is not None and chat.tools.choice != "none"
-
-
 def _counted(
     events: Iterator[Event], chat: ChatRequest, prompt: Prompt, raw: list[str] | None = None
 ) -> Iterator[Event]:
@@ -183,4 +179,4 @@ def _counted(
         events = chain((PromptSize(tokens),), events)
     elif chat.stream and not chat.include_usage:
         size = int  # nobody is told, and a long prompt takes milliseconds to count
-    return count_usage(events, size, raw, calls=_offers_calls(chat))
+    return count_usage(events, size, raw)

@@ -39,7 +39,9 @@ def split_think(events: Iterator[Event], *, calls: bool = False) -> Iterator[Eve
                     thoughts.append(one.text)
                 yield one
             if splitter.over:
-                yield from events if calls else _without_calls(events)
+                for rest in events:
+                    if calls or type(rest) is not ToolCall:
+                        yield rest
                 return
             continue
         if isinstance(event, ToolCall) and not calls:
@@ -57,12 +59,6 @@ def split_think(events: Iterator[Event], *, calls: bool = False) -> Iterator[Eve
             yield Text(call)
         yield event
     yield from splitter.flush()
-
-
-def _without_calls(events: Iterator[Event]) -> Iterator[Event]:
-    for event in events:
-        if type(event) is not ToolCall:  # 15 ns for each token of a plain answer
-            yield event
 
 
 def _last_call(thoughts: list[str]) -> str:

@@ -129,3 +129,13 @@ def test_a_call_among_words_that_nobody_may_make_is_left_out(
     assert "tea" in answered.text
     for sign in ('"function_call"', '"tool_use"', '"tool_calls"'):
         assert sign not in answered.text
+
+
+@both_ways
+def test_such_a_call_is_no_reason_to_do_without_the_json_that_was_asked_for(
+    api: MakeApi, fake: FakeFlowith, stream: bool
+) -> None:
+    body = {"response_format": {"type": "json_object"}}
+    fake.reply(llm("No.", CALLS, finish="tool_calls"))
+    path = "/v1/chat/completions"
+    assert_failed(api(FLOWITH_API="llm"), path, stream, body, "unmet_requirement")

@@ -82,6 +82,7 @@ class _Finder(Outlet):
         self.unknown: UnknownCall | None = None
         self.aside = Aside()
         self.misses = 0
+        self.ids: set[str] = set()  # of native calls: some servers give all of them the same
         self._run = ""  # the white space that has come since the last mark behind a call
         self._fences = 0  # opened by the head of the last call, still to be closed
 
@@ -249,7 +250,10 @@ class _Finder(Outlet):
             if self.may_retry or not (self.sent and wrong.instead):
                 raise self.unmet(str(wrong)) from None
             checked = wrong.instead
-        self._emit([replace(checked, id=call.id or checked.id)], 0)
+        if call.id and call.id not in self.ids:
+            checked = replace(checked, id=call.id)
+        self.ids.add(checked.id)
+        self._emit([checked], 0)
 
     def _emit(self, calls: list[ToolCall], fences: int) -> None:
         if self.unknown:

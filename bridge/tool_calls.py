@@ -72,8 +72,7 @@ class _Finder(Outlet):
     """The state of one answer: what is held, and what has gone out."""
 
     def __init__(self, use: ToolUse, reader: Reader, *, last_try: bool, streamed: bool) -> None:
-        waiting = use.choice == "required"
-        super().__init__(last_try=last_try, streamed=streamed, waiting=waiting)
+        super().__init__(last_try=last_try, streamed=streamed, waiting=use.choice == "required")
         self.use, self.reader = use, reader
         self.over = False
         self.markdown = Markdown()

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from bridge.call_candidates import Candidate, Context, Fenced, loose_ends
 from bridge.call_heads import Kind, may_begin
 from bridge.call_outlet import HELD_CHARS, MOST_SPACES, Outlet
+from bridge.call_patience import AT_ONCE, Patience, in_pieces
 from bridge.call_quotes import Markdown, Spot
-from bridge.call_reader import UNKNOWN, Reader, Unknown, Unusable
+from bridge.call_reader import MOST_CALLS, UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_tags import is_result, may_be_result
 from bridge.call_values import Found, NoCall
 from chat_request import ToolUse
@@ -21,9 +22,6 @@ from errors import Unmet
 from events import Done, Event, PromptSize, Reasoning, Silence, Text, ToolCall, Usage, Working
 from jsontools.budget import Budget
 
-# No real answer comes near these; without them a hostile one takes quadratic time.
-_MOST_CALLS = 128
-_MOST_MISSES = 32
 _RECENT_CHARS = 2000
 
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
@@ -93,7 +91,7 @@ class _Finder(Outlet):
         self.held = ""  # the beginning of what may become a mark
         self.unit: Candidate | Fenced | None = None
         self.unknown: _Unknown | None = None
-        self.misses = 0
+        self.patience = Patience()
         self._run = ""  # the white space that has come since the last mark behind a call
         self._fences = 0  # opened by the head of the last call, still to be closed
 
@@ -130,9 +128,14 @@ class _Finder(Outlet):
                 return
         self._read(piece)
 
-    def _read(self, piece: str) -> None:
-        while piece and not self.over:
-            piece = self._fill(self.unit, piece) if self.unit else self._scan(piece)
+    def _read(self, text: str) -> None:
+        ahead = [text]
+        while ahead and not self.over:
+            piece = ahead.pop()
+            if len(piece) > AT_ONCE and not self.patience.over:
+                ahead += reversed(in_pieces(piece))
+            elif rest := self._fill(self.unit, piece) if self.unit else self._scan(piece):
+                ahead.append(rest)
 
     def _scan(self, piece: str) -> str:
         """Pass text on up to where a call may begin; returns what is left for the call."""
@@ -146,7 +149,7 @@ class _Finder(Outlet):
                 self._take_unknown()
                 self._end("tool_calls")
                 return ""
-        if self.misses > _MOST_MISSES:
+        if self.patience.over:
             self._release(text)
             return ""
         return self._advance(text, 0)
@@ -163,6 +166,7 @@ class _Finder(Outlet):
             return ""
         recent = "".join(self.recent)[-_RECENT_CHARS:]
         self.recent = [recent]
+        self.patience.note_look()
         context = Context(names, spot is Spot.LINE, recent)
         self.unit = Fenced(context) if spot is Spot.FENCE else Candidate(context)
         return text[at:]
@@ -191,7 +195,7 @@ class _Finder(Outlet):
         """Add to what may be a call; returns what stands behind its end."""
         decided = unit.feed(piece)
         if not decided and unit.size > HELD_CHARS:
-            self.misses, decided = _MOST_MISSES + 1, True
+            self.patience.over = decided = True
             unit.calls.clear()
         if not decided:
             return ""
@@ -201,7 +205,7 @@ class _Finder(Outlet):
     def _settle(self, unit: Candidate | Fenced) -> str:
         """Make calls of what was read, or pass it on as text; returns what stands behind it."""
         try:
-            calls = [call for written in unit.calls for call in self.reader.read(written)]
+            calls = self.reader.read(unit.calls)
         except NoCall:
             return self._pass(unit)
         except Unknown as unknown:
@@ -209,6 +213,7 @@ class _Finder(Outlet):
                 return self._pass(unit)
             text = unit.text[: unit.size - len(unit.rest)]
             self._drop_unknown()
+            self.patience.note_failure(0, had_body=True)
             self.unknown, self.gap = _Unknown(unknown.call, self.gap, text), ""
             self.markdown.begin_anew()
             return unit.rest
@@ -234,8 +239,8 @@ class _Finder(Outlet):
         if self.made and is_result(text):
             self._end("tool_calls")
             return ""
-        self.misses += bool(unit.head)
-        if self.misses > _MOST_MISSES:
+        self.patience.note_failure(len(text) - skip, had_body=bool(unit.head))
+        if self.patience.over:
             self._release(text)
             return ""
         if isinstance(unit, Fenced):
@@ -269,7 +274,7 @@ class _Finder(Outlet):
         for call in calls:
             self.out.append(call)
             self.made += 1
-            if not self.use.parallel or self.made == _MOST_CALLS:
+            if not self.use.parallel or self.made == MOST_CALLS:
                 self._end("tool_calls")
                 return
 

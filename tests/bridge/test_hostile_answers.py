@@ -24,7 +24,7 @@ RULES = {
 USE = ToolUse((Tool("get_weather", parameters=RULES), *(Tool(f"tool_{i}") for i in range(29))))
 CALL = '{"name": "get_weather", "arguments": {"city": "x"}}'
 SPOTS = '<invoke name="get_weather"><parameter name="spots">'
-SIZE = 200_000
+SIZE = 60_000
 
 
 def work(do: Callable[[], object]) -> tuple[int, int]:
@@ -58,40 +58,48 @@ def find(text: str) -> str:
 
 # What is repeated, and how many functions are entered at most for each of its characters.
 HEADS = {
-    "recipients": ("to=functions.x ", 1.5),
-    "known recipients": ("to=functions.get_weather ", 5),
-    "sections of plain text": ("<get_weather><![CDATA[", 1.5),
-    "tags": ("<tool_call>", 8),
-    "tokens": ("<|tool_call|>", 8),
-    "noise": ("json\n", 5),
-    "unclosed arguments": ("<get_weather><city>", 9),
+    "recipients": ("to=functions.x ", 4),
+    "known recipients": ("to=functions.get_weather ", 13),
+    "sections of plain text": ("<get_weather><![CDATA[", 4),
+    "tags": ("<tool_call>", 21),
+    "tokens": ("<|tool_call|>", 21),
+    "noise": ("json\n", 12),
+    "unclosed arguments": ("<get_weather><city>", 26),
     "unclosed calls": ('<invoke name="get_weather"><parameter name="city">', 4),
-    "unknown tools": ('<tool_call>{"name": "x", "arguments": {}}</tool_call> ', 0.2),
-    "broken calls": ("<tool_call>" + CALL.replace('"x"', "") + "</tool_call> ", 0.3),
+    "unknown tools": ('<tool_call>{"name": "x", "arguments": {}}</tool_call> ', 0.3),
+    "broken calls": ("<tool_call>" + CALL.replace('"x"', "") + "</tool_call> ", 0.5),
 }
 
 
 @pytest.mark.parametrize("case", HEADS)
 def test_heads_without_end_are_not_looked_at_without_end(case: str) -> None:
-    """Else each of some ten thousand heads would take a look of 100 us at up to 200 KB."""
+    """Else each of some ten thousand heads would take a look of 100 us at all that follows."""
     unit, most = HEADS[case]
     text = unit * (SIZE // len(unit))
     entered, handed = work(lambda: find(text))
     assert entered < most * SIZE
-    assert handed < 13 * SIZE
+    assert handed < 45 * SIZE
 
 
+OBJECT, TOKENS = "{'a':1},", '<|"|>a<|"|>,'  # Python's quotes, and Gemma's tokens for them
 BODIES = {
-    "objects without quotes": "<tool_call>[%s]</tool_call>",
-    "values of Python": "<tool_code>get_weather(city=[%s])</tool_code>",
-    "a list in a tag": f"{SPOTS}[%s]</parameter></invoke>",
+    "objects": ("<tool_call>[%s]</tool_call>", OBJECT, 1),
+    "other quotes": ("<tool_call>[%s]</tool_call>", TOKENS, 1.5),
+    "values of Python": ("<tool_code>get_weather(city=[%s])</tool_code>", OBJECT, 2.6),
+    "a list in a tag": (f"{SPOTS}[%s]</parameter></invoke>", OBJECT, 0.1),
 }
 
 
 @pytest.mark.parametrize("case", BODIES)
 def test_a_body_of_countless_values_is_only_read_as_json(case: str) -> None:
-    text = BODIES[case].replace("%s", "{a:1}," * (SIZE // 6))
-    assert work(lambda: find(text))[0] < 2 * SIZE
+    form, unit, most = BODIES[case]
+    text = form.replace("%s", unit * (SIZE // len(unit)))
+    assert work(lambda: find(text))[0] < most * SIZE
+
+
+def test_a_body_of_countless_tags_is_not_searched_again_for_its_end() -> None:
+    text = SPOTS + "<a>" * 45_000
+    assert work(lambda: find(text))[1] < 2.1 * len(text)
 
 
 def test_countless_elements_are_text() -> None:
@@ -101,15 +109,15 @@ def test_countless_elements_are_text() -> None:
 
 
 def test_no_more_calls_are_made_of_a_list_than_an_answer_may_have() -> None:
-    text = f"<tool_calls>[{','.join([CALL] * 3_000)}]</tool_calls>"
+    text = f"<tool_calls>[{','.join([CALL] * 1_000)}]</tool_calls>"
     events = list(find_calls(iter([Text(text), Done()]), USE, last_try=True))
     assert len(events) == 128 + 1
-    assert work(lambda: find(text))[0] < 80 * 3_000
+    assert work(lambda: find(text))[0] < 80 * 1_000
 
 
 @pytest.mark.parametrize("unit", ["[],", '{"":', '"a",'])
 def test_broken_json_of_countless_values_is_walked_through_once(unit: str) -> None:
-    text = '{"a":[' + unit * (SIZE // len(unit))
+    text = '{"a":[' + unit * 40_000
     marks = sum(map(text.count, '[]{}"'))
     wanted = AnswerFormat("json_object")
 

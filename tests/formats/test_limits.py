@@ -192,7 +192,7 @@ def test_millions_of_values_are_refused_before_they_are_made(value: str) -> None
 
 @pytest.mark.parametrize("code", ["f(a[0], {}, [1, 2]);\n", '"a", [\\"b\\"], ', "\\", '\\\\"[,'])
 def test_what_stands_in_strings_is_no_value(code: str) -> None:
-    text = code * (2_000_000 // len(code))
+    text = code * (3_000_000 // len(code))
     body = {"model": "m", "messages": [{"role": "user", "content": text}]}
     (talk,) = chat.parse(json.dumps(body).encode(), Settings()).conversations
     assert talk[0].content == text

@@ -2,10 +2,12 @@
 what becomes of the connection."""
 
 import errno
+import gc
 import gzip
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any
@@ -21,6 +23,7 @@ from flowith.transport import Transport
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
 SOME = HEAD + b"\r\n5\r\nwords\r\n"
+BARE = b"HTTP/1.1 200 OK\r\n\r\nwords"  # with no end but the connection's
 WORDS = "words \u4f60\u597d and more".encode()
 MOMENT = 0.02  # seconds; a wait that is meant to run out
 LONG = 20.0  # one that is not
@@ -195,7 +198,9 @@ def test_the_head_wakes_whoever_waits(far: Far, ways: Ways) -> None:
     reader.close(finished=True)
 
 
-@pytest.mark.parametrize("phase", ["connecting", "before the head", "in the body"])
+@pytest.mark.parametrize(
+    "phase", ["connecting", "before the head", "in the body", "in a bare body"]
+)
 def test_cancelling_ends_a_read_in_every_phase(far: Far, ways: Ways, phase: str) -> None:
     """The first read then gives nothing, so that whoever cancelled can say why."""
     entered = threading.Event()
@@ -212,8 +217,8 @@ def test_cancelling_ends_a_read_in_every_phase(far: Far, ways: Ways, phase: str)
     else:
         reader = ways.begin()
         far.accept()
-        if phase == "in the body":
-            far.say(SOME)
+        if "body" in phase:
+            far.say(BARE if phase == "in a bare body" else SOME)
             assert next_words(reader) == b"words"
 
     def stop() -> None:
@@ -260,6 +265,33 @@ def test_what_sending_raised_is_raised_once_and_let_go_of(ways: Ways) -> None:
         read(reader)
     assert caught.value is wrong
     assert wrong not in reader.__dict__.values()
+
+
+def test_who_leaves_while_it_is_sent_leaves_nothing_behind(far: Far, ways: Ways) -> None:
+    """What sending raised is then never read. Its frames would hold the reader, and the prompt with
+    it, and the reader them."""
+    with closing(Transport(5, 4)) as transport:
+        reader = Reader(
+            lambda exchange: transport.post(far.url, {}, b"{}", exchange),
+            far.url,
+            ways.clock,
+            ways.crew,
+            ways.signal,
+        )
+        far.accept()
+        far.hear()
+        gc.disable()
+        try:
+            reader.close(finished=False)
+            wait_until_cleared(reader)
+            left = weakref.ref(reader)
+            del reader
+            until = time.monotonic() + LONG
+            while left() is not None:  # the thread that sent needs a moment to let go of it
+                assert time.monotonic() < until
+                time.sleep(0.001)
+        finally:
+            gc.enable()
 
 
 def test_a_time_out_of_the_kernel_s_is_an_error(far: Far, ways: Ways) -> None:

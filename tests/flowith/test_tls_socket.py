@@ -127,6 +127,16 @@ def test_all_records_that_have_come_are_one_read_and_one_system_call(ends: Ends)
     assert here.is_quiet()
 
 
+def test_what_came_with_the_handshake_is_read_before_the_socket_is(ends: Ends) -> None:
+    """urllib3 takes all off the socket that is there, and it may be more than the handshake."""
+    here, below, there = ends
+    there.sendall(b"early")
+    here._arrived.write(below.recv(8_192))
+    below.reads = 0
+    assert here.recv(8_192) == b"early"
+    assert below.reads == 0
+
+
 def test_a_record_that_comes_in_pieces_is_waited_for(ends: Ends) -> None:
     here, below, there = ends
     there.sendall(b"word")

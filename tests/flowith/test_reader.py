@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,19 +31,23 @@ LONG = 20.0  # one that is not
 
 
 class Far:
-    """A server of one connection at a time, whose other end the test holds in its hands."""
+    """A server whose latest connection the test holds in its hands."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
-        self.connections = 0
+        self._accepted: list[socket.socket] = []
         self.caller: socket.socket | None = None
+
+    @property
+    def connections(self) -> int:
+        return len(self._accepted)
 
     def accept(self) -> socket.socket:
         """The next connection."""
         self._listener.settimeout(LONG)
         self.caller, _ = self._listener.accept()
-        self.connections += 1
+        self._accepted.append(self.caller)
         self.caller.settimeout(LONG)
         return self.caller
 
@@ -50,10 +55,10 @@ class Far:
         """One request."""
         assert self.caller is not None
         heard = b""
-        while not heard.endswith(b"\r\n\r\n{}"):
+        while not heard.endswith(b"{}"):
             part = self.caller.recv(65_536)
             assert part
-            heard += part
+            heard = heard[-2:] + part
 
     def say(self, data: bytes) -> None:
         assert self.caller is not None
@@ -69,8 +74,8 @@ class Far:
 
     def close(self) -> None:
         self._listener.close()
-        if self.caller:
-            self.caller.close()
+        for caller in self._accepted:
+            caller.close()
 
 
 @pytest.fixture
@@ -83,8 +88,8 @@ def far() -> Iterator[Far]:
 class Ways:
     """Readers of what one server says, over connections that are kept."""
 
-    def __init__(self, url: str) -> None:
-        self._url, self._transport = url, Transport(5, 4)
+    def __init__(self, url: str, transport: Transport) -> None:
+        self._url, self._transport = url, transport
         self.clock, self.crew, self.signal = Clock(), Crew(), Signal()
         self._begun: list[Reader] = []
         self.clock.add(self)
@@ -107,14 +112,14 @@ class Ways:
         self.clock.drop(self)
         for reader in self._begun:
             wait_until_cleared(reader)
-        self._transport.close()
 
 
 @pytest.fixture
 def ways(far: Far) -> Iterator[Ways]:
-    ways = Ways(far.url)
-    yield ways
-    ways.close()
+    with closing(Transport(5, 4)) as transport:
+        ways = Ways(far.url, transport)
+        yield ways
+        ways.close()
 
 
 def read(reader: Reader, seconds: float = LONG) -> bytes:
@@ -123,8 +128,9 @@ def read(reader: Reader, seconds: float = LONG) -> bytes:
 
 def next_words(reader: Reader) -> bytes:
     """What comes next, whatever wakes there are before it: one may be left of an earlier answer."""
-    words = b""
+    words, until = b"", time.monotonic() + LONG
     while not words and not reader.finished:
+        assert time.monotonic() < until
         words = read(reader)
     return words
 
@@ -175,6 +181,24 @@ def test_a_wait_that_runs_out_loses_nothing(far: Far, ways: Ways, encoding: str)
     assert read(reader) == b""
     assert reader.finished
     reader.close(finished=True)
+
+
+def test_no_more_threads_wait_for_work_than_are_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowith.reader.SPARE", 2)
+    crew, at_work, until = Crew(), threading.Barrier(6), time.monotonic() + LONG
+    threads: list[int] = []
+
+    def work() -> None:
+        threads.append(threading.get_native_id())
+        at_work.wait(LONG)
+
+    for _ in range(5):
+        crew.do(work)
+    at_work.wait(LONG)
+    assert len(set(threads)) == 5
+    while sum(Path(f"/proc/self/task/{thread}").exists() for thread in threads) > 2:
+        assert time.monotonic() < until
+        time.sleep(0.001)
 
 
 def test_a_wait_for_the_head_ends_when_it_is_woken(far: Far, ways: Ways) -> None:
@@ -326,6 +350,58 @@ def test_an_answer_that_is_over_gives_its_connection_back(far: Far, ways: Ways, 
         far.say(body[cut:] if end == "later" else b"")
         wait_until_cleared(reader)
     assert far.connections == 1
+
+
+def test_a_connection_serves_nobody_else_before_its_body_is_over(far: Far, ways: Ways) -> None:
+    readers = [read_some(far, ways), read_some(far, ways)]
+    assert far.connections == 2
+    for reader in readers:
+        reader.close(finished=False)
+
+
+def test_who_is_done_with_a_connection_cuts_nobody_s(far: Far, ways: Ways) -> None:
+    """A caller may leave after the end of an answer, when its connection serves the next one."""
+    first = ways.begin()
+    far.accept()
+    far.hear()
+    far.say(HEAD + b"\r\n" + framed(WORDS, 100))
+    assert next_words(first) == WORDS
+    assert next_words(first) == b""
+    assert first.finished
+    second = ways.begin()
+    far.hear()
+    first.cancel()
+    far.say(SOME)
+    assert next_words(second) == b"words"
+    first.close(finished=True)
+    far.say(b"4\r\nmore\r\n")
+    assert next_words(second) == b"more"
+    assert far.connections == 1
+    second.close(finished=False)
+
+
+def test_a_kept_connection_forgets_how_long_the_answer_before_was_waited_for(far: Far) -> None:
+    """A long request takes its time, and so may the head of an answer, which its own reader ends."""
+    with closing(Transport(0.2, 4)) as transport:
+        ways = Ways(far.url, transport)
+        first = ways.begin()
+        far.accept()
+        far.hear()
+        far.say(HEAD + b"\r\n" + framed(WORDS, 100))
+        while not first.finished:
+            read(first, 0.001)
+        first.close(finished=True)
+        wait_until_cleared(first)
+        body = bytes(8_000_000) + b"{}"
+        second = ways.begin_with(lambda exchange: transport.post(far.url, {}, body, exchange))
+        time.sleep(0.05)  # more than its socket was told to wait for the last words
+        far.hear()
+        time.sleep(0.4)  # more than a connection may take
+        far.say(SOME)
+        assert next_words(second) == b"words"
+        assert far.connections == 1
+        second.close(finished=False)
+        ways.close()
 
 
 def test_an_answer_that_is_not_over_costs_its_connection(far: Far, ways: Ways) -> None:

@@ -19,6 +19,7 @@ import requests
 from clock import Clock
 from errors import UpstreamCut, UpstreamError
 from flowith.connection import Exchange
+from flowith.http_answer import HttpAnswer
 from flowith.reader import Crew, Reader, Signal
 from flowith.transport import Transport
 
@@ -318,6 +319,33 @@ def test_who_leaves_while_it_is_sent_leaves_nothing_behind(far: Far, ways: Ways)
             gc.enable()
 
 
+def test_an_answer_that_is_none_leaves_nothing_behind(far: Far) -> None:
+    """The parser and what it calls refer to each other."""
+
+    def ask(transport: Transport) -> None:
+        exchange = Exchange()
+        with suppress(UpstreamError):
+            transport.post(far.url, {}, b"{}", exchange, patience=LONG)
+        exchange.release()
+
+    def answers() -> int:
+        return sum(type(one) is HttpAnswer for one in gc.get_objects())
+
+    with closing(Transport(5, 4)) as transport:
+        gc.disable()
+        try:
+            before = answers()
+            asking = threading.Thread(target=ask, args=[transport])
+            asking.start()
+            far.accept()
+            far.hear()
+            far.say(b"SSH-2.0-x\r\n\r\n")
+            asking.join()
+            assert answers() == before
+        finally:
+            gc.enable()
+
+
 def test_a_time_out_of_the_kernel_s_is_an_error(far: Far, ways: Ways) -> None:
     """Only our own is a wait that ran out."""
     reader = ways.begin()
@@ -381,7 +409,7 @@ def test_who_is_done_with_a_connection_cuts_nobody_s(far: Far, ways: Ways) -> No
 
 
 def test_a_kept_connection_forgets_how_long_the_answer_before_was_waited_for(far: Far) -> None:
-    """A long request takes its time, and so may the head of an answer, which its own reader ends."""
+    """A long request takes its time, and so may the head of an answer."""
     with closing(Transport(0.2, 4)) as transport:
         ways = Ways(far.url, transport)
         first = ways.begin()

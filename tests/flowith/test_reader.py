@@ -90,15 +90,13 @@ class Ways:
     """Readers of what one server says, over connections that are kept."""
 
     def __init__(self, url: str, transport: Transport) -> None:
-        self._url, self._transport = url, transport
+        self._url, self.transport = url, transport
         self.clock, self.crew, self.signal = Clock(), Crew(), Signal()
         self._begun: list[Reader] = []
         self.clock.add(self)
 
     def begin(self) -> Reader:
-        return self.begin_with(
-            lambda exchange: self._transport.post(self._url, {}, b"{}", exchange)
-        )
+        return self.begin_with(lambda exchange: self.transport.post(self._url, {}, b"{}", exchange))
 
     def begin_with(self, send: Callable[[Exchange], requests.Response]) -> Reader:
         self._begun.append(Reader(send, self._url, self.clock, self.crew, self.signal))
@@ -378,6 +376,32 @@ def test_an_answer_that_is_over_gives_its_connection_back(far: Far, ways: Ways, 
         far.say(body[cut:] if end == "later" else b"")
         wait_until_cleared(reader)
     assert far.connections == 1
+
+
+@pytest.mark.parametrize("why", ["kept for too long", "passed over"])
+def test_a_kept_connection_is_not_for_everybody(
+    far: Far, ways: Ways, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    first = ways.begin()
+    far.accept()
+    far.hear()
+    far.say(HEAD + b"\r\n" + framed(WORDS, 100))
+    assert next_words(first) == WORDS
+    first.close(finished=True)
+    wait_until_cleared(first)
+    if why == "kept for too long":
+        monkeypatch.setattr("flowith.connection.KEPT", 0.0)
+
+    def send(exchange: Exchange) -> requests.Response:
+        exchange.fresh = why == "passed over"
+        return ways.transport.post(far.url, {}, b"{}", exchange)
+
+    second = ways.begin_with(send)
+    far.accept()
+    far.hear()
+    far.say(SOME)
+    assert next_words(second) == b"words"
+    second.close(finished=False)
 
 
 def test_a_connection_serves_nobody_else_before_its_body_is_over(far: Far, ways: Ways) -> None:

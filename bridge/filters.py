@@ -246,12 +246,12 @@ def cut_at_length(events: Iterator[Event], limit: int) -> Iterator[Event]:
             yield event
             continue
         kind, text = type(event), event.text
-        near = counted + MOST_PER_CHARACTER * (len(tail) + len(text)) > limit
         # far from it nothing is cut up, and little is counted: an estimate for each token costs ten
         # times what the token does (docs/performance.md)
-        step = TAIL if near else len(text) or 1
-        for part in [text[at : at + step] for at in range(0, len(text), step)]:
-            if near and counted + estimate_tokens(tail + part) > limit:
+        far = counted + MOST_PER_CHARACTER * (len(tail) + len(text)) <= limit
+        parts = [text] if far else [text[at : at + TAIL] for at in range(0, len(text), TAIL)]
+        for part in parts:
+            if not far and counted + estimate_tokens(tail + part) > limit:
                 ends = range(1, len(part) + 1)
                 left = limit - counted
                 fits = bisect(ends, left, key=lambda end: estimate_tokens(tail + part[:end]))
@@ -259,7 +259,7 @@ def cut_at_length(events: Iterator[Event], limit: int) -> Iterator[Event]:
                     yield kind(part[:fits])
                 yield Done("length")
                 return
-            yield kind(part) if near else event
+            yield event if far else kind(part)
             tail += part
             if len(tail) > TAIL:
                 counted, tail = counted + estimate_tokens(tail), ""

@@ -57,7 +57,10 @@ class TlsSocket:
             if self._wrong is not None:
                 raise self._wrong
             if not self._arrived.pending:
-                self._receive(size)
+                if data := self._socket.recv(size):
+                    self._arrived.write(data)
+                else:
+                    self._arrived.write_eof()
             self._decrypt(records)
             if self._to_send.pending:
                 self._reply()
@@ -102,12 +105,6 @@ class TlsSocket:
     def _send(self) -> None:
         if self._to_send.pending:
             self._socket.sendall(self._to_send.read())
-
-    def _receive(self, size: int) -> None:
-        if data := self._socket.recv(size):
-            self._arrived.write(data)
-        else:
-            self._arrived.write_eof()
 
     def getsockopt(self, *which: int) -> Any:
         """As socket.socket's."""

@@ -108,6 +108,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
         max_tokens=None if limit is None else max(1, int(limit)),
         stop=tuple(one for one in body.get("stop_sequences", ()) if one),
         thinks=thinks,
+        hides_thoughts=thinking.get("display") == "omitted",
         thoughts_apart=True,
         online=offer.online or model.endswith(ONLINE),
         tools=offer.use,
@@ -115,10 +116,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
         budget=budget,
         options=sampling(body),
         ignored=(*ignored, *offer.ignored),
-        echo={
-            "thoughts": thinks and thinking.get("display") != "omitted",
-            "query": _query(messages) if offer.searches else None,
-        },
+        echo={"query": _query(messages) if offer.searches else None},
     )
 
 
@@ -148,6 +146,5 @@ def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> En
         request_id=request_id,
         id=f"msg_{random.getrandbits(96):024x}",
         model=request.asked,
-        thoughts=request.echo["thoughts"],
         query=request.echo["query"],
     )

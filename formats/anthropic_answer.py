@@ -36,23 +36,23 @@ TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What all parts of one answer share. `thoughts`: whether the caller sees them; `query`: what
-    the web is searched for, None where the request has no such tool."""
+    """What all parts of one answer share. `query`: what the web is searched for, None where the
+    request has no such tool."""
 
     request_id: str
     id: str
     model: str
-    thoughts: bool = False
     query: str | None = None
 
 
 class _Encoder:
-    """Steps as bytes of a stream. The fixed text around a block's words is made once for each."""
+    """Steps as bytes of a stream. The fixed text before a block's words is made once for each."""
 
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
         self.blocks = Blocks(envelope.id.removeprefix("msg_"), envelope.query)
         self.index = -1
+        # of the open block, by the events that do no more than add their words to it
         self.heads: dict[type[Event], str] = {}
 
     def start(self, prompt_tokens: int) -> bytes:
@@ -61,11 +61,15 @@ class _Encoder:
         message = to_message(self.envelope, [], None, None, usage)
         return _event("message_start", {"message": message})
 
+    def say(self, event: Text | Reasoning) -> bytes:
+        """What words add to the content; empty when that is nothing yet."""
+        head, text = self.heads.get(type(event)), event.text
+        if not head or len(text) > LONGEST_PIECE:
+            return self.add(event)
+        return pieces(head, text, "}}\n\n") if text else b""
+
     def add(self, event: Event) -> bytes:
-        """What an event adds to the content; empty when that is nothing yet."""
-        text = getattr(event, "text", "")
-        if self.blocks.continues(event) and len(text) <= LONGEST_PIECE:
-            return pieces(self.heads[type(event)], text, "}}\n\n") if text else b""
+        """The same for any event."""
         return b"".join([self._encode(step) for step in self.blocks.take(event)])
 
     def finish(self, done: Done, usage: Usage | None) -> bytes:
@@ -81,14 +85,15 @@ class _Encoder:
             case Start(block):
                 self.index += 1
                 head = DELTA % self.index
-                self.heads = {
-                    Text: head + '{"type":"text_delta","text":',
-                    Reasoning: head + '{"type":"thinking_delta","thinking":',
-                }
+                if block["type"] == "thinking":
+                    self.heads = {Reasoning: head + '{"type":"thinking_delta","thinking":'}
+                elif block["type"] == "text" and self.envelope.query is None:  # else it is noted
+                    self.heads = {Text: head + '{"type":"text_delta","text":'}
                 return _event("content_block_start", {"index": self.index, "content_block": block})
             case Delta(delta):
                 return _event("content_block_delta", {"index": self.index, "delta": delta})
             case Stop():
+                self.heads = {}
                 return _event("content_block_stop", {"index": self.index})
 
 
@@ -101,11 +106,9 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
     size, quiet, begun = 0, True, False
     try:
         for event in events:
-            if isinstance(event, Reasoning) and not envelope.thoughts:
-                event = Working()
             match event:
                 case Text() | Reasoning():
-                    block = encoder.add(event)
+                    block = encoder.say(event)
                     quiet = quiet and not block
                 case PromptSize(tokens=tokens):
                     size = tokens
@@ -121,15 +124,14 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
                     tally.heartbeats += 1
                 case Done():
                     block = encoder.finish(event, tally.usage)
+                    yield block if begun else encoder.start(size) + block
+                    return
                 case _:
                     block = encoder.add(event)
                     quiet = quiet and not block
-            if not block:
-                continue
-            yield block if begun else encoder.start(size) + block
-            begun = True
-            if isinstance(event, Done):
-                return
+            if block:
+                yield block if begun else encoder.start(size) + block
+                begun = True
     except ProxyError as wrong:
         if begun:
             yield b"event: error\ndata: " + error(wrong, envelope.request_id).body + b"\n\n"
@@ -147,8 +149,6 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
                 tally.add(event)
             case Done():
                 ending = event
-            case Reasoning() if not envelope.thoughts:
-                pass
             case _:
                 content.add(blocks.take(event))
     content.add(blocks.finish())

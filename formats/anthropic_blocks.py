@@ -63,12 +63,6 @@ class Blocks:
         self._said: list[str] = []
         self._ids: set[str] = set()
 
-    def continues(self, event: Event) -> bool:
-        """Whether the event does no more than add its text to the open block."""
-        if isinstance(event, Text):
-            return self.open == "text" and self._query is None
-        return isinstance(event, Reasoning) and self.open == "thinking"
-
     def take(self, event: Event) -> list[Step]:
         """What an event adds to the content."""
         match event:

@@ -30,8 +30,7 @@ from events import (
 from formats.anthropic_answer import PING, Envelope, error, stream, whole
 
 PLAIN = Envelope("req_1", "msg_1", "a-model")
-THINKING = Envelope("req_1", "msg_1", "a-model", thoughts=True)
-SEARCHING = Envelope("req_1", "msg_1", "a-model", thoughts=True, query="cats")
+SEARCHING = Envelope("req_1", "msg_1", "a-model", query="cats")
 CALL = ToolCall("call_1", "weather", '{"city":"Zürich"}')
 PAGE = Citation("Cats", "https://cats.example", "All of them.")
 PASSAGE = Citation("A book", "", "On cats.", "book-1")
@@ -113,7 +112,7 @@ endings = st.builds(
 ) | st.just(Done("stop", "END"))
 
 
-@given(st.lists(between, max_size=12), endings, st.sampled_from([PLAIN, THINKING, SEARCHING]))
+@given(st.lists(between, max_size=12), endings, st.sampled_from([PLAIN, SEARCHING]))
 def test_any_answer_is_the_same_streamed_and_whole(
     middle: list[Event], ending: Done, envelope: Envelope
 ) -> None:
@@ -201,18 +200,9 @@ def test_signs_of_life_are_pings_and_counted() -> None:
     assert tally.heartbeats == 3
 
 
-def test_thoughts_that_nobody_asked_for_are_signs_of_life() -> None:
-    found = sent([Reasoning("Hm."), Text("Two."), Done()])
-    assert [event["type"] for event in found[:2]] == ["message_start", "ping"]
-    assert deltas(found, "thinking") == []
-    assert to_object([Reasoning("Hm."), Text("Two."), Done()])["content"] == [
-        {"type": "text", "text": "Two."}
-    ]
-
-
 def test_thoughts_stand_in_signed_blocks_before_and_between() -> None:
     events: list[Event] = [Reasoning("A"), Text("B"), Reasoning("C"), Text("D"), Done()]
-    content = to_object(events, THINKING)["content"]
+    content = to_object(events)["content"]
     assert [block["type"] for block in content] == ["thinking", "text", "thinking", "text"]
     assert all(block["signature"] for block in content[::2])
 

@@ -85,19 +85,19 @@ def test_max_tokens_may_be_absent_or_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("thinking", "thinks", "shown"),
+    ("thinking", "thinks", "hidden"),
     [
         ({"type": "disabled"}, False, False),
-        ({"type": "adaptive"}, True, True),
-        ({"type": "between_tools"}, True, True),
-        ({"type": "enabled", "budget_tokens": 2048}, True, True),
-        ({"type": "adaptive", "display": "omitted"}, True, False),
-        ({"type": "adaptive", "display": "summarized"}, True, True),
+        ({"type": "adaptive"}, True, False),
+        ({"type": "between_tools"}, True, False),
+        ({"type": "enabled", "budget_tokens": 2048}, True, False),
+        ({"type": "adaptive", "display": "omitted"}, True, True),
+        ({"type": "adaptive", "display": "summarized"}, True, False),
     ],
 )
-def test_thinking(thinking: Any, thinks: bool, shown: bool) -> None:
+def test_thinking(thinking: Any, thinks: bool, hidden: bool) -> None:
     chat = parsed(thinking=thinking)
-    assert (chat.thinks, chat.echo["thoughts"]) == (thinks, shown)
+    assert (chat.thinks, chat.hides_thoughts) == (thinks, hidden)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import trustme
-from fake_flowith import CUT, DROP, HANG, FakeFlowith, Raw, Reply, Seen, Step, error
+from fake_flowith import ABORT, CUT, DROP, HANG, FakeFlowith, Raw, Reply, Seen, Step, error
 from fake_images import drawn
 from gate import Gate
 
@@ -191,6 +191,27 @@ def test_a_name_that_leads_inside_at_the_second_try_is_refused(
     with pytest.raises(Forbidden, match="not public"):
         fetch("https://files.example/cat.png")
     assert net.connected == [(PUBLIC, 443)]
+
+
+def test_an_end_that_is_not_tls_s_own_is_no_end_of_a_file(net: Net, secure: FakeFlowith) -> None:
+    """Where its host does not say how long it is, anybody on the way could cut it."""
+    secure.reset()
+    secure.reply(file(PNG[:200], ABORT, framing="close"))
+    with pytest.raises(UpstreamCut):
+        fetch("https://files.example/cat.png")
+
+
+def test_signs_of_life_are_a_heartbeat_apart(fake: FakeFlowith) -> None:
+    fake.reply(file(HANG))
+    url = f"{fake.url}/cat.png"
+    download = Download(url, fake.url, "agent/1", 0.2, Clock(), lambda: None)
+    events = download.events()
+    assert next(events) == Silence()
+    begun = time.monotonic()
+    download.wake()
+    assert next(events) == Silence()
+    assert time.monotonic() - begun >= 0.19
+    download.close()
 
 
 def test_the_certificate_must_be_the_name_s(net: Net, secure: FakeFlowith) -> None:

@@ -330,6 +330,34 @@ def test_a_worker_that_has_just_begun_hears_that_it_is_to_end(serve: Serve) -> N
     assert service.wait(15) == 0
 
 
+def test_who_was_refused_by_gunicorn_does_not_keep_the_connection(serve: Serve) -> None:
+    """Neither by silence nor by going on: what was said to it has long been read."""
+    address = ("127.0.0.1", serve().port)
+    with (
+        blocking.create_connection(address, 20) as silent,
+        blocking.create_connection(address, 20) as talking,
+    ):
+        for sock in (silent, talking):
+            sock.sendall(b"nonsense\r\n\r\n")
+            assert sock.recv(10_000).startswith(b"HTTP/1.1 400 ")
+        until = time.monotonic() + 20
+        while is_held(silent) or is_held(talking):
+            assert time.monotonic() < until
+            with suppress(OSError):
+                talking.send(b"x")
+            time.sleep(0.05)
+
+
+def is_held(sock: blocking.socket) -> bool:
+    """Whether a process still has the other end, which is on this machine."""
+    ends = [f":{end[1]:04X}" for end in (sock.getpeername(), sock.getsockname())]
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, *_, inode = line.split()[:10]
+        if [local[-5:], remote[-5:]] == ends:
+            return inode != "0"
+    return False
+
+
 def test_a_reload_with_a_wrong_setting_changes_nothing(serve: Serve, tmp_path: Path) -> None:
     models = tmp_path / "models.json"
     models.write_text('{"old": "gpt-4.1"}')

@@ -5,17 +5,21 @@ that is faked here: there is no Internet in a test.
 """
 
 import base64
+import gc
 import hashlib
 import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from conftest import free_port
 from fake_flowith import ABORT, CUT, DROP, HANG, FakeFlowith, Raw, Reply, Seen, Step, error
 from fake_images import drawn
 from gate import Gate
@@ -340,6 +344,25 @@ def test_a_failed_download_is_repeated_as_the_picture_is_paid_for(
         here(fake)
     assert wrong.value.status == 502
     assert len(fake.requests) == download.TRIES
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_download_that_failed_keeps_nothing(fake: FakeFlowith, reached: bool) -> None:
+    """The frames under its error would hold it, and it them."""
+    fake.reply(error(404))
+    origin = fake.url if reached else f"http://127.0.0.1:{free_port()}"
+    work = Download(f"{origin}/a", origin, "a", 5.0, Clock(), lambda: None)
+    gc.disable()
+    try:
+        with suppress(UpstreamError):
+            list(work.events())
+        left, until = weakref.ref(work), time.monotonic() + 20
+        del work
+        while left() is not None:  # its thread needs a moment to let go of it
+            assert time.monotonic() < until
+            time.sleep(0.001)
+    finally:
+        gc.enable()
 
 
 def test_a_file_that_drips_ends_with_the_patience_for_it(

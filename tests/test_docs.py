@@ -279,3 +279,10 @@ def test_the_tests_that_keep_the_promises_are_there() -> None:
             assert (ROOT / "tests" / name).is_file(), name
         else:
             assert f"\ndef {name}(" in code, name
+
+
+def test_the_functions_that_the_architecture_names_are_there() -> None:
+    named = set(re.findall(r"`(_?[a-z]+(?:_[a-z]+)+)`", TEXTS["docs/architecture.md"]))
+    code = "\n".join(path.read_text("utf-8") for path in ROOT.glob("[!.t]*/*.py"))
+    assert len(named) > 2
+    assert [name for name in named if f"def {name}(" not in code] == []

@@ -4,12 +4,53 @@ White space waits for the words behind it, text for the call that is required, a
 whether the model can still be asked again. Knows nothing of what a call looks like.
 """
 
+from dataclasses import dataclass
+
+from bridge.call_names import Names
 from bridge.tool_prompt import FORM
 from errors import Unmet
-from events import Event, Text
+from events import Event, PromptSize, Reasoning, Silence, Text, ToolCall, Usage, Working
 
 HELD_CHARS = 1024 * 1024  # no real answer comes near it
 MOST_SPACES = 1000
+# What may pass before there is an answer; thoughts are none.
+QUIET = (Silence, Working, Usage, PromptSize, Reasoning)
+
+
+@dataclass(slots=True)
+class UnknownCall:
+    """A call of a tool that is not offered, which is text if anything else follows."""
+
+    call: ToolCall
+    gap: str  # the white space before it
+    text: str
+
+
+class Aside:
+    """Text from a call on that stands in an element which shows what it holds, until it is known
+    whether that is ever closed. Then nothing in it was called; else it is, and `trusted`."""
+
+    def __init__(self) -> None:
+        self.trusted = False
+        self.size = 0
+        self._pieces: list[str] = []
+
+    def doubts(self, opener: str, names: Names) -> bool:
+        """Whether calls behind the beginning of such an element may be but shown; where it is the
+        name of a tool on offer, it is none."""
+        return bool(opener) and not (self.trusted or names.find(opener[1:]))
+
+    def add(self, text: str) -> None:
+        """Hold text."""
+        self._pieces.append(text)
+        self.size += len(text)
+
+    def take(self) -> str:
+        """All of it, which is held no longer."""
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        self.size = 0
+        return text
 
 
 class Outlet:

@@ -4,6 +4,7 @@ Knows nothing of tools or of the forms of calls.
 """
 
 import re
+from collections.abc import Iterable
 from enum import Enum, auto
 
 from jsontools.text import JsonScan
@@ -13,10 +14,21 @@ _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _LINE_END = re.compile(r"\n[ \t]*\Z")
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _FENCE_PART = re.compile(r"(?:`{1,2}|~{1,2})\Z")
-_MARK = re.compile(r"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\[(?=TOOL_|T?O?O?L?\Z)|(?<!\S)t(?:o(?:=|\Z)|\Z)")
+_MARKS = r"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\[(?=TOOL_|T?O?O?L?\Z)|(?<!\S)t(?:o(?:=|\Z)|\Z)"
+_MARK = re.compile(rf"{_MARKS}|<(?=!(?:--|-?\Z))")
+_MARK_ASIDE = re.compile(rf"{_MARKS}|</|-(?=->|-?\Z)")
+# Elements and comments that show what they hold: how each begins, and how it ends.
+_ASIDES = {
+    **{f"<{word}": f"</{word}" for word in ("think", "thinking", "thought", "pre", "code")},
+    "<!--": "-->",
+}
+_ASIDE = re.compile(r"(?i)<(?:!--|(?:think(?:ing)?|thought|pre|code)(?=[\s>]))")
+_ASIDE_CHARS = max(map(len, _ASIDES)) + 1
 _QUOTING = (">", "|", "+<", "-<")  # a quotation, a table, a diff
 _QUOTING_CHARS = ">|+-"
 _QUOTES = "\"'“‘«„"
+_TAG_AT_END = re.compile(r"<[^<>/\n][^<>\n]*>[ \t\r]*\n")
+_TAG_CHARS = 100
 _CITED_END = re.compile(r"[\n\"'”’»“]")
 _SHOWN = "<{["
 _CODE_INDENT = 4
@@ -59,7 +71,10 @@ class Markdown:
         self._opening = False  # the line that opened it is not over
         self._ticks = 0  # the length of the back-quotes that opened inline code
         self._shows = False  # what those back-quotes hold begins as markup or JSON does
-        self._quoted = False  # the line begins with a mark that quotes it
+        self.aside = ""  # how the element or comment begins that is open
+        self.closed = False  # whether one has ended
+        self._quoted = ""  # the mark that the line begins with and that quotes it
+        self._opened = False  # a tag was opened at the end of this quotation, or of the one before
         self._cited = False  # a tag stood behind a quotation mark that is still open
         self._spot = Spot.NONE
         self._data: JsonScan | None = None  # JSON that is no call; what it holds is none either
@@ -67,12 +82,13 @@ class Markdown:
     @property
     def flowing(self) -> bool:
         """Whether a piece without marks leaves all as it is."""
-        return not (self._line or self._fence or self._ticks or self._data or self._cited)
+        inside = self._fence or self._ticks or self._data or self._cited or self.aside
+        return not (self._line or inside)
 
     @property
     def in_code(self) -> bool:
         """Whether a code block is open, so that only back-quotes and tildes matter."""
-        return bool(self._fence) and not self._opening
+        return bool(self._fence) and not (self._opening or self.aside)
 
     def pass_code(self, text: str) -> None:
         """Walk over text of a code block without back-quotes and tildes."""
@@ -81,9 +97,10 @@ class Markdown:
         self._line = blank and bool(end or self._line)
         self.before = text[-1]
 
-    def begin_anew(self) -> None:
-        """Behind a call every form may begin, as at the start of a line."""
+    def begin_anew(self, aside: str = "") -> None:
+        """Behind a call every form may begin, as at the start of a line; `aside` is still open."""
         self.__init__()  # type: ignore[misc]
+        self.aside = aside
 
     def open_fence(self, marks: str) -> None:
         """The code block that begins here holds no call."""
@@ -120,7 +137,7 @@ class Markdown:
             return self._skip_citation(text, at)
         if self._line:
             return self._spaces(text, at) if text[at].isspace() else self._line_start(text, at)
-        mark = _MARK.search(text, at)
+        mark = (_MARK_ASIDE if self.aside else _MARK).search(text, at)
         return self._mark(text, mark) if mark else len(text)
 
     def _spaces(self, text: str, at: int) -> int:
@@ -129,6 +146,7 @@ class Markdown:
         _, blank, own = text[at:end].expandtabs(_CODE_INDENT).rpartition("\n")
         if blank:
             self._ticks = self._indent = 0
+            self._opened = False
         self._indent += len(own)
         return end
 
@@ -147,18 +165,42 @@ class Markdown:
             if first in "+-" and at + 1 == len(text):
                 self._line = True
                 return at
-            self._quoted = text.startswith(_QUOTING, at)
+            self._quoted = first if text.startswith(_QUOTING, at) else ""
         if self._fence or self._quoted:
             return self._onward(text, at)
-        bare = (first.isalpha() or first in "_{[") and not (self._ticks or indented)
-        if bare or (first == "<" and not (self._ticks and self._shows)):
+        if self.aside and text.startswith("</", at):
+            return self._onward(text, at)
+        if first == "<" and not (self._ticks and self._shows):
+            came = self._tag(text, at, Spot.LINE)
+            self._line = came == at and self._spot is Spot.NONE
+            return came
+        hidden = self._ticks or indented or self._opened
+        if (first.isalpha() or first in "_{[") and not hidden:
             return self._found(Spot.LINE, at)
         return self._onward(text, at)
 
     def _onward(self, text: str, at: int) -> int:
         """Go on in the line, from its first character on, which may be a mark."""
-        mark = _MARK.match(text, at)
+        mark = (_MARK_ASIDE if self.aside else _MARK).match(text, at)
         return self._mark(text, mark) if mark else at + 1
+
+    def _tag(self, text: str, at: int, spot: Spot) -> int:
+        """A tag that is not quoted may begin a call, or what shows all that it holds."""
+        if self.aside:
+            waits = at + 1 == len(text)
+        else:
+            begun = _ASIDE.match(text, at)
+            self.aside = begun[0].lower() if begun else ""
+            waits = not begun and _is_part(text, at, _ASIDES)
+        return at if waits else self._found(spot, at)
+
+    def _aside_end(self, text: str, at: int) -> int:
+        """What may end the element or comment that is open."""
+        closer = _ASIDES[self.aside]
+        if text[at : at + len(closer)].lower() == closer:
+            self.aside, self.closed = "", True
+            return at + len(closer)
+        return at if _is_part(text, at, (closer,)) else at + 1
 
     def _fence_mark(self, text: str, fence: re.Match[str]) -> int:
         if not self._fence:
@@ -174,13 +216,30 @@ class Markdown:
             return mark.end()
         if first == "`":
             return self._back_quotes(text, mark)
+        if self.aside and first == "<" and at + 1 == len(text):
+            return at  # only what follows tells whether it closes something
+        if mark[0] in ("</", "-"):
+            return self._aside_end(text, at)
+        if self._quoted == ">" and first == "<":
+            return self._quoted_tag(text, at)
         if self._fence or self._ticks or self._quoted:
             return mark.end()
         before = text[at - 1] if at else self.before
         if first == "<" and before in _QUOTES:
             return self._citation(text, mark)
-        free = first in "<[" or before.isspace()
+        if first == "<":
+            return self._tag(text, at, Spot.INLINE)
+        free = first == "[" or before.isspace()
         return self._found(Spot.INLINE, at) if free else mark.end()
+
+    def _quoted_tag(self, text: str, at: int) -> int:
+        """What a tag holds that is opened at the end of a quoted line is quoted, too."""
+        rest = text[at : at + _TAG_CHARS]
+        ends = _TAG_AT_END.match(rest)
+        if not ends and "\n" not in rest and len(rest) < _TAG_CHARS:
+            return at
+        self._opened = bool(ends)
+        return at + 1
 
     def _citation(self, text: str, mark: re.Match[str]) -> int:
         """A tag that stands behind a quotation mark, with all that the marks are around."""
@@ -201,7 +260,8 @@ class Markdown:
         return end.end()
 
     def _end_line(self) -> None:
-        self._line, self._opening, self._quoted, self._cited = True, False, False, False
+        self._opened = self._opened and bool(self._quoted)
+        self._line, self._opening, self._quoted, self._cited = True, False, "", False
 
     def _back_quotes(self, text: str, mark: re.Match[str]) -> int:
         if mark.end() == len(text):
@@ -229,6 +289,12 @@ class Markdown:
         if end >= 0 or over:
             self._data = None
         return end if end >= 0 else stop
+
+
+def _is_part(text: str, at: int, words: Iterable[str]) -> bool:
+    """Whether the text ends, from `at` on, in the beginning of one of the words."""
+    rest = text[at : at + _ASIDE_CHARS].lower()
+    return at + len(rest) == len(text) and any(word.startswith(rest) for word in words)
 
 
 def is_shown(before: str, behind: str) -> bool:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from bridge.call_bodies import XmlBody
-from bridge.call_candidates import Written
+from bridge.call_candidates import Candidate, Fenced, Written
 from bridge.call_heads import Kind
 from bridge.call_names import Names
 from bridge.call_python import from_python, python_value
@@ -41,6 +41,9 @@ UNKNOWN = "The model called a tool that is not offered."
 _MOST_REPAIRS = 4
 _WITH_COLON = re.compile(r"[\"']?\w{1,64}[\"']?\s{0,20}:")
 _EMPTY = re.compile(r"\{\s{0,100}\}")
+_NAME_IN_JSON = re.compile(
+    r"[\"'](?:name|tool|tool_name|function|recipient_name)[\"']\s?:\s?[\"']([\w.:-]+)"
+)
 _NAME = re.compile(r"[\w.-]{1,128}\Z")
 
 
@@ -89,6 +92,16 @@ class Reader:
         if head.taught and len(found) == 1 and not self.names.find(found[0].name):
             raise _unknown(found[0])
         return [self.to_call(one) for one in found]
+
+    def is_meant(self, unit: Candidate | Fenced, *, whole: bool) -> bool:
+        """Whether what broke off was to be a call of a tool on offer."""
+        head = unit.head
+        if head is None or (isinstance(unit, Fenced) and unit.context.quotes("")):
+            return False
+        if head.kind is Kind.JSON and not head.tool:
+            named = any(map(self.names.find, _NAME_IN_JSON.findall(unit.text)))
+            return named or (head.vouched and not whole)
+        return head.kind is Kind.JSON or head.firm or (head.vouched and head.line)
 
     def _found(self, written: Written) -> list[Found]:
         head, text = written.head, written.text

@@ -26,8 +26,8 @@ def split_think(events: Iterator[Event], *, calls: bool = False) -> Iterator[Eve
     Only a possible part of a tag and white space next to a tag are held back. With `calls` a call
     in the taught form is text again where it ends an answer whose thoughts were never closed: the
     model has forgotten the tag and waits for the result. No other call in thoughts is one. Without
-    `calls` there is no tool on offer, and a native call before the first word is left out. Raises
-    ThoughtsOnly where the answer ends properly and was never begun, Unmet where it was that call.
+    `calls` there is no tool on offer, and a native call is left out. Raises ThoughtsOnly where the
+    answer ends properly and was never begun, Unmet where it was that call.
     """
     splitter = _Splitter()
     thoughts: list[str] = []
@@ -39,7 +39,9 @@ def split_think(events: Iterator[Event], *, calls: bool = False) -> Iterator[Eve
                     thoughts.append(one.text)
                 yield one
             if splitter.over:
-                yield from events
+                for rest in events:
+                    if calls or type(rest) is not ToolCall:
+                        yield rest
                 return
             continue
         if isinstance(event, ToolCall) and not calls:

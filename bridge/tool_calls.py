@@ -7,24 +7,25 @@ mended, and what is no call comes out as it came in. Knows nothing of HTTP.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bridge.call_candidates import Candidate, Context, Fenced, loose_ends
-from bridge.call_heads import Kind, may_begin
-from bridge.call_outlet import HELD_CHARS, MOST_SPACES, Outlet
+from bridge.call_heads import may_begin
+from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Aside, Outlet, UnknownCall
 from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_tags import is_result, may_be_result
 from bridge.call_values import Found, NoCall
 from chat_request import ToolUse
 from errors import Unmet
-from events import Done, Event, PromptSize, Reasoning, Silence, Text, ToolCall, Usage, Working
+from events import Done, Event, Text, ToolCall
 from jsontools.budget import Budget
 
 # No real answer comes near these; without them a hostile one takes quadratic time.
 _MOST_CALLS = 128
 _MOST_MISSES = 32
 _RECENT_CHARS = 2000
+_BLOCK = 8192  # characters read at once, of which each call copies what stands behind it
 
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
 _PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)[^\S\n]*")
@@ -32,11 +33,6 @@ _CODE_END = re.compile("[`~]")
 _OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
 _TAIL_CUT = re.compile(r"`{1,3}|\]{1,2}|</?[\w:|｜‖▁-]*|[\w:]*")
 _LETTERS = re.compile(r"\S+")
-_NAME_IN_JSON = re.compile(
-    r"[\"'](?:name|tool|tool_name|function|recipient_name)[\"']\s?:\s?[\"']([\w.:-]+)"
-)
-# What may pass before there is an answer; thoughts are none.
-_QUIET = (Silence, Working, Usage, PromptSize, Reasoning)
 
 
 def find_calls(
@@ -72,28 +68,20 @@ def find_calls(
         finder.out.clear()
 
 
-@dataclass(slots=True)
-class _Unknown:
-    """A call of a tool that is not offered, which is text if anything else follows."""
-
-    call: ToolCall
-    gap: str  # the white space before it
-    text: str
-
-
 class _Finder(Outlet):
     """The state of one answer: what is held, and what has gone out."""
 
     def __init__(self, use: ToolUse, reader: Reader, *, last_try: bool, streamed: bool) -> None:
-        waiting = use.choice == "required"
-        super().__init__(last_try=last_try, streamed=streamed, waiting=waiting)
+        super().__init__(last_try=last_try, streamed=streamed, waiting=use.choice == "required")
         self.use, self.reader = use, reader
         self.over = False
         self.markdown = Markdown()
         self.held = ""  # the beginning of what may become a mark
         self.unit: Candidate | Fenced | None = None
-        self.unknown: _Unknown | None = None
+        self.unknown: UnknownCall | None = None
+        self.aside = Aside()
         self.misses = 0
+        self.ids: set[str] = set()  # of native calls: some servers give all of them the same
         self._run = ""  # the white space that has come since the last mark behind a call
         self._fences = 0  # opened by the head of the last call, still to be closed
 
@@ -106,7 +94,7 @@ class _Finder(Outlet):
         elif isinstance(event, Done):
             self._finish(event.reason)
         else:
-            if not isinstance(event, _QUIET):
+            if not isinstance(event, QUIET):
                 self.note_sent()
             self.out.append(event)
 
@@ -131,8 +119,10 @@ class _Finder(Outlet):
         self._read(piece)
 
     def _read(self, piece: str) -> None:
-        while piece and not self.over:
-            piece = self._fill(self.unit, piece) if self.unit else self._scan(piece)
+        for at in range(0, len(piece), _BLOCK):
+            rest = piece[at : at + _BLOCK]
+            while rest and not self.over:
+                rest = self._fill(self.unit, rest) if self.unit else self._scan(rest)
 
     def _scan(self, piece: str) -> str:
         """Pass text on up to where a call may begin; returns what is left for the call."""
@@ -200,6 +190,10 @@ class _Finder(Outlet):
 
     def _settle(self, unit: Candidate | Fenced) -> str:
         """Make calls of what was read, or pass it on as text; returns what stands behind it."""
+        if unit.calls and self.aside.doubts(self.markdown.aside, self.reader.names):
+            self.aside.add(unit.text[: unit.size - len(unit.rest)])
+            self.markdown.begin_anew(self.markdown.aside)
+            return unit.rest
         try:
             calls = [call for written in unit.calls for call in self.reader.read(written)]
         except NoCall:
@@ -209,7 +203,7 @@ class _Finder(Outlet):
                 return self._pass(unit)
             text = unit.text[: unit.size - len(unit.rest)]
             self._drop_unknown()
-            self.unknown, self.gap = _Unknown(unknown.call, self.gap, text), ""
+            self.unknown, self.gap = UnknownCall(unknown.call, self.gap, text), ""
             self.markdown.begin_anew()
             return unit.rest
         except Unusable as wrong:
@@ -255,7 +249,10 @@ class _Finder(Outlet):
             if self.may_retry or not (self.sent and wrong.instead):
                 raise self.unmet(str(wrong)) from None
             checked = wrong.instead
-        self._emit([replace(checked, id=call.id or checked.id)], 0)
+        if call.id and call.id not in self.ids:
+            checked = replace(checked, id=call.id)
+        self.ids.add(checked.id)
+        self._emit([checked], 0)
 
     def _emit(self, calls: list[ToolCall], fences: int) -> None:
         if self.unknown:
@@ -273,8 +270,24 @@ class _Finder(Outlet):
                 self._end("tool_calls")
                 return
 
+    def _look_again(self, whole: bool) -> None:
+        """Nothing has closed what calls stand in: they were meant, unless the answer was cut."""
+        text = self.aside.take() + (self.unit.text if self.unit else self.held)
+        self.unit, self.held = None, ""
+        self.markdown.begin_anew()
+        self.aside.trusted = True
+        if whole:
+            self._read(text)
+        else:
+            self._release(text)
+
     def _release(self, text: str) -> None:
         """Pass text on."""
+        if self.aside.size:
+            self.aside.add(text)
+            if not self.markdown.closed and self.aside.size < HELD_CHARS:
+                return
+            text = self.aside.take()
         if self.unknown and not text.isspace() and text:
             self._drop_unknown()
         self.release(text)
@@ -297,12 +310,14 @@ class _Finder(Outlet):
     def _finish(self, reason: str) -> None:
         whole = reason in ("stop", "tool_calls")
         broken = False
+        if self.aside.size:
+            self._look_again(whole)
         while self.unit and not broken:
             unit, self.unit = self.unit, None
             unit.finish(whole=whole)
             if self.fresh and self.made and _OPENED.fullmatch(unit.text):
                 break  # an opening tag in place of the closing one
-            broken = unit.broken and self._is_meant(unit, whole)
+            broken = unit.broken and self.reader.is_meant(unit, whole=whole)
             if not broken:
                 rest = self._settle(unit)
                 self._read(rest)
@@ -321,7 +336,8 @@ class _Finder(Outlet):
         self._end("tool_calls" if self.made and reason == "stop" else reason)
 
     def _end(self, reason: str) -> None:
-        self.out.append(Done(reason))
+        if not self.over:
+            self.out.append(Done(reason))
         self.over = True
 
     def _let_go(self, broken: bool) -> None:
@@ -332,13 +348,3 @@ class _Finder(Outlet):
             self._release(held)
         if self.gap and not (self.fresh and self.made) and not broken:
             self.say(self.gap)
-
-    def _is_meant(self, unit: Candidate | Fenced, whole: bool) -> bool:
-        """Whether what broke off was to be a call of a tool on offer."""
-        head = unit.head
-        if head is None or (isinstance(unit, Fenced) and unit.context.quotes("")):
-            return False
-        if head.kind is Kind.JSON and not head.tool:
-            named = any(map(self.reader.names.find, _NAME_IN_JSON.findall(unit.text)))
-            return named or (head.vouched and not whole)
-        return head.kind is Kind.JSON or head.firm or (head.vouched and head.line)

@@ -18,6 +18,7 @@ BOM = b"\xef\xbb\xbf"
 SURROGATES = re.compile("[\ud800-\udfff]")
 # What says nothing: members or types of frames, names of events, bare words in place of a frame.
 SIGNS_OF_LIFE = frozenset({"heartbeat", "ping", "pong", "keepalive", "keep-alive", "keep_alive"})
+Said = type[Text] | type[Reasoning]
 # Members that an object may be an error by; nearly every frame has none of them.
 OF_ERRORS = frozenset({"error", "success", "ok", "type", "message", "msg", "detail"})
 
@@ -31,7 +32,9 @@ class LineDecoder:
         self._rest: list[bytes] = []  # of a line that is not whole
         self._size = 0
         self._at_start = True
-        self._half = ""  # a high surrogate whose other half comes with the next piece
+        self._after_cr = False  # whether a line end that comes next belongs to the one before
+        # high surrogates whose other half comes with the next piece of their kind
+        self._halves: dict[Said, str] = {}
         self._event = ""  # what the event under way is called
         self._held: list[bytes] = []  # lines of JSON that is laid out over several
         self._held_size = 0
@@ -39,6 +42,8 @@ class LineDecoder:
 
     def decode(self, block: bytes) -> list[Event]:
         """Raises UpstreamError when the bytes say so."""
+        if b"\r" in block or self._after_cr:
+            block = self._with_line_feeds(block)
         self._rest.append(block)
         events: list[Event] = []
         if b"\n" in block:
@@ -53,6 +58,14 @@ class LineDecoder:
         if self._size > LONGEST_LINE:
             raise UpstreamError("Flowith sent an endless line.")
         return events
+
+    def _with_line_feeds(self, block: bytes) -> bytes:
+        """The block with LF alone in place of CRLF and CR, which end a line of server-sent events
+        as well (WHATWG HTML, 9.2.5). A CRLF may come in two blocks."""
+        if self._after_cr:
+            block = block.removeprefix(b"\n")
+        self._after_cr = block.endswith(b"\r")
+        return block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def flush(self) -> list[Event]:
         """The body has ended. Raises UpstreamCut when the answer had not."""
@@ -131,32 +144,52 @@ class LineDecoder:
         else:
             self._read_frame(frame, events)
 
-    def _say(self, kind: type[Text] | type[Reasoning], said: object, events: list[Event]) -> None:
-        """Add a JSON string to the event before it, if that is of its kind: what arrives together
-        leaves together. Surrogate pairs that were split over two frames are joined."""
+    def _say(self, kind: Said, said: object, events: list[Event]) -> None:
+        """Add a JSON string. Surrogate pairs that were split over two frames are joined."""
         if said is not None and not isinstance(said, str):
             raise unknown("text")
-        text, self._half = self._half + (said or ""), ""
-        if text and SURROGATES.search(text):
+        if not said:
+            return
+        text = self._halves.pop(kind, "") + said if self._halves else said
+        if SURROGATES.search(text):
             if "\ud800" <= text[-1] <= "\udbff":
-                text, self._half = text[:-1], text[-1]
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if text and events and isinstance(last := events[-1], kind):
-            events.pop()
-            text = last.text + text
+                text, self._halves[kind] = text[:-1], text[-1]
+            text = with_whole_pairs(text)
         if text:
-            events.append(kind(text))
+            _add(kind, text, events)
+
+    def _give_up_halves(self, events: list[Event]) -> None:
+        """No other half comes: what waited for it is a character that cannot be read."""
+        for kind, half in self._halves.items():
+            _add(kind, with_whole_pairs(half), events)
+        self._halves.clear()
 
     def _read_frame(self, frame: dict[str, Any], events: list[Event]) -> None:
         raise NotImplementedError
 
     def _end(self, events: list[Event]) -> None:
+        self._give_up_halves(events)
         self._ended = True
         events.append(Done(self._finish or "stop"))
 
 
 class _NotJson(UpstreamError):
     pass
+
+
+def _add(kind: Said, text: str, events: list[Event]) -> None:
+    """Add text to the event before it, if that is of its kind: what arrives together leaves
+    together."""
+    if events and isinstance(last := events[-1], kind):
+        events.pop()
+        text = last.text + text
+    events.append(kind(text))
+
+
+def with_whole_pairs(text: str) -> str:
+    """Text of JSON strings that were cut anywhere: surrogates that make a pair are one character,
+    those that stand alone become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def unknown(what: str) -> UpstreamError:

@@ -10,7 +10,7 @@ from typing import Any
 
 from errors import UpstreamError
 from events import Event, Reasoning, Text, ToolCall, Usage
-from flowith.lines import LineDecoder, flat, unknown
+from flowith.lines import LineDecoder, flat, unknown, with_whole_pairs
 from flowith.refusal import to_refusal
 
 MOST_OPEN_CALLS = 128  # tool calls that are under way at the same time
@@ -173,7 +173,9 @@ class LlmDecoder(LineDecoder):
                 self._send(call, events)
 
     def _send(self, call: _Call, events: list[Event]) -> None:
-        events.append(ToolCall(call.id, call.name, "".join(call.pieces) or "{}"))
+        self._give_up_halves(events)
+        arguments = with_whole_pairs("".join(call.pieces)) or "{}"
+        events.append(ToolCall(call.id, call.name, arguments))
         self._called = True
 
     def _end(self, events: list[Event]) -> None:
@@ -250,15 +252,20 @@ def _broke_off(text: str) -> bool:
 
 
 def _to_usage(usage: dict[str, Any]) -> Usage:
+    """OpenAI's counts. A part that is more than its whole is left out, as is what is no count."""
+
     def count(source: Any, key: str) -> int:
         value = source.get(key) if isinstance(source, dict) else None
         if isinstance(value, int) and value > MOST_TOKENS:
             raise unknown("count of tokens")
         return value if isinstance(value, int) and value > 0 else 0
 
+    prompt, completion = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
+    reasoning = count(usage.get("completion_tokens_details"), "reasoning_tokens")
+    cached = count(usage.get("prompt_tokens_details"), "cached_tokens")
     return Usage(
-        count(usage, "prompt_tokens"),
-        count(usage, "completion_tokens"),
-        count(usage.get("completion_tokens_details"), "reasoning_tokens"),
-        count(usage.get("prompt_tokens_details"), "cached_tokens"),
+        prompt,
+        completion,
+        reasoning if reasoning <= completion else 0,
+        cached if cached <= prompt else 0,
     )

@@ -5,6 +5,7 @@ nothing of formats: gunicorn's own errors come before anybody knows which API is
 """
 
 import json
+import logging
 import socket
 import time
 from contextlib import suppress
@@ -12,6 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 from gunicorn import util  # type: ignore[import-untyped]
+
+from server.headers import new_id
 
 # gunicorn's words quote the request, and a key may be in it
 MEANINGS = {
@@ -23,6 +26,7 @@ MEANINGS = {
     501: "This Transfer-Encoding is not supported: send 'chunked', or a Content-Length.",
 }
 LINGER = 1.0  # seconds
+log = logging.getLogger("proxy")
 
 
 def fix_gunicorn(worker: Any) -> None:
@@ -51,13 +55,16 @@ def _date_at(second: int) -> str:
 
 def write_error(client: Any, status: int, reason: str, _quotes_the_request: str) -> None:
     """What gunicorn refuses or fails at by itself, as an error of OpenAI's and Anthropic's shape at
-    the same time."""
+    the same time, with an id that the log tells too."""
+    request_id = new_id()
+    log.warning("%s refused before it was read: status %d", request_id, status)
     kind = "invalid_request_error" if status in MEANINGS else "api_error"
     text = MEANINGS.get(status, "The proxy failed; its log says where.")
     error = {"message": text, "type": kind, "param": None, "code": None}
-    body = json.dumps({"type": "error", "error": error, "request_id": None}).encode()
+    body = json.dumps({"type": "error", "error": error, "request_id": request_id}).encode()
     head = (
         f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
+        f"X-Request-ID: {request_id}\r\nRequest-ID: {request_id}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     util.write_nonblock(client, head.encode("latin-1") + body)

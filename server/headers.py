@@ -24,14 +24,14 @@ METHODS = "GET, POST, OPTIONS, HEAD, DELETE"
 
 
 def to_id(request: Request) -> str:
-    """The caller's id for the request where it is a sane one, else a new one.
-
-    Ours has no digits: an error's message names it, and opencode takes a 429 or 502 anywhere in an
-    error for a reason to try again.
-    """
+    """The caller's id for the request where it is a sane one, else a new one."""
     given = request.headers.get("X-Request-ID", "")
-    if SANE_ID.fullmatch(given):
-        return given
+    return given if SANE_ID.fullmatch(given) else new_id()
+
+
+def new_id() -> str:
+    """An id for a request, without digits: an error's message names it, and opencode takes a 429 or
+    502 anywhere in an error for a reason to try again."""
     return "req_" + os.urandom(24).translate(TO_LETTERS).decode()
 
 

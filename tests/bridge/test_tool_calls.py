@@ -397,6 +397,15 @@ def test_native_calls_are_held_to_the_same_rules() -> None:
         list(find_calls(iter([ToolCall("a", "x", "{}")]), USE, last_try=True))
 
 
+def test_native_calls_with_one_id_are_told_apart() -> None:
+    """A caller finds the result of a call by its id."""
+    fit = ToolCall("call_0", "get_weather", '{"city":"Oslo","days":2}')
+    events = list(find_calls(iter([fit, fit, Done("tool_calls")]), USE, last_try=True))
+    ids = [event.id for event in events if isinstance(event, ToolCall)]
+    assert ids[0] == "call_0"
+    assert ids[1] not in ("", "call_0")
+
+
 HOSTILE = {
     "open tags": "<" * 300_000,
     "fences": "```json\n" * 40_000,
@@ -424,9 +433,10 @@ def test_hostile_text_takes_linear_time(case: str) -> None:
 
 def test_what_never_ends_is_not_held_for_ever() -> None:
     endless = [Text("<tool_call>{"), Text("x" * 1_100_000)]
-    assert list(find_calls(iter(endless), USE, last_try=True)) == [
-        Text("<tool_call>{" + endless[1].text)
-    ]
+    passed = list(find_calls(iter(endless), USE, last_try=True))
+    assert "".join(one.text for one in passed if isinstance(one, Text)) == (
+        "<tool_call>{" + endless[1].text
+    )
     spaces = [Text(" " * 1000)]
     assert list(find_calls(iter(spaces), USE, last_try=True)) == spaces
     with pytest.raises(Unmet, match="on and on"):

@@ -108,6 +108,19 @@ WIRES: dict[str, tuple[type[Decoder], bytes, list[Event]]] = {
         llm_wire(b": ping", delta(), delta(content="x"), delta("length")).replace(b"\n", b"\r\n"),
         [Text("x"), Done("length")],
     ),
+    "llm, cr alone": (
+        LlmDecoder,
+        llm_wire(b"event: ping\ndata: 1", delta(content="x"), delta("stop")).replace(b"\n", b"\r"),
+        [Silence(), Text("x"), Done()],
+    ),
+    "llm, all three line ends": (
+        LlmDecoder,
+        b'event: ping\r\ndata: 1\r\r\ndata: {"choices":\rdata: [{"delta":{"content":"x"},\n'
+        b'data: "finish_reason":"stop"}]}\r\n\n\r',
+        [Silence(), Text("x"), Done()],
+    ),
+    "knowledge, cr alone": (KnowledgeDecoder, b'data: {"tag":"final","content":"x"}\r\r',
+                            [Text("x"), Done()]),
     "llm, no [DONE]": (LlmDecoder, llm_wire(delta("stop", content="x"), done=False),
                        [Text("x"), Done()]),
     "llm, whole JSON": (
@@ -120,6 +133,32 @@ WIRES: dict[str, tuple[type[Decoder], bytes, list[Event]]] = {
         b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n'
         b'data: {"choices":[{"delta":{"content":"\\ude42b\\ud83d!"}}]}\n\ndata: [DONE]\n\n',
         [Text("a🙂b\ufffd!"), Done()],
+    ),
+    "llm, half a surrogate pair at the end": (
+        LlmDecoder, llm_wire(delta(content="a\ud83d"), delta("stop")),
+        [Text("a\ufffd"), Done()],
+    ),
+    "llm, nothing but half a surrogate pair, before a call": (
+        LlmDecoder,
+        llm_wire(delta(content="\ud83d"), delta(tool_calls=[call_part(0, "{}", id="a", name="f")]),
+                 delta("stop")),
+        [Text("\ufffd"), ToolCall("a", "f", "{}"), Done("tool_calls")],
+    ),
+    "llm, surrogate pairs of thoughts and text, mixed": (
+        LlmDecoder,
+        llm_wire(delta(reasoning="a\ud83d"), delta(content="b\ud83d"), delta(reasoning="\ude42"),
+                 delta(content="\ude42"), delta("stop")),
+        [Reasoning("a"), Text("b"), Reasoning("🙂"), Text("🙂"), Done()],
+    ),
+    "llm, a surrogate pair in two fragments of a call": (
+        LlmDecoder,
+        llm_wire(delta(tool_calls=[call_part(0, '{"x":"\ud83d', id="a", name="f")]),
+                 delta(tool_calls=[call_part(0, '\ude42\ud83d"}')]), delta("stop")),
+        [ToolCall("a", "f", '{"x":"🙂\ufffd"}'), Done("tool_calls")],
+    ),
+    "knowledge, half a surrogate pair at the end": (
+        KnowledgeDecoder, b'data: {"tag":"final","content":"a\\ud83d"}\n\ndata: [DONE]\n\n',
+        [Text("a\ufffd"), Done()],
     ),
     "llm, u+2028 and u+0085 are text": (
         LlmDecoder, 'data: {"choices":[{"delta":{"content":"a\u2028b\x85c"}}]}\n\n'
@@ -231,6 +270,18 @@ def test_odd_counts_of_tokens_are_left_out() -> None:
     for usage in ({"prompt_tokens": "x"}, 1, {"completion_tokens_details": 7}):
         wire = llm_wire({"usage": usage}, delta("stop", content="ok"))
         assert "ok" in [e.text for e in decoded(LlmDecoder, [wire]) if isinstance(e, Text)]
+
+
+def test_a_part_that_is_more_than_its_whole_is_left_out() -> None:
+    """Formats add and subtract them, each in its own way, and would tell different sums."""
+    odd = {
+        "prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 6},
+    }  # fmt: skip
+    even = odd | {"prompt_tokens": 4, "completion_tokens": 6}
+    wire = llm_wire({"usage": odd}, {"usage": even}, delta("stop", content="ok"))
+    found = [event for event in decoded(LlmDecoder, [wire]) if isinstance(event, Usage)]
+    assert found == [Usage(3, 5), Usage(4, 6, 6, 4)]
 
 
 def nested(value: Any, levels: int) -> Any:

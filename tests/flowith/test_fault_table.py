@@ -24,6 +24,8 @@ from chat_request import Prompt
 from errors import UpstreamError
 from events import Done, Event, Text
 from flowith.client import Flowith
+from flowith.connection import Exchange
+from flowith.transport import Transport, read_whole
 from settings import Model, Settings
 
 TEXT = "Hello, naïve 你好 🙂 world. " * 3
@@ -224,6 +226,27 @@ def test_a_post_is_not_repeated_where_a_byte_of_an_answer_came(fake: FakeFlowith
     with pytest.raises(UpstreamError):
         ask(flowith, "web")
     assert len(fake.requests) == 2
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("heard", [b"", b"HTTP/1.1 200"])
+def test_each_post_of_an_exchange_is_judged_by_its_own_answer(
+    fake: FakeFlowith, heard: bytes, at: int
+) -> None:
+    """A try that stores images sends several; the answer to the one before says nothing of it."""
+    fake.reply(*[web(TEXT)] * at, Raw([heard, 0.02, DROP] if heard else [DROP]), web(TEXT))
+    transport, exchange = Transport(5, 10), Exchange()
+    told: list[bytes | None] = []
+    for _ in range(4):
+        with suppress(UpstreamError):
+            told.append(None)
+            response = transport.post(fake.url, {}, b"x" * 100_000, exchange)
+            told[-1] = read_whole(response, exchange, fake.url, 1000)
+    wanted: list[bytes | None] = [TEXT.encode()] * 4
+    if heard:
+        wanted[at] = None
+    assert told == wanted
+    assert len(fake.requests) == 4 + (not heard)
 
 
 class Messages(list[dict[str, str]]):

@@ -107,3 +107,35 @@ def test_words_that_end_in_a_call_nobody_offered_just_end(
 ) -> None:
     fake.reply(llm("tea", finish="tool_calls"))
     assert finish_of(api(FLOWITH_API="llm"), path, stream, ASKED[path]) == "stop"
+
+
+NONE: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"tool_choice": "none"},
+    "/v1/responses": {"tool_choice": "none"},
+    "/v1/messages": {"tool_choice": {"type": "none"}},
+}
+
+
+@both_ways
+@pytest.mark.parametrize("offers", [False, True], ids=["no tools", "tools that must not be called"])
+@pytest.mark.parametrize("path", OFFERED)
+def test_a_call_among_words_that_nobody_may_make_is_left_out(
+    api: MakeApi, fake: FakeFlowith, path: str, offers: bool, stream: bool
+) -> None:
+    body = {**OFFERED[path], **NONE[path]} if offers else ASKED[path]
+    fake.reply(llm("I look.", CALLS, " It is tea.", finish="tool_calls"))
+    answered = api(FLOWITH_API="llm").post(path, stream=stream, **body)
+    assert answered.status_code == 200
+    assert "tea" in answered.text
+    for sign in ('"function_call"', '"tool_use"', '"tool_calls"'):
+        assert sign not in answered.text
+
+
+@both_ways
+def test_such_a_call_is_no_reason_to_do_without_the_json_that_was_asked_for(
+    api: MakeApi, fake: FakeFlowith, stream: bool
+) -> None:
+    body = {"response_format": {"type": "json_object"}}
+    fake.reply(llm("No.", CALLS, finish="tool_calls"))
+    path = "/v1/chat/completions"
+    assert_failed(api(FLOWITH_API="llm"), path, stream, body, "unmet_requirement")

@@ -1,6 +1,7 @@
 """Callers who do not behave: who never read, leave with bytes behind, close half, or dawdle."""
 
 import json
+import re
 import socket
 import time
 from contextlib import ExitStack, closing
@@ -183,6 +184,11 @@ def test_what_gunicorn_answers_by_itself_is_json_and_quotes_nothing(
         assert set(error) == {"message", "type", "param", "code"}
         assert TypeAdapter(ErrorResponse).validate_python(told).type == "error", "Anthropic's"
         assert "secret-key" not in error["message"]
+        own = told["request_id"].encode()
+        assert re.fullmatch(b"req_[a-z]{24}", own)
+        assert b"\r\nX-Request-ID: " + own + b"\r\n" in head
+        assert b"\r\nRequest-ID: " + own + b"\r\n" in head
+        assert server.wait_for_log(f"{told['request_id']} refused before it was read")
     assert "secret-key" not in server.log()
 
 

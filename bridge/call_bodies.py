@@ -22,6 +22,7 @@ from bridge.call_tags import (
 from jsontools.text import JsonScan
 
 _LOOK_AHEAD = 400  # a tag and the white space before it are never longer
+_MOST_TAGS = 40_000  # of a body that is looked at once more, at 4 us each
 _TAG_OVER = re.compile("[<>]")
 _CLOSING = re.compile(r"</[^<>]{0,100}(?:>|\Z)")
 _CALLS = (Role.OPEN, Role.WRAP)
@@ -189,6 +190,8 @@ class XmlBody:
         end = self._look()
         if self._open is None:
             return end if end >= 0 else self._unclosed(text)
+        if text.count("<") > _MOST_TAGS:
+            return -1
         other = XmlBody(self._closers, self._is_argument, loose=True)
         other._final = True
         end = other.take(text)
@@ -288,7 +291,8 @@ class XmlBody:
 
     def _is_next(self, tag: re.Match[str]) -> bool:
         """Whether a tag begins a line and bears an argument that the tool has."""
-        before = self._window[: tag.start()].rstrip(" \t")
+        at = tag.start()
+        before = self._window[max(0, at - _LOOK_AHEAD) : at].rstrip(" \t")
         return before.endswith("\n") and self._is_argument(name_in(tag) or tag["word"])
 
     def _follows(self, at: int) -> bool | None:

@@ -16,6 +16,9 @@ STRING = re.compile(
     re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(?:[\\'\"abfnrtv\n0-7]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|N\{|U)|\\")
+_MOST_MARKS = 12_000  # of which each takes Python's parser, and what mends JSON, up to 15 us
+_MOST_ESCAPES = 40_000
+_MOST_BARE = 100_000  # characters outside of strings, at 1 us each
 _CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
 
 
@@ -37,12 +40,24 @@ def from_python(text: str, tool: Tool) -> dict[str, Any]:
     return {name: _value(node) for name, node in given.items()}
 
 
+def is_dense(text: str) -> bool:
+    """Whether a text has more values, outside of its strings, than a model writes into one call:
+    to read it as anything but plain JSON would take seconds."""
+    if text.count("\\") > _MOST_ESCAPES:
+        return True
+    bare, strings = STRING.subn("", text)
+    marks = strings + sum(map(bare.count, "[{(,:+<'\""))
+    return marks > _MOST_MARKS or len(bare) > _MOST_BARE
+
+
 def python_value(text: str) -> Any:
     """A literal of Python, with JSON's names too; ValueError where it is none."""
     return _value(_parsed(text.strip()))
 
 
 def _parsed(text: str) -> ast.expr:
+    if is_dense(text):
+        raise ValueError("too many values")
     try:
         return ast.parse(STRING.sub(_tidy, text), mode="eval").body
     except (SyntaxError, MemoryError, RecursionError, ValueError):

@@ -6,14 +6,16 @@ Knows nothing of streams; mends little, and says in words for the model what can
 import html
 import re
 import secrets
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from bridge.call_bodies import XmlBody
 from bridge.call_candidates import Candidate, Fenced, Written
 from bridge.call_heads import Kind
 from bridge.call_names import Names
-from bridge.call_python import from_python, python_value
+from bridge.call_python import from_python, is_dense, python_value
 from bridge.call_tags import ARGUMENT_WORDS
 from bridge.call_types import in_one_piece, typed, value_text
 from bridge.call_values import (
@@ -38,6 +40,7 @@ from jsontools.schema import fault
 from jsontools.text import clean, compact, read_json, repair
 
 UNKNOWN = "The model called a tool that is not offered."
+MOST_CALLS = 128  # no real answer comes near it
 _MOST_REPAIRS = 4
 _WITH_COLON = re.compile(r"[\"']?\w{1,64}[\"']?\s{0,20}:")
 _EMPTY = re.compile(r"\{\s{0,100}\}")
@@ -77,8 +80,13 @@ class Reader:
         self._budget = budget
         self._repairs = 0
 
-    def read(self, written: Written) -> list[ToolCall]:
-        """The calls in one body. Raises NoCall, Unusable or Unknown."""
+    def read(self, bodies: Iterable[Written]) -> list[ToolCall]:
+        """The calls in some bodies, as many as one answer may have. Raises NoCall, Unusable or
+        Unknown."""
+        found = (call for written in bodies for call in self._calls_in(written))
+        return list(islice(found, MOST_CALLS))
+
+    def _calls_in(self, written: Written) -> Iterator[ToolCall]:
         head = written.head
         try:
             found = self._found(written)
@@ -91,7 +99,8 @@ class Reader:
             raise NoCall
         if head.taught and len(found) == 1 and not self.names.find(found[0].name):
             raise _unknown(found[0])
-        return [self.to_call(one) for one in found]
+        for one in found:
+            yield self.to_call(one)
 
     def is_meant(self, unit: Candidate | Fenced, *, whole: bool) -> bool:
         """Whether what broke off was to be a call of a tool on offer."""
@@ -129,6 +138,8 @@ class Reader:
         """The value of JSON text, and whether that took a guess."""
         with suppress(ValueError):
             return read_json(text, strict=False), False
+        if is_dense(text):
+            raise ValueError("too much to mend")
         if holds_placeholder(text):
             raise ValueError("an example")
         with suppress(ValueError):

@@ -12,8 +12,9 @@ from dataclasses import replace
 from bridge.call_candidates import Candidate, Context, Fenced, loose_ends
 from bridge.call_heads import may_begin
 from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Aside, Outlet, UnknownCall
+from bridge.call_patience import AT_ONCE, Patience, in_pieces
 from bridge.call_quotes import Markdown, Spot
-from bridge.call_reader import UNKNOWN, Reader, Unknown, Unusable
+from bridge.call_reader import MOST_CALLS, UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_tags import is_result, may_be_result
 from bridge.call_values import Found, NoCall
 from chat_request import ToolUse
@@ -21,11 +22,7 @@ from errors import Unmet
 from events import Done, Event, Text, ToolCall
 from jsontools.budget import Budget
 
-# No real answer comes near these; without them a hostile one takes quadratic time.
-_MOST_CALLS = 128
-_MOST_MISSES = 32
 _RECENT_CHARS = 2000
-_BLOCK = 8192  # characters read at once, of which each call copies what stands behind it
 
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
 _PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)[^\S\n]*")
@@ -80,7 +77,7 @@ class _Finder(Outlet):
         self.unit: Candidate | Fenced | None = None
         self.unknown: UnknownCall | None = None
         self.aside = Aside()
-        self.misses = 0
+        self.patience = Patience()
         self.ids: set[str] = set()  # of native calls: some servers give all of them the same
         self._run = ""  # the white space that has come since the last mark behind a call
         self._fences = 0  # opened by the head of the last call, still to be closed
@@ -118,11 +115,14 @@ class _Finder(Outlet):
                 return
         self._read(piece)
 
-    def _read(self, piece: str) -> None:
-        for at in range(0, len(piece), _BLOCK):
-            rest = piece[at : at + _BLOCK]
-            while rest and not self.over:
-                rest = self._fill(self.unit, rest) if self.unit else self._scan(rest)
+    def _read(self, text: str) -> None:
+        ahead = [text]
+        while ahead and not self.over:
+            piece = ahead.pop()
+            if len(piece) > AT_ONCE and not self.patience.over:
+                ahead += reversed(in_pieces(piece))
+            elif rest := self._fill(self.unit, piece) if self.unit else self._scan(piece):
+                ahead.append(rest)
 
     def _scan(self, piece: str) -> str:
         """Pass text on up to where a call may begin; returns what is left for the call."""
@@ -136,7 +136,7 @@ class _Finder(Outlet):
                 self._take_unknown()
                 self._end("tool_calls")
                 return ""
-        if self.misses > _MOST_MISSES:
+        if self.patience.over:
             self._release(text)
             return ""
         return self._advance(text, 0)
@@ -153,6 +153,7 @@ class _Finder(Outlet):
             return ""
         recent = "".join(self.recent)[-_RECENT_CHARS:]
         self.recent = [recent]
+        self.patience.note_look()
         context = Context(names, spot is Spot.LINE, recent)
         self.unit = Fenced(context) if spot is Spot.FENCE else Candidate(context)
         return text[at:]
@@ -181,7 +182,7 @@ class _Finder(Outlet):
         """Add to what may be a call; returns what stands behind its end."""
         decided = unit.feed(piece)
         if not decided and unit.size > HELD_CHARS:
-            self.misses, decided = _MOST_MISSES + 1, True
+            self.patience.over = decided = True
             unit.calls.clear()
         if not decided:
             return ""
@@ -195,7 +196,7 @@ class _Finder(Outlet):
             self.markdown.begin_anew(self.markdown.aside)
             return unit.rest
         try:
-            calls = [call for written in unit.calls for call in self.reader.read(written)]
+            calls = self.reader.read(unit.calls)
         except NoCall:
             return self._pass(unit)
         except Unknown as unknown:
@@ -203,6 +204,7 @@ class _Finder(Outlet):
                 return self._pass(unit)
             text = unit.text[: unit.size - len(unit.rest)]
             self._drop_unknown()
+            self.patience.note_failure(0, had_body=True)
             self.unknown, self.gap = UnknownCall(unknown.call, self.gap, text), ""
             self.markdown.begin_anew()
             return unit.rest
@@ -228,8 +230,8 @@ class _Finder(Outlet):
         if self.made and is_result(text):
             self._end("tool_calls")
             return ""
-        self.misses += bool(unit.head)
-        if self.misses > _MOST_MISSES:
+        self.patience.note_failure(len(text) - skip, had_body=bool(unit.head))
+        if self.patience.over:
             self._release(text)
             return ""
         if isinstance(unit, Fenced):
@@ -266,7 +268,7 @@ class _Finder(Outlet):
         for call in calls:
             self.out.append(call)
             self.made += 1
-            if not self.use.parallel or self.made == _MOST_CALLS:
+            if not self.use.parallel or self.made == MOST_CALLS:
                 self._end("tool_calls")
                 return
 
@@ -276,10 +278,8 @@ class _Finder(Outlet):
         self.unit, self.held = None, ""
         self.markdown.begin_anew()
         self.aside.trusted = True
-        if whole:
-            self._read(text)
-        else:
-            self._release(text)
+        go_on = self._read if whole else self._release
+        go_on(text)
 
     def _release(self, text: str) -> None:
         """Pass text on."""
@@ -319,8 +319,7 @@ class _Finder(Outlet):
                 break  # an opening tag in place of the closing one
             broken = unit.broken and self.reader.is_meant(unit, whole=whole)
             if not broken:
-                rest = self._settle(unit)
-                self._read(rest)
+                self._read(self._settle(unit))
         if not self.held.strip():
             self._take_unknown()
         self._let_go(broken)

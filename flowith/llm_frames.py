@@ -14,7 +14,7 @@ from flowith.lines import LineDecoder, flat, unknown, with_whole_pairs
 from flowith.refusal import to_refusal
 
 MOST_OPEN_CALLS = 128  # tool calls that are under way at the same time
-MOST_DOUBTS = 64  # each looks through all that has come of a call
+MOST_LOOKED = 5_000_000  # characters of calls that are looked through before the answer's end
 MOST_TOKENS = 10**12  # of a count that can be true
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts",
                   "reasoning_text", "cot", "reasoning_details")  # fmt: skip
@@ -45,7 +45,7 @@ class _Call:
     id: str = ""
     name: str = ""
     pieces: list[str] = field(default_factory=list)
-    doubts: int = 0  # how often it was asked whether another call has begun in its place
+    size: int = 0  # characters of its pieces
 
 
 class LlmDecoder(LineDecoder):
@@ -55,6 +55,7 @@ class LlmDecoder(LineDecoder):
         super().__init__(content_type)
         self._calls: dict[int, _Call] = {}  # those under way
         self._newest = -1  # index of a call
+        self._looked = 0  # characters of calls, to see whether they are whole
         self._called = False
         self._worded = self._thought = False  # whether deltas have brought words, or thoughts
         self._told: dict[str, str] = {}  # what messages without deltas have said, by member
@@ -152,7 +153,7 @@ class LlmDecoder(LineDecoder):
         index = part.get("index")
         if not isinstance(index, int):
             index = self._newest + (1 if part.get("id") or self._newest < 0 else 0)
-        if index in self._calls and _is_another(self._calls[index], part, function):
+        if index in self._calls and self._is_another(self._calls[index], part, function):
             self._send(self._calls.pop(index), events)
         if index not in self._calls:
             self._send_whole_calls(events)
@@ -165,12 +166,29 @@ class LlmDecoder(LineDecoder):
         call.name = call.name or str(function.get("name") or "")
         if arguments:
             call.pieces.append(arguments if isinstance(arguments, str) else json.dumps(arguments))
+            call.size += len(call.pieces[-1])
 
     def _send_whole_calls(self, events: list[Event]) -> None:
         for index, call in list(self._calls.items()):
-            if call.name and _is_json("".join(call.pieces)):
+            if call.name and self._is_whole(call):
                 del self._calls[index]
                 self._send(call, events)
+
+    def _is_whole(self, call: _Call) -> bool:
+        """Whether all of a call has come. Where too much was looked through to see that, only the
+        end of the answer will tell."""
+        self._looked += call.size
+        return self._looked <= MOST_LOOKED and _is_json("".join(call.pieces))
+
+    def _is_another(self, call: _Call, part: dict[str, Any], function: dict[str, Any]) -> bool:
+        """Whether a fragment begins another call than the one at its index: some servers give all
+        calls of an answer the index 0, others repeat name or id with each fragment."""
+        name, given = function.get("name"), part.get("id")
+        if not (name and call.name) or (given and given == call.id):
+            return False
+        if not call.pieces:
+            return bool(given) and name != call.name
+        return call.pieces[-1].endswith("}") and self._is_whole(call)
 
     def _send(self, call: _Call, events: list[Event]) -> None:
         self._give_up_halves(events)
@@ -180,6 +198,7 @@ class LlmDecoder(LineDecoder):
 
     def _end(self, events: list[Event]) -> None:
         """A call that broke off is no call: nobody can say what it was going to do."""
+        self._looked = 0
         self._send_whole_calls(events)
         for call in self._calls.values():
             arguments = "".join(call.pieces)
@@ -208,18 +227,6 @@ def _list(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
         raise unknown(what)
     return value
-
-
-def _is_another(call: _Call, part: dict[str, Any], function: dict[str, Any]) -> bool:
-    """Whether a fragment begins another call than the one at its index: some servers give all calls
-    of an answer the index 0, others repeat name or id with each fragment."""
-    name, given = function.get("name"), part.get("id")
-    if not (name and call.name) or (given and given == call.id) or call.doubts >= MOST_DOUBTS:
-        return False
-    call.doubts += 1
-    if not call.pieces:
-        return bool(given) and name != call.name
-    return call.pieces[-1].endswith("}") and _is_json("".join(call.pieces))
 
 
 def _to_finish(reason: Any) -> str:

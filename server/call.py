@@ -17,6 +17,7 @@ from events import Answering, Event, Picture, Tally
 from flowith.client import Answer, Flowith
 from server.caller import Caller
 from server.log import Record, log_bug
+from server.turns import in_turns
 from settings import Model
 from translate import count_prompt, shape, to_prompt
 
@@ -58,7 +59,7 @@ class Call:
         def ask(prompt: Prompt, last_try: bool) -> Iterator[Event]:
             answer = self._open(prompt, model)
             try:
-                events = shape(answer.events(), chat, prompt, reasoning, last_try)
+                events = shape(in_turns(answer.events()), chat, prompt, reasoning, last_try)
                 yield from with_files(events, answer) if inline else events
             except ContextTooLong as wrong:
                 # A prompt below the limit that models.json tells was too long for the true one.

@@ -108,6 +108,7 @@ INPUTS = (
         lambda: {"messages": says("word " * 2_400_000)},
         lambda: error(400, "the words of this refusal, " * 40),
     ),
+    Input("15 MB of empty arrays", lambda: {"messages": says("Hi"), "metadata": [[]] * 5_000_000}),
     Input("a prompt of 30 MB", lambda: {"messages": says("word " * 6_000_000)}),
     Input(
         "a flood of 1xx answers",
@@ -116,6 +117,28 @@ INPUTS = (
     Input("40,000 line ends, one by one", reply=lambda: web("<", *["\n"] * 40_000, "x")),
     Input("a line of 10 MB", reply=lambda: web("x" * 10_000_000)),
     Input("a frame of 10 MB", reply=lambda: llm("x" * 10_000_000), api="llm"),
+    Input(
+        "a frame of 200 KB of recipients",
+        lambda: {"messages": says("Look"), "tools": [TOOL]},
+        lambda: llm("to=functions.look " * 11_000),
+        api="llm",
+    ),
+    Input(
+        "a frame of 400 KB of sections of plain text",
+        lambda: {"messages": says("Look"), "tools": [TOOL]},
+        lambda: llm("<look><![CDATA[" * 27_000),
+        api="llm",
+    ),
+    Input(
+        "a call of 500 KB of Python's values",
+        lambda: {"messages": says("Look"), "tools": [TOOL]},
+        lambda: web("<tool_call>[" + "{'a': 1}," * 55_000 + "]</tool_call>"),
+    ),
+    Input(
+        "JSON of 1 MB of empty arrays",
+        lambda: {"messages": says("Look"), "response_format": {"type": "json_object"}},
+        lambda: web('{"a": [' + "[]," * 330_000),
+    ),
     Input("an answer of 200,000 small frames", reply=lambda: llm(*["x "] * 200_000), api="llm"),
 )
 

@@ -433,10 +433,10 @@ def test_hostile_text_takes_linear_time(case: str) -> None:
 
 def test_what_never_ends_is_not_held_for_ever() -> None:
     endless = [Text("<tool_call>{"), Text("x" * 1_100_000)]
-    passed = list(find_calls(iter(endless), USE, last_try=True))
-    assert "".join(one.text for one in passed if isinstance(one, Text)) == (
-        "<tool_call>{" + endless[1].text
-    )
+    passed = find_calls(iter(endless), USE, last_try=True)
+    said = [event.text for event in passed if isinstance(event, Text)]
+    assert "".join(said) == endless[0].text + endless[1].text
+    assert len(said[0]) < 1_060_000
     spaces = [Text(" " * 1000)]
     assert list(find_calls(iter(spaces), USE, last_try=True)) == spaces
     with pytest.raises(Unmet, match="on and on"):

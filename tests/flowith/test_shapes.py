@@ -4,7 +4,9 @@ Every row is read whole and byte by byte, as two of Flowith's APIs may cut it an
 """
 
 import json
+import sys
 import time
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import errors
 from errors import UpstreamCut, UpstreamError
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage
 from flowith.decoders import Decoder, LlmDecoder, WebDecoder
+from flowith.llm_frames import MOST_LOOKED, _is_json
 from flowith.refusal import to_refusal
 
 CALL = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
@@ -164,6 +167,28 @@ def test_to_tell_calls_apart_is_not_tried_for_ever() -> None:
     begun = time.process_time()
     read(LlmDecoder(), llm_wire(*frames, delta("length")), 100_000_000)
     assert time.process_time() - begun < 2
+
+
+def test_an_open_call_is_not_looked_through_with_each_that_follows() -> None:
+    """A whole call leaves when the next one begins; to see that of one of 500 KB takes 10 ms."""
+    frames = [delta(tool_calls=[part("a", "f", '{"a":[' + "1," * 250_000)])]
+    for i in range(1, 100):
+        more = {"index": i, "id": str(i), "function": {"name": "g", "arguments": "{}"}}
+        frames += [delta(tool_calls=[more]), delta(tool_calls=[part(None, None, "1,")])]
+    looked = 0
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal looked
+        if event == "call" and frame.f_code is _is_json.__code__:
+            looked += len(frame.f_locals["text"])
+
+    sys.setprofile(count)
+    try:
+        events = read(LlmDecoder(), llm_wire(*frames, delta("length")), 100_000)
+    finally:
+        sys.setprofile(None)
+    assert looked <= MOST_LOOKED + 600_000  # and once more at the end
+    assert len([one for one in events if isinstance(one, ToolCall)]) == 99
 
 
 LAID_OUT = {

@@ -1,8 +1,12 @@
 """What would keep the service from everybody else is refused, by its place, in each API."""
 
 import json
+import sys
+from json import JSONDecoder
+from types import FrameType
 from typing import Any
 
+import orjson
 import pytest
 
 from errors import InvalidRequest
@@ -160,3 +164,35 @@ def test_stop_strings_without_measure_are_refused(case: str) -> None:
 
 def test_one_long_stop_string_is_refused_too() -> None:
     assert refusal(chat, {"messages": USER, "stop": "a" * 65_537}).param == "stop"
+
+
+def parsers_called(body: bytes) -> int:
+    """How often a parser of JSON was begun for a body that is refused."""
+    begun = 0
+
+    def count(frame: FrameType, event: str, what: Any) -> None:
+        nonlocal begun
+        begun += event == "c_call" and what is orjson.loads
+        begun += event == "call" and frame.f_code is JSONDecoder.decode.__code__
+
+    sys.setprofile(count)
+    try:
+        with pytest.raises(InvalidRequest, match="more than 500000 values"):
+            chat.parse(body, Settings())
+    finally:
+        sys.setprofile(None)
+    return begun
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "1", '"a"', r'"\\"', r'"\"["', '[["a"]]'])
+def test_millions_of_values_are_refused_before_they_are_made(value: str) -> None:
+    """15 MB of them would keep the decoder, and so everybody, for a second."""
+    assert parsers_called(b'{"x": [' + b",".join([value.encode()] * 510_000) + b"]}") == 0
+
+
+@pytest.mark.parametrize("code", ["f(a[0], {}, [1, 2]);\n", '"a", [\\"b\\"], ', "\\", '\\\\"[,'])
+def test_what_stands_in_strings_is_no_value(code: str) -> None:
+    text = code * (3_000_000 // len(code))
+    body = {"model": "m", "messages": [{"role": "user", "content": text}]}
+    (talk,) = chat.parse(json.dumps(body).encode(), Settings()).conversations
+    assert talk[0].content == text

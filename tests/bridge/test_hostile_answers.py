@@ -1,0 +1,128 @@
+"""What a hostile answer may cost where tools or JSON are wanted, counted in work and not in time.
+
+Each text comes in one piece, as the answer of a server that does not stream does.
+"""
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from bridge.json_answer import only_json
+from bridge.tool_calls import find_calls
+from chat_request import AnswerFormat, Tool, ToolUse
+from errors import Unmet
+from events import Done, Text
+
+RULES = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "spots": {"type": "array"}},
+    "required": ["city"],
+}
+USE = ToolUse((Tool("get_weather", parameters=RULES), *(Tool(f"tool_{i}") for i in range(29))))
+CALL = '{"name": "get_weather", "arguments": {"city": "x"}}'
+SPOTS = '<invoke name="get_weather"><parameter name="spots">'
+SIZE = 60_000
+
+
+def work(do: Callable[[], object]) -> tuple[int, int]:
+    """How many functions were entered, those in C too, and how many characters were handed to
+    those that look for calls."""
+    entered = handed = 0
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal entered, handed
+        entered += event in ("call", "c_call")
+        if event == "call" and frame.f_code.co_name in ("feed", "take"):
+            handed += len(frame.f_locals.get("piece", ""))
+
+    sys.setprofile(count)
+    try:
+        do()
+    finally:
+        sys.setprofile(None)
+    return entered, handed
+
+
+def find(text: str) -> str:
+    said = []
+    try:
+        for event in find_calls(iter([Text(text), Done()]), USE, last_try=True):
+            said += [event.text] if isinstance(event, Text) else []
+    except Unmet:
+        pass
+    return "".join(said)
+
+
+# What is repeated, and how many functions are entered at most for each of its characters.
+HEADS = {
+    "recipients": ("to=functions.x ", 4),
+    "known recipients": ("to=functions.get_weather ", 13),
+    "sections of plain text": ("<get_weather><![CDATA[", 4),
+    "tags": ("<tool_call>", 21),
+    "tokens": ("<|tool_call|>", 21),
+    "noise": ("json\n", 12),
+    "unclosed arguments": ("<get_weather><city>", 26),
+    "unclosed calls": ('<invoke name="get_weather"><parameter name="city">', 4),
+    "unknown tools": ('<tool_call>{"name": "x", "arguments": {}}</tool_call> ', 0.3),
+    "broken calls": ("<tool_call>" + CALL.replace('"x"', "") + "</tool_call> ", 0.5),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_heads_without_end_are_not_looked_at_without_end(case: str) -> None:
+    """Else each of some ten thousand heads would take a look of 100 us at all that follows."""
+    unit, most = HEADS[case]
+    text = unit * (SIZE // len(unit))
+    entered, handed = work(lambda: find(text))
+    assert entered < most * SIZE
+    assert handed < 45 * SIZE
+
+
+OBJECT, TOKENS = "{'a':1},", '<|"|>a<|"|>,'  # Python's quotes, and Gemma's tokens for them
+BODIES = {
+    "objects": ("<tool_call>[%s]</tool_call>", OBJECT, 1),
+    "other quotes": ("<tool_call>[%s]</tool_call>", TOKENS, 1.5),
+    "values of Python": ("<tool_code>get_weather(city=[%s])</tool_code>", OBJECT, 2.6),
+    "a list in a tag": (f"{SPOTS}[%s]</parameter></invoke>", OBJECT, 0.1),
+}
+
+
+@pytest.mark.parametrize("case", BODIES)
+def test_a_body_of_countless_values_is_only_read_as_json(case: str) -> None:
+    form, unit, most = BODIES[case]
+    text = form.replace("%s", unit * (SIZE // len(unit)))
+    assert work(lambda: find(text))[0] < most * SIZE
+
+
+def test_a_body_of_countless_tags_is_not_searched_again_for_its_end() -> None:
+    text = SPOTS + "<a>" * 45_000
+    assert work(lambda: find(text))[1] < 2.1 * len(text)
+
+
+def test_countless_elements_are_text() -> None:
+    inner = "<a></a>" * (SIZE // 7)
+    text = f"{SPOTS}{inner}</parameter></invoke>"
+    assert work(lambda: find(text))[0] < 9 * SIZE
+
+
+def test_no_more_calls_are_made_of_a_list_than_an_answer_may_have() -> None:
+    text = f"<tool_calls>[{','.join([CALL] * 1_000)}]</tool_calls>"
+    events = list(find_calls(iter([Text(text), Done()]), USE, last_try=True))
+    assert len(events) == 128 + 1
+    assert work(lambda: find(text))[0] < 80 * 1_000
+
+
+@pytest.mark.parametrize("unit", ["[],", '{"":', '"a",'])
+def test_broken_json_of_countless_values_is_walked_through_once(unit: str) -> None:
+    text = '{"a":[' + unit * 40_000
+    marks = sum(map(text.count, '[]{}"'))
+    wanted = AnswerFormat("json_object")
+
+    def ask() -> None:
+        with pytest.raises(Unmet):
+            list(only_json(iter([Text(text), Done()]), wanted, last_try=True, hold=True))
+
+    assert work(ask)[0] < 3 * marks

@@ -85,8 +85,6 @@ class Exchange:
 
     def release(self) -> None:
         """Let go of the connection, which may serve someone else from now on."""
-        if self.connection is not None and self.connection.exchange is self:
-            self.connection.exchange = None
         self.answer = self.connection = self.socket = None
 
 
@@ -107,7 +105,6 @@ class _Recorded:
         if exchange is not None:
             exchange.socket = self.sock
             if exchange.cancelled:
-                self.close()
                 raise OSError("cancelled")
 
     def request(

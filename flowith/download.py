@@ -135,7 +135,7 @@ class Download:
                 self._woken.wait(min(LOOK, self._heartbeat))
                 self._woken.clear()
                 self._look()
-                if time.monotonic() >= silent_at and self._outcome is None:
+                if time.monotonic() >= silent_at:
                     silent_at = time.monotonic() + self._heartbeat
                     yield Silence()
         finally:

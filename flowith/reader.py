@@ -186,7 +186,7 @@ class Reader:
         elif self._mean < BURST and self._size < GATHERED:
             self._pause = min(self._pause + STEP, LONGEST)
             time.sleep(self._pause)
-        elif self._mean < BURST:
+        elif self._size >= GATHERED:
             time.sleep(0)  # others have their turn, however fast it comes
         else:
             self._pause = 0.0

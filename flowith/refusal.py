@@ -95,7 +95,7 @@ def to_refusal(
     words, names = _words(body), _names(body)
     code = _to_status(words, names) if status is None else status
     kind = BY_STATUS.get(code, UpstreamError)
-    of_the_request = status is None or status in (400, 413, 422)
+    of_the_request = status is None or status in (400, 422)
     against_policy = (of_the_request or status == 403) and any(name in POLICY for name in names)
     if of_the_request and (CONTEXT.search(words) or "context_length_exceeded" in names):
         kind = errors.ContextTooLong

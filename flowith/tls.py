@@ -93,7 +93,7 @@ class TlsSocket:
 
     def is_quiet(self) -> bool:
         """Whether nothing has been taken off the socket that no read has given yet."""
-        return self._between_records and not self._ended and self._wrong is None
+        return self._between_records and self._wrong is None
 
     def sendall(self, data: bytes) -> None:
         """Encrypt and send, in parts: a long request must not be held twice."""

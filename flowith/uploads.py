@@ -22,7 +22,6 @@ from flowith.transport import Transport, read_refusal, read_whole
 
 LONGEST = 65_536  # bytes of the store's answer
 KEPT = 2048  # addresses remembered
-BOUNDARY = "flowith-openai-proxy-9d1c5be02b7a4c6f"
 _known: OrderedDict[str, str] = OrderedDict()
 _lock = threading.Lock()
 
@@ -68,7 +67,7 @@ def _address(
             return _known[key]
     kind = head[5:].split(";")[0].lower()
     file = (f"{name[:32]}.{kind.removeprefix('image/')}", content, kind)
-    body, content_type = encode_multipart_formdata({"file": file}, boundary=BOUNDARY)
+    body, content_type = encode_multipart_formdata({"file": file})
     response = transport.post(store, {**headers, "Content-Type": content_type}, body, exchange)
     if response.status_code not in (200, 201):
         said = read_refusal(response, exchange)

@@ -93,7 +93,6 @@ class Door(StreamServer):
 
     def close(self) -> None:
         if self.started:
-            self.stop_accepting()
             with suppress(OSError):  # out of descriptors; those inside still need this worker
                 while not self.full() and (accepted := self.do_read()):
                     self.do_handle(*accepted)
@@ -163,8 +162,7 @@ class QuietSocket:
         return self._socket.sendfile(*args, **kwargs)
 
     def shutdown(self, how: int) -> None:
-        if not self._rest:
-            self._write()
+        self._write()
         self._socket.shutdown(how)
 
     def close(self) -> None:

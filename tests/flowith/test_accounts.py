@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 from conftest import MakeApi
-from fake_flowith import FakeFlowith, error, llm, web
+from fake_flowith import FakeFlowith, error, json_reply, llm, web
 
 import errors
 from errors import Overloaded, RateLimited
+from flowith import uploads
 from flowith.accounts import Accounts
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 50
-DATA_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
+
+
+def data_url(end: bytes = b"") -> str:
+    """An image; by another end it is another one."""
+    return "data:image/png;base64," + base64.b64encode(PNG + end).decode()
 
 
 def refused(kind: type[errors.UpstreamError], status: int | None = None) -> errors.UpstreamError:
@@ -131,12 +136,13 @@ def test_a_rest_that_is_over_says_nothing_of_the_account(monkeypatch: pytest.Mon
     assert accounts.healthy() == 1
 
 
-def picture(url: str = DATA_URL) -> list[dict[str, Any]]:
+def picture(url: str = data_url()) -> list[dict[str, Any]]:
     parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": url}]
     return [{"role": "user", "content": parts}]
 
 
 def test_an_image_is_stored_once_and_sent_by_its_address(api: MakeApi, fake: FakeFlowith) -> None:
+    fake.reply(web("x"), path="/completion")
     ours = api()
     for _ in range(2):
         response = ours.post(messages=[*picture(), {"role": "user", "content": "And?"}])
@@ -150,6 +156,38 @@ def test_an_image_is_stored_once_and_sent_by_its_address(api: MakeApi, fake: Fak
     assert stored[0].headers["authorization"] == fake.requests[-1].headers["authorization"]
 
 
+def test_the_images_that_were_sent_last_are_remembered(
+    api: MakeApi, fake: FakeFlowith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "KEPT", 2)
+    fake.reply(web("x"), path="/completion")
+    ours = api()
+    for end in (b"1", b"2", b"1", b"3", b"1", b"2"):
+        assert ours.post(messages=picture(data_url(end))).status_code == 200
+    assert [s.path for s in fake.requests].count("/file/store") == 4  # 2 had to make room for 3
+
+
+def test_no_image_can_hold_what_ends_it_on_its_way(api: MakeApi, fake: FakeFlowith) -> None:
+    """What parts a form is drawn anew each time: who knew it could put parts of their own in."""
+    fake.reply(web("x"), path="/completion")
+    ours = api()
+    for end in (b"one", b"two"):
+        ours.post(messages=picture(data_url(end)))
+    parted = [s.headers["content-type"] for s in fake.requests if s.path == "/file/store"]
+    assert len(set(parted)) == 2
+
+
+@pytest.mark.parametrize("said", [{}, [], {"url": 7}, {"url": "http://a.example/b.png"}])
+def test_a_store_that_does_not_say_where_an_image_is_is_an_error(
+    api: MakeApi, fake: FakeFlowith, said: object
+) -> None:
+    fake.reply(json_reply(said), path="/file/store")
+    response = api(RETRY_ATTEMPTS="1").post(messages=picture(data_url(b"lost")))
+    assert response.status_code == 502
+    assert "file store" in response.json["error"]["message"]
+    assert [s.path for s in fake.requests] == ["/file/store"]
+
+
 def test_an_address_is_passed_on_and_never_fetched(api: MakeApi, fake: FakeFlowith) -> None:
     fake.reply(web("x"))
     url = fake.url.replace("http:", "https:") + "/private"
@@ -160,8 +198,7 @@ def test_an_address_is_passed_on_and_never_fetched(api: MakeApi, fake: FakeFlowi
 
 def test_an_image_that_cannot_be_stored_is_an_error(api: MakeApi, fake: FakeFlowith) -> None:
     fake.reply(error(500), path="/file/store")
-    url = "data:image/png;base64," + base64.b64encode(PNG + b"other").decode()
-    response = api(RETRY_ATTEMPTS="1").post(messages=picture(url))
+    response = api(RETRY_ATTEMPTS="1").post(messages=picture(data_url(b"other")))
     assert response.status_code == 502
     assert [s.path for s in fake.requests] == ["/file/store"]
 
@@ -172,8 +209,7 @@ def test_a_key_the_file_store_does_not_know_goes_on_working(
     fake.reply(error(401), path="/file/store")
     fake.reply(llm("Hi"), path="/external/use/llm")
     ours = api(FLOWITH_AUTH_TOKEN="flo_0123456789abcdef")
-    url = "data:image/png;base64," + base64.b64encode(PNG + b"third").decode()
-    refused = ours.post(messages=picture(url))
+    refused = ours.post(messages=picture(data_url(b"third")))
     assert refused.status_code == 400
     assert refused.json["error"]["param"] == "messages"
     assert ours.post().status_code == 200

@@ -5,18 +5,22 @@ that is faked here: there is no Internet in a test.
 """
 
 import base64
+import gc
 import hashlib
 import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from fake_flowith import CUT, DROP, HANG, FakeFlowith, Raw, Reply, Seen, Step, error
+from conftest import free_port
+from fake_flowith import ABORT, CUT, DROP, HANG, FakeFlowith, Raw, Reply, Seen, Step, error
 from fake_images import drawn
 from gate import Gate
 
@@ -193,6 +197,27 @@ def test_a_name_that_leads_inside_at_the_second_try_is_refused(
     assert net.connected == [(PUBLIC, 443)]
 
 
+def test_an_end_that_is_not_tls_s_own_is_no_end_of_a_file(net: Net, secure: FakeFlowith) -> None:
+    """Where its host does not say how long it is, anybody on the way could cut it."""
+    secure.reset()
+    secure.reply(file(PNG[:200], ABORT, framing="close"))
+    with pytest.raises(UpstreamCut):
+        fetch("https://files.example/cat.png")
+
+
+def test_signs_of_life_are_a_heartbeat_apart(fake: FakeFlowith) -> None:
+    fake.reply(file(HANG))
+    url = f"{fake.url}/cat.png"
+    download = Download(url, fake.url, "agent/1", 0.2, Clock(), lambda: None)
+    events = download.events()
+    assert next(events) == Silence()
+    begun = time.monotonic()
+    download.wake()
+    assert next(events) == Silence()
+    assert time.monotonic() - begun >= 0.19
+    download.close()
+
+
 def test_the_certificate_must_be_the_name_s(net: Net, secure: FakeFlowith) -> None:
     net.names["other.example"] = [[PUBLIC]]
     with pytest.raises(UpstreamCut):
@@ -319,6 +344,25 @@ def test_a_failed_download_is_repeated_as_the_picture_is_paid_for(
         here(fake)
     assert wrong.value.status == 502
     assert len(fake.requests) == download.TRIES
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_download_that_failed_keeps_nothing(fake: FakeFlowith, reached: bool) -> None:
+    """The frames under its error would hold it, and it them."""
+    fake.reply(error(404))
+    origin = fake.url if reached else f"http://127.0.0.1:{free_port()}"
+    work = Download(f"{origin}/a", origin, "a", 5.0, Clock(), lambda: None)
+    gc.disable()
+    try:
+        with suppress(UpstreamError):
+            list(work.events())
+        left, until = weakref.ref(work), time.monotonic() + 20
+        del work
+        while left() is not None:  # its thread needs a moment to let go of it
+            assert time.monotonic() < until
+            time.sleep(0.001)
+    finally:
+        gc.enable()
 
 
 def test_a_file_that_drips_ends_with_the_patience_for_it(

@@ -2,12 +2,15 @@
 what becomes of the connection."""
 
 import errno
+import gc
 import gzip
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,30 +19,36 @@ import requests
 from clock import Clock
 from errors import UpstreamCut, UpstreamError
 from flowith.connection import Exchange
+from flowith.http_answer import HttpAnswer
 from flowith.reader import Crew, Reader, Signal
 from flowith.transport import Transport
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
 SOME = HEAD + b"\r\n5\r\nwords\r\n"
+BARE = b"HTTP/1.1 200 OK\r\n\r\nwords"  # with no end but the connection's
 WORDS = "words \u4f60\u597d and more".encode()
 MOMENT = 0.02  # seconds; a wait that is meant to run out
 LONG = 20.0  # one that is not
 
 
 class Far:
-    """A server of one connection at a time, whose other end the test holds in its hands."""
+    """A server whose latest connection the test holds in its hands."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
-        self.connections = 0
+        self._accepted: list[socket.socket] = []
         self.caller: socket.socket | None = None
+
+    @property
+    def connections(self) -> int:
+        return len(self._accepted)
 
     def accept(self) -> socket.socket:
         """The next connection."""
         self._listener.settimeout(LONG)
         self.caller, _ = self._listener.accept()
-        self.connections += 1
+        self._accepted.append(self.caller)
         self.caller.settimeout(LONG)
         return self.caller
 
@@ -47,10 +56,10 @@ class Far:
         """One request."""
         assert self.caller is not None
         heard = b""
-        while not heard.endswith(b"\r\n\r\n{}"):
+        while not heard.endswith(b"{}"):
             part = self.caller.recv(65_536)
             assert part
-            heard += part
+            heard = heard[-2:] + part
 
     def say(self, data: bytes) -> None:
         assert self.caller is not None
@@ -66,8 +75,8 @@ class Far:
 
     def close(self) -> None:
         self._listener.close()
-        if self.caller:
-            self.caller.close()
+        for caller in self._accepted:
+            caller.close()
 
 
 @pytest.fixture
@@ -80,16 +89,14 @@ def far() -> Iterator[Far]:
 class Ways:
     """Readers of what one server says, over connections that are kept."""
 
-    def __init__(self, url: str) -> None:
-        self._url, self._transport = url, Transport(5, 4)
+    def __init__(self, url: str, transport: Transport) -> None:
+        self._url, self.transport = url, transport
         self.clock, self.crew, self.signal = Clock(), Crew(), Signal()
         self._begun: list[Reader] = []
         self.clock.add(self)
 
     def begin(self) -> Reader:
-        return self.begin_with(
-            lambda exchange: self._transport.post(self._url, {}, b"{}", exchange)
-        )
+        return self.begin_with(lambda exchange: self.transport.post(self._url, {}, b"{}", exchange))
 
     def begin_with(self, send: Callable[[Exchange], requests.Response]) -> Reader:
         self._begun.append(Reader(send, self._url, self.clock, self.crew, self.signal))
@@ -104,14 +111,14 @@ class Ways:
         self.clock.drop(self)
         for reader in self._begun:
             wait_until_cleared(reader)
-        self._transport.close()
 
 
 @pytest.fixture
 def ways(far: Far) -> Iterator[Ways]:
-    ways = Ways(far.url)
-    yield ways
-    ways.close()
+    with closing(Transport(5, 4)) as transport:
+        ways = Ways(far.url, transport)
+        yield ways
+        ways.close()
 
 
 def read(reader: Reader, seconds: float = LONG) -> bytes:
@@ -120,8 +127,9 @@ def read(reader: Reader, seconds: float = LONG) -> bytes:
 
 def next_words(reader: Reader) -> bytes:
     """What comes next, whatever wakes there are before it: one may be left of an earlier answer."""
-    words = b""
+    words, until = b"", time.monotonic() + LONG
     while not words and not reader.finished:
+        assert time.monotonic() < until
         words = read(reader)
     return words
 
@@ -174,6 +182,24 @@ def test_a_wait_that_runs_out_loses_nothing(far: Far, ways: Ways, encoding: str)
     reader.close(finished=True)
 
 
+def test_no_more_threads_wait_for_work_than_are_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowith.reader.SPARE", 2)
+    crew, at_work, until = Crew(), threading.Barrier(6), time.monotonic() + LONG
+    threads: list[int] = []
+
+    def work() -> None:
+        threads.append(threading.get_native_id())
+        at_work.wait(LONG)
+
+    for _ in range(5):
+        crew.do(work)
+    at_work.wait(LONG)
+    assert len(set(threads)) == 5
+    while sum(Path(f"/proc/self/task/{thread}").exists() for thread in threads) > 2:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
 def test_a_wait_for_the_head_ends_when_it_is_woken(far: Far, ways: Ways) -> None:
     reader = ways.begin()
     far.accept()
@@ -195,7 +221,9 @@ def test_the_head_wakes_whoever_waits(far: Far, ways: Ways) -> None:
     reader.close(finished=True)
 
 
-@pytest.mark.parametrize("phase", ["connecting", "before the head", "in the body"])
+@pytest.mark.parametrize(
+    "phase", ["connecting", "before the head", "in the body", "in a bare body"]
+)
 def test_cancelling_ends_a_read_in_every_phase(far: Far, ways: Ways, phase: str) -> None:
     """The first read then gives nothing, so that whoever cancelled can say why."""
     entered = threading.Event()
@@ -212,8 +240,8 @@ def test_cancelling_ends_a_read_in_every_phase(far: Far, ways: Ways, phase: str)
     else:
         reader = ways.begin()
         far.accept()
-        if phase == "in the body":
-            far.say(SOME)
+        if "body" in phase:
+            far.say(BARE if phase == "in a bare body" else SOME)
             assert next_words(reader) == b"words"
 
     def stop() -> None:
@@ -262,6 +290,60 @@ def test_what_sending_raised_is_raised_once_and_let_go_of(ways: Ways) -> None:
     assert wrong not in reader.__dict__.values()
 
 
+def test_who_leaves_while_it_is_sent_leaves_nothing_behind(far: Far, ways: Ways) -> None:
+    """What sending raised is then never read. Its frames would hold the reader, and the prompt with
+    it, and the reader them."""
+    with closing(Transport(5, 4)) as transport:
+        reader = Reader(
+            lambda exchange: transport.post(far.url, {}, b"{}", exchange),
+            far.url,
+            ways.clock,
+            ways.crew,
+            ways.signal,
+        )
+        far.accept()
+        far.hear()
+        gc.disable()
+        try:
+            reader.close(finished=False)
+            wait_until_cleared(reader)
+            left = weakref.ref(reader)
+            del reader
+            until = time.monotonic() + LONG
+            while left() is not None:  # the thread that sent needs a moment to let go of it
+                assert time.monotonic() < until
+                time.sleep(0.001)
+        finally:
+            gc.enable()
+
+
+def test_an_answer_that_is_none_leaves_nothing_behind(far: Far) -> None:
+    """The parser and what it calls refer to each other."""
+
+    def ask(transport: Transport) -> None:
+        exchange = Exchange()
+        with suppress(UpstreamError):
+            transport.post(far.url, {}, b"{}", exchange, patience=LONG)
+        exchange.release()
+
+    def answers() -> int:
+        return sum(type(one) is HttpAnswer for one in gc.get_objects())
+
+    with closing(Transport(5, 4)) as transport:
+        gc.disable()
+        try:
+            before = answers()
+            asking = threading.Thread(target=ask, args=[transport])
+            asking.start()
+            far.accept()
+            far.hear()
+            far.say(b"SSH-2.0-x\r\n\r\n")
+            asking.join()
+            assert answers() == before
+        finally:
+            gc.enable()
+
+
 def test_a_time_out_of_the_kernel_s_is_an_error(far: Far, ways: Ways) -> None:
     """Only our own is a wait that ran out."""
     reader = ways.begin()
@@ -294,6 +376,84 @@ def test_an_answer_that_is_over_gives_its_connection_back(far: Far, ways: Ways, 
         far.say(body[cut:] if end == "later" else b"")
         wait_until_cleared(reader)
     assert far.connections == 1
+
+
+@pytest.mark.parametrize("why", ["kept for too long", "passed over"])
+def test_a_kept_connection_is_not_for_everybody(
+    far: Far, ways: Ways, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    first = ways.begin()
+    far.accept()
+    far.hear()
+    far.say(HEAD + b"\r\n" + framed(WORDS, 100))
+    assert next_words(first) == WORDS
+    first.close(finished=True)
+    wait_until_cleared(first)
+    if why == "kept for too long":
+        monkeypatch.setattr("flowith.connection.KEPT", 0.0)
+
+    def send(exchange: Exchange) -> requests.Response:
+        exchange.fresh = why == "passed over"
+        return ways.transport.post(far.url, {}, b"{}", exchange)
+
+    second = ways.begin_with(send)
+    far.accept()
+    far.hear()
+    far.say(SOME)
+    assert next_words(second) == b"words"
+    second.close(finished=False)
+
+
+def test_a_connection_serves_nobody_else_before_its_body_is_over(far: Far, ways: Ways) -> None:
+    readers = [read_some(far, ways), read_some(far, ways)]
+    assert far.connections == 2
+    for reader in readers:
+        reader.close(finished=False)
+
+
+def test_who_is_done_with_a_connection_cuts_nobody_s(far: Far, ways: Ways) -> None:
+    """A caller may leave after the end of an answer, when its connection serves the next one."""
+    first = ways.begin()
+    far.accept()
+    far.hear()
+    far.say(HEAD + b"\r\n" + framed(WORDS, 100))
+    assert next_words(first) == WORDS
+    assert next_words(first) == b""
+    assert first.finished
+    second = ways.begin()
+    far.hear()
+    first.cancel()
+    far.say(SOME)
+    assert next_words(second) == b"words"
+    first.close(finished=True)
+    far.say(b"4\r\nmore\r\n")
+    assert next_words(second) == b"more"
+    assert far.connections == 1
+    second.close(finished=False)
+
+
+def test_a_kept_connection_forgets_how_long_the_answer_before_was_waited_for(far: Far) -> None:
+    """A long request takes its time, and so may the head of an answer."""
+    with closing(Transport(0.2, 4)) as transport:
+        ways = Ways(far.url, transport)
+        first = ways.begin()
+        far.accept()
+        far.hear()
+        far.say(HEAD + b"\r\n" + framed(WORDS, 100))
+        while not first.finished:
+            read(first, 0.001)
+        first.close(finished=True)
+        wait_until_cleared(first)
+        body = bytes(8_000_000) + b"{}"
+        second = ways.begin_with(lambda exchange: transport.post(far.url, {}, body, exchange))
+        time.sleep(0.05)  # more than its socket was told to wait for the last words
+        far.hear()
+        time.sleep(0.4)  # more than a connection may take
+        far.say(SOME)
+        assert next_words(second) == b"words"
+        assert far.connections == 1
+        second.close(finished=False)
+        ways.close()
 
 
 def test_an_answer_that_is_not_over_costs_its_connection(far: Far, ways: Ways) -> None:

@@ -1,10 +1,12 @@
 """TLS from memory, over a pair of sockets whose other end is Python's own TLS socket."""
 
+import gc
 import select
 import socket
 import ssl
 import struct
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -20,6 +22,7 @@ NAME = "flowith.invalid"
 AUTHORITY = trustme.CA()
 SERVER = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 AUTHORITY.issue_cert(NAME).configure_cert(SERVER)
+BROKEN = b"\x17\x03\x03" + struct.pack(">H", 30) + b"x" * 30  # a record that nobody encrypted
 
 
 class Counted:
@@ -127,6 +130,16 @@ def test_all_records_that_have_come_are_one_read_and_one_system_call(ends: Ends)
     assert here.is_quiet()
 
 
+def test_what_came_with_the_handshake_is_read_before_the_socket_is(ends: Ends) -> None:
+    """urllib3 takes all off the socket that is there, and it may be more than the handshake."""
+    here, below, there = ends
+    there.sendall(b"early")
+    here._arrived.write(below.recv(8_192))
+    below.reads = 0
+    assert here.recv(8_192) == b"early"
+    assert below.reads == 0
+
+
 def test_a_record_that_comes_in_pieces_is_waited_for(ends: Ends) -> None:
     here, below, there = ends
     there.sendall(b"word")
@@ -172,6 +185,7 @@ def test_an_answer_of_ours_that_cannot_leave_is_a_break_and_no_wait(ends: Ends) 
     below.sendall = stuck  # type: ignore[method-assign]
     here._to_send.write(b"new keys")
     assert here.recv(8_192) == b"word"
+    assert not here.is_quiet()
     with pytest.raises(ConnectionResetError):
         here.recv(8_192)
 
@@ -233,12 +247,29 @@ def test_a_broken_record_is_an_error_after_what_came_before_it(ends: Ends) -> No
     here, _, there = ends
     there.sendall(b"answer")
     bare = socket.socket(fileno=there.detach())
-    bare.sendall(b"\x17\x03\x03" + struct.pack(">H", 30) + b"x" * 30)
+    bare.sendall(BROKEN)
     with bare:
         assert here.recv(8_192) == b"answer"
         assert not here.is_quiet()
         with pytest.raises(ssl.SSLError):
             here.recv(8_192)
+
+
+def test_a_broken_record_that_nobody_reads_keeps_nothing() -> None:
+    """Behind the end of an answer, say. The frames under its error would hold the connection."""
+    here, _, there = connect(trusting())
+    there.sendall(b"answer")
+    with socket.socket(fileno=there.detach()) as bare:
+        bare.sendall(BROKEN)
+        assert here.recv(8_192) == b"answer"
+    here.close()
+    left = weakref.ref(here)
+    gc.disable()
+    try:
+        del here
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_a_long_request_leaves_in_parts_and_arrives_whole(ends: Ends) -> None:

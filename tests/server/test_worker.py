@@ -3,23 +3,25 @@
 import gc
 import json
 import os
+import resource
 import signal
 import socket as blocking
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 from urllib.request import Request, urlopen
 
-import gevent
+import gevent.event
 import pytest
 from conftest import KEY, Serve, Server
 from gevent import socket
+from gevent.pool import Pool
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
@@ -50,6 +52,10 @@ def read_all(there: socket.socket) -> bytes:
 def test_what_is_written_in_one_go_leaves_in_one_write(pair: Pair) -> None:
     ours, there = pair
     written: list[object] = []
+    ours.sendall(bytes(100_000))  # by itself, and over before what is looked at
+    taken = 0
+    while taken < 100_000:
+        taken += len(there.recv(100_000))
 
     def count(_: FrameType, event: str, function: Any) -> None:
         if event == "c_call" and function is os.write:
@@ -83,6 +89,34 @@ def test_a_slow_reader_gets_everything_in_order(pair: Pair) -> None:
     writer.get()
 
 
+def test_what_follows_waits_for_the_rest_of_what_was_written_before(pair: Pair) -> None:
+    ours, there = pair
+    much = bytes(3_000_000)
+    ours.sendall(much)
+    gevent.sleep(0)  # the kernel takes what it can, and not all of it
+
+    def write() -> None:
+        ours.sendall(b"end")
+        ours.close()
+
+    writer = gevent.spawn(write)
+    assert read_all(there) == much + b"end"
+    writer.get()
+
+
+def test_a_kernel_that_takes_nothing_at_the_moment_is_waited_for(pair: Pair) -> None:
+    ours, there = pair
+    full = 0
+    with suppress(BlockingIOError):
+        while True:
+            full += os.write(ours.fileno(), bytes(10_000))
+    ours.sendall(b"end")
+    gevent.sleep(0)
+    closing = gevent.spawn(ours.close)
+    assert read_all(there) == bytes(full) + b"end"
+    closing.get()
+
+
 def test_what_was_written_last_is_out_before_the_connection_closes(pair: Pair) -> None:
     ours, there = pair
     ours.sendall(b"goodbye")
@@ -96,8 +130,10 @@ def test_a_file_follows_what_was_written_before_it(pair: Pair, tmp_path: Path) -
     ours.sendall(b"head ")
     with (tmp_path / "file").open("rb") as file:
         ours.sendfile(file)
+    ours.sendall(b" and ")
+    ours.send(b"more")
     ours.close()
-    assert read_all(there) == b"head file"
+    assert read_all(there) == b"head file and more"
 
 
 def test_what_a_write_met_is_raised_by_the_next(pair: Pair) -> None:
@@ -155,13 +191,25 @@ def test_who_takes_a_little_now_and_then_is_waited_for(
     closing.get()
 
 
+def answer(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"done"]
+
+
+def test_an_answer_leaves_in_one_write() -> None:
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with there:
+        there.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        config = Config()
+        worker = QuietWorker(1, os.getppid(), [], None, 30, config, Logger(config))
+        worker.wsgi = answer
+        worker.handle(None, here, "")
+        worker.tmp.close()
+        assert there.recv(10_000).endswith(b"\r\n\r\ndone")
+
+
 def test_a_worker_that_ends_serves_those_who_wait_to_be_let_in() -> None:
     """The kernel took them in; if the listener just closed, it would reset them."""
-
-    def answer(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        start_response("200 OK", [("Content-Length", "4")])
-        return [b"done"]
-
     config = Config()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -182,6 +230,50 @@ def test_a_worker_that_ends_serves_those_who_wait_to_be_let_in() -> None:
         caller.close()
         assert said.startswith(b"HTTP/1.1 200 OK")
         assert said.endswith(b"done")
+
+
+def test_a_worker_that_ends_lets_nobody_in_for_whom_there_is_no_place() -> None:
+    """It would wait for one, and meanwhile tell nobody inside that it ends."""
+    inside, over = gevent.event.Event(), gevent.event.Event()
+
+    def serve(client: Any, address: Any) -> None:
+        inside.set()
+        over.wait()
+
+    with socket.socket() as listener, ExitStack() as callers:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(50)
+        door = Door(listener, serve, Pool(1))
+        door.start()
+        for _ in range(2):
+            callers.enter_context(blocking.create_connection(listener.getsockname(), 5))
+        with gevent.Timeout(20):
+            inside.wait()
+            door.close()
+        over.set()
+
+
+def test_a_worker_that_is_out_of_descriptors_ends_as_any_other() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(50)
+        door = Door(listener, lambda client, address: None)
+        door.start()
+        with blocking.create_connection(listener.getsockname(), 5), no_more_descriptors():
+            door.close()
+    assert not door.started
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_crowd_is_let_in_a_few_at_a_time() -> None:
@@ -236,6 +328,34 @@ def test_a_worker_that_has_just_begun_hears_that_it_is_to_end(serve: Serve) -> N
         time.sleep(0.001)
     service.send_signal(signal.SIGQUIT)
     assert service.wait(15) == 0
+
+
+def test_who_was_refused_by_gunicorn_does_not_keep_the_connection(serve: Serve) -> None:
+    """Neither by silence nor by going on: what was said to it has long been read."""
+    address = ("127.0.0.1", serve().port)
+    with (
+        blocking.create_connection(address, 20) as silent,
+        blocking.create_connection(address, 20) as talking,
+    ):
+        for sock in (silent, talking):
+            sock.sendall(b"nonsense\r\n\r\n")
+            assert sock.recv(10_000).startswith(b"HTTP/1.1 400 ")
+        until = time.monotonic() + 20
+        while is_held(silent) or is_held(talking):
+            assert time.monotonic() < until
+            with suppress(OSError):
+                talking.send(b"x")
+            time.sleep(0.05)
+
+
+def is_held(sock: blocking.socket) -> bool:
+    """Whether a process still has the other end, which is on this machine."""
+    ends = [f":{end[1]:04X}" for end in (sock.getpeername(), sock.getsockname())]
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, *_, inode = line.split()[:10]
+        if [local[-5:], remote[-5:]] == ends:
+            return inode != "0"
+    return False
 
 
 def test_a_reload_with_a_wrong_setting_changes_nothing(serve: Serve, tmp_path: Path) -> None:

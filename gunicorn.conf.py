@@ -47,12 +47,11 @@ loglevel = "warning" if settings.log_level == "info" else settings.log_level
 # some proxies send them; the page at `/` reads X-Forwarded-Proto by itself
 secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
-forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
 
 
 def on_starting(server):  # type: ignore[no-untyped-def]
     """Say once what runs here, before the workers start."""
-    from server.log import log_settings
+    from server.log import log_reload, log_settings
 
     log_settings(settings, server.address)
     server.counts = ""  # not above: a reload reads this file again and must not lose the counts
@@ -61,11 +60,12 @@ def on_starting(server):  # type: ignore[no-untyped-def]
     def reload_if_right():  # type: ignore[no-untyped-def]
         """What is wrong here would end the master, and with it the service."""
         try:
-            load()
+            found = load()
         except SettingsError as wrong:
             server.log.error("not reloaded: %s", wrong)
         else:
             reload()
+            log_reload(found)
 
     server.handle_hup = reload_if_right
 

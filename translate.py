@@ -141,7 +141,7 @@ def shape(
     `reasoning` is the setting of that name. Raises Unmet where the model did not obey.
     """
     if prompt.drawing:
-        return _counted(show_pictures(events), chat, prompt)
+        return show_pictures(_counted(events, chat, prompt))  # the link is ours, no model wrote it
     offered = chat.tools is not None and chat.tools.choice != "none"
     events = split_think(events, calls=offered)
     if chat.max_tokens:

@@ -142,6 +142,12 @@ def log_bug(wrong: BaseException, request_id: str) -> None:
     log.error("%s internal error: %s at %s", request_id, type(wrong).__name__, where)
 
 
+def log_reload(settings: Settings) -> None:
+    """That new settings count from now on, in the form that they ask for."""
+    set_up_logging(settings)
+    log.info("reloaded, %d models from %s", len(settings.listed), settings.models_file)
+
+
 def log_settings(settings: Settings, addresses: Any) -> None:
     """The start-up lines: every setting, secrets masked, where it listens, and what the operator
     should mend."""

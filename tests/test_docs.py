@@ -279,3 +279,11 @@ def test_the_tests_that_keep_the_promises_are_there() -> None:
             assert (ROOT / "tests" / name).is_file(), name
         else:
             assert f"\ndef {name}(" in code, name
+
+
+def test_the_names_of_the_architecture_stand_in_the_files_it_says() -> None:
+    told = re.findall(r"`(\w+)` in\s+`([\w/]+\.py)`", TEXTS["docs/architecture.md"])
+    assert len(told) > 4
+    for name, file in told:
+        code = (ROOT / file).read_text("utf-8")
+        assert re.search(rf"^ *(def|class) {name}\b|^{name} = ", code, re.MULTILINE), name

@@ -124,6 +124,7 @@ function showQuestion(text, sent, model) {
   const answer = turn(model, "answer");
   talk.append(question.node, answer.node);
   talk.scrollTop = talk.scrollHeight;
+  $("status").scrollIntoView({ block: "nearest" }); // on a phone the conversation has taken its place
   return answer;
 }
 

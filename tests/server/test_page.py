@@ -690,6 +690,20 @@ def test_on_a_narrow_screen_all_can_be_read_and_touched(
     page.close()
 
 
+def test_on_a_phone_a_long_answer_does_not_push_stop_away(
+    browser: Browser, service: Server, flowith: FakeFlowith
+) -> None:
+    flowith.reset()
+    flowith.reply(web("word " * 500, HANG))
+    page = browser.new_page(viewport=PHONE)
+    page.goto(service.url)
+    page.get_by_label("Key", exact=True).fill(KEY)
+    ask(page, "Go on")
+    expect(page.locator(".answer .words")).to_contain_text("word word")
+    expect(page.get_by_role("button", name="Stop")).to_be_in_viewport(ratio=1)
+    page.close()
+
+
 def test_without_javascript_all_but_the_playground_is_there(
     browser: Browser, service: Server
 ) -> None:

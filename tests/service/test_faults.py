@@ -360,6 +360,7 @@ def test_a_reload_refuses_nobody(serve: Serve, fake: FakeFlowith) -> None:
 
         statuses = list(pool.map(call, range(20)))
     assert statuses == [200] * 20
+    assert "proxy: reloaded, " in server.log()
 
 
 def raw_request(server: Server, *pieces: bytes | float) -> bytes:

@@ -4,6 +4,7 @@ Speed itself is measured in bench/; these counts are the same on every machine, 
 a later change makes the hot path naive.
 """
 
+import gc
 import json
 import socket
 import ssl
@@ -42,13 +43,15 @@ OVERHEAD = 32  # bytes of a TLS record beside its data
 
 
 def calls(work: Callable[[], object]) -> Counter[str]:
-    """How often each Python function was entered; a generator counts each time it goes on."""
+    """How often each Python function was entered; a generator counts each time it goes on. What
+    other tests have left behind is cleared away before, as it enters functions too."""
     counted: Counter[str] = Counter()
 
     def count(frame: FrameType, event: str, _: Any) -> None:
         if event == "call":
             counted[frame.f_code.co_name] += 1
 
+    gc.collect()
     sys.setprofile(count)
     try:
         work()

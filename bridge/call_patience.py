@@ -5,7 +5,7 @@ these limits a hostile answer takes quadratic time, and no real one comes near t
 """
 
 AT_ONCE = 2_048  # characters; the rest of them is copied behind each head that came to nothing
-_MOST_LOOKS = 2_000  # of 20 to 150 us each (measured)
+_MOST_LOOKS = 20_000  # of 20 to 150 us each (measured); 500 KB of tags, calls or fences make fewer
 _MOST_MISSES = 32
 _MOST_AGAIN = 131_072  # characters
 _SHORT = 4_096  # characters; so many may stand behind a mark when it is seen that it begins nothing

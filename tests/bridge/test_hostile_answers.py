@@ -58,12 +58,12 @@ def find(text: str) -> str:
 
 # What is repeated, and how many functions are entered at most for each of its characters.
 HEADS = {
-    "recipients": ("to=functions.x ", 4),
-    "known recipients": ("to=functions.get_weather ", 13),
-    "sections of plain text": ("<get_weather><![CDATA[", 4),
-    "tags": ("<tool_call>", 21),
-    "tokens": ("<|tool_call|>", 21),
-    "noise": ("json\n", 12),
+    "recipients": ("to=functions.x ", 7),
+    "known recipients": ("to=functions.get_weather ", 15),
+    "sections of plain text": ("<get_weather><![CDATA[", 5),
+    "tags": ("<tool_call>", 54),
+    "tokens": ("<|tool_call|>", 45),
+    "noise": ("json\n", 66),
     "unclosed arguments": ("<get_weather><city>", 26),
     "unclosed calls": ('<invoke name="get_weather"><parameter name="city">', 4),
     "unknown tools": ('<tool_call>{"name": "x", "arguments": {}}</tool_call> ', 0.3),
@@ -72,13 +72,20 @@ HEADS = {
 
 
 @pytest.mark.parametrize("case", HEADS)
-def test_heads_without_end_are_not_looked_at_without_end(case: str) -> None:
-    """Else each of some ten thousand heads would take a look of 100 us at all that follows."""
+def test_heads_without_end_take_linear_time(case: str) -> None:
+    """Else each of some ten thousand heads would take a look at all that follows."""
     unit, most = HEADS[case]
     text = unit * (SIZE // len(unit))
     entered, handed = work(lambda: find(text))
     assert entered < most * SIZE
-    assert handed < 45 * SIZE
+    assert handed < 230 * SIZE
+
+
+@pytest.mark.parametrize(("fences", "called"), [(3_000, True), (21_000, False)])
+def test_a_call_is_found_behind_more_than_any_answer_holds(fences: int, called: bool) -> None:
+    """Some 100 KB of code blocks and a call behind them is a long answer, and no hostile one."""
+    text = "```python\nprint(1)\n```\nSo.\n" * fences + f"\n<tool_call>{CALL}</tool_call>"
+    assert (CALL not in find(text)) is called
 
 
 OBJECT, TOKENS = "{'a':1},", '<|"|>a<|"|>,'  # Python's quotes, and Gemma's tokens for them

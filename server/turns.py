@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from events import Event, Reasoning, Text
 
 LONGEST = 8_192  # characters of one event
+MOMENT = 0.001  # seconds; with 0 gevent would go on before it looks at sockets
 
 
 def in_turns(events: Iterator[Event]) -> Iterator[Event]:
@@ -22,4 +23,4 @@ def in_turns(events: Iterator[Event]) -> Iterator[Event]:
         kind, text = type(event), event.text
         for at in range(0, len(text), LONGEST):
             yield kind(text[at : at + LONGEST])
-            time.sleep(0)
+            time.sleep(MOMENT)

@@ -66,38 +66,82 @@ class Context:
         return is_shown(self.before, behind)
 
 
-class Candidate:
-    """One call: a head, a body, and where no mark vouches for it what comes behind it."""
+class Unit:
+    """Text that may hold calls, as it comes in, and what it turned out to be.
 
-    def __init__(self, context: Context, *, fenced: bool = False) -> None:
-        self.context, self.fenced = context, fenced
-        self.parts: list[str] = []
+    `calls` are those it holds; where there are none, so much of it as `skip` says is surely no
+    call. `rest` is what came behind it, `broken`: it ended in the middle of a call.
+    """
+
+    def __init__(self, context: Context, *, skip: int) -> None:
+        self.context, self.skip = context, skip
         self.size = 0
+        self.head: Head | None = None  # of the call that is being read
         self.calls: list[Written] = []
-        self.head: Head | None = None
-        self.rest = ""  # what came behind it
-        self.skip = 1  # so much of its text is surely no call when there are none
+        self.rest = ""
         self.broken = False
-        self._began = 0  # where the head begins that is being read; thoughts may stand before it
-        self._body: Body | None = None
-        self._body_parts: list[str] = []
-        self._behind: str | None = None
-
-    def feed(self, piece: str) -> bool:
-        """Take the next piece; whether it is decided now."""
-        self.parts.append(piece)
-        self.size += len(piece)
-        if self._behind is not None:
-            return self._look_behind(piece, final=False)
-        if self._body is None:
-            return self._look_at_head()
-        return self._fill(piece)
+        self._parts: list[str] = []
+        self._behind: str | None = None  # what has come behind the last call
 
     @property
     def text(self) -> str:
-        if len(self.parts) > 1:
-            self.parts = ["".join(self.parts)]
-        return self.parts[0] if self.parts else ""
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return self._parts[0] if self._parts else ""
+
+    @property
+    def own_text(self) -> str:
+        """Its text without what came behind it."""
+        return self.text[: self.size - len(self.rest)]
+
+    def feed(self, piece: str) -> bool:
+        """Take the next piece; whether it is decided now."""
+        self._parts.append(piece)
+        self.size += len(piece)
+        return self._take(piece) if self._behind is None else self._look_behind(piece)
+
+    def finish(self, *, whole: bool) -> None:
+        """Nothing more comes; `whole`: the answer ended by itself and was not cut."""
+        if self._behind is None:
+            self._end(whole)
+        else:
+            self._look_behind("", final=True)
+
+    def _take(self, piece: str) -> bool:
+        """Take text that stands before the end of the last call."""
+        raise NotImplementedError
+
+    def _end(self, whole: bool) -> None:
+        """Nothing more comes, and that end has not come."""
+        raise NotImplementedError
+
+    def _is_shown(self, words: str) -> bool:
+        """Whether `words` behind the calls, and those before, show them as an example."""
+        raise NotImplementedError
+
+    def _look_behind(self, piece: str, *, final: bool = False) -> bool:
+        self._behind = (self._behind or "") + piece
+        words = words_behind(self._behind, self.context.names, final=final)
+        if words is None:
+            return False
+        if self._is_shown(words):
+            self.calls.clear()
+        self.rest = self._behind
+        return True
+
+
+class Candidate(Unit):
+    """One call: a head, a body, and where no mark vouches for it what comes behind it."""
+
+    def __init__(self, context: Context, *, fenced: bool = False) -> None:
+        super().__init__(context, skip=1)
+        self.fenced = fenced
+        self._began = 0  # where the head begins that is being read; thoughts may stand before it
+        self._body: Body | None = None
+        self._body_parts: list[str] = []
+
+    def _take(self, piece: str) -> bool:
+        return self._look_at_head() if self._body is None else self._fill(self._body, piece)
 
     def _look_at_head(self) -> bool:
         text = self.text[self._began :]
@@ -106,27 +150,12 @@ class Candidate:
             return False
         if verdict is Verdict.NO:
             return True
-        self.head, self._body = head, self._scanner(head)
-        return self._fill(text[head.at :])
+        self.head, self._body = head, _scanner(head)
+        return self._fill(self._body, text[head.at :])
 
-    def _scanner(self, head: Head) -> Body:
-        match head.kind:
-            case Kind.JSON:
-                return JsonBody()
-            case Kind.PYTHON:
-                return PythonBody()
-            case Kind.THOUGHT:
-                return ThoughtBody(THOUGHT_END)
-            case Kind.XML:
-                known = properties(head.tool)
-                return XmlBody(head.closers, known.__contains__, required(head.tool))
-            case Kind.NONE:
-                return NoBody()
-
-    def _fill(self, piece: str) -> bool:
+    def _fill(self, body: Body, piece: str) -> bool:
         self._body_parts.append(piece)
-        assert self._body
-        end = self._body.take(piece)
+        end = body.take(piece)
         return end >= 0 and self._end_body(end)
 
     def _end_body(self, end: int) -> bool:
@@ -141,33 +170,17 @@ class Candidate:
             return self._look_at_head()
         self.calls.append(Written(head, text[:end], body))
         self.skip = self.size - len(text) + end
-        if self._needs_no_more(head):
+        if self.fenced or (head.vouched and not head.name_tag):
             self.rest = text[end:]
             return True
-        self._behind = ""
-        return self._look_behind(text[end:], final=False)
+        return self._look_behind(text[end:])
 
-    def _needs_no_more(self, head: Head) -> bool:
-        return self.fenced or (head.vouched and not head.name_tag)
+    def _is_shown(self, words: str) -> bool:
+        """A form without a mark counts only where its line holds nothing else, too."""
+        line = (self._behind or "").partition("\n")[0].strip(" \t\r;]),")
+        return bool(words and line) or self.context.quotes(words)
 
-    def _look_behind(self, piece: str, *, final: bool) -> bool:
-        """A form without a mark counts where its line holds nothing else, and where the words
-        around it do not show it."""
-        self._behind = behind = (self._behind or "") + piece
-        words = words_behind(behind, self.context.names, final=final)
-        if words is None:
-            return False
-        line = behind.partition("\n")[0].strip(" \t\r;]),")
-        if (words and line) or self.context.quotes(words):
-            self.calls.clear()
-        self.rest = behind
-        return True
-
-    def finish(self, *, whole: bool) -> None:
-        """Nothing more comes; `whole`: the answer ended by itself and was not cut."""
-        if self._behind is not None:
-            self._look_behind("", final=True)
-            return
+    def _end(self, whole: bool) -> None:
         if self._body is None or self.head is None:
             return
         text = "".join(self._body_parts)
@@ -178,6 +191,21 @@ class Candidate:
             return
         if not self._end_body(end):
             self._look_behind("", final=True)
+
+
+def _scanner(head: Head) -> Body:
+    match head.kind:
+        case Kind.JSON:
+            return JsonBody()
+        case Kind.PYTHON:
+            return PythonBody()
+        case Kind.THOUGHT:
+            return ThoughtBody(THOUGHT_END)
+        case Kind.XML:
+            known = properties(head.tool)
+            return XmlBody(head.closers, known.__contains__, required(head.tool))
+        case Kind.NONE:
+            return NoBody()
 
 
 def words_behind(behind: str, names: Names, *, final: bool) -> str | None:
@@ -195,58 +223,36 @@ def words_behind(behind: str, names: Names, *, final: bool) -> str | None:
     return "" if known else rest[:100]
 
 
-class Fenced:
+class Fenced(Unit):
     """A code block whose first thing is a call. It is one only if calls are all it holds, and if
     the words around it do not show it as an example."""
 
     def __init__(self, context: Context) -> None:
-        self.context = context
-        self.parts: list[str] = []
-        self.size = 0
-        self.calls: list[Written] = []
-        self.rest = ""
+        super().__init__(context, skip=0)
         self.marks = ""
-        self.broken = False
         self._strong = False
         self._line = True
-        self._gap: str | None = ""  # what has come since the last call, or of the opening line
+        self._gap = ""  # what has come since the last call, or of the opening line
         self._inner: Candidate | None = None
-        self._behind: str | None = None
 
-    @property
-    def skip(self) -> int:
-        return len(self.marks)
-
-    @property
-    def head(self) -> Head | None:
-        return self._inner.head if self._inner else None
-
-    @property
-    def text(self) -> str:
-        return "".join(self.parts)
-
-    def feed(self, piece: str) -> bool:
-        self.parts.append(piece)
-        self.size += len(piece)
-        return self._read(piece)
-
-    def _read(self, piece: str) -> bool:
-        while True:
-            if self._behind is not None:
-                return self._look_behind(piece, final=False)
+    def _take(self, piece: str) -> bool:
+        while self._behind is None:
             if self._inner:
-                if not self._inner.feed(piece):
+                decided = self._inner.feed(piece)
+                self.head = self._inner.head
+                if not decided:
                     return False
                 if not self._inner.calls:
                     return self._none()
                 self.calls += self._inner.calls
-                piece, self._inner, self._gap = self._inner.rest, None, ""
+                piece, self._inner, self.head = self._inner.rest, None, None
                 continue
-            self._gap = (self._gap or "") + piece
-            verdict = self._open() if not self.marks else self._between()
+            self._gap += piece
+            verdict = self._between() if self.marks else self._open()
             if verdict is not None:
                 return verdict
             piece, self._gap = self._gap, ""
+        return self._look_behind(piece)
 
     def _none(self) -> bool:
         self.calls.clear()
@@ -254,14 +260,16 @@ class Fenced:
 
     def _open(self) -> bool | None:
         """Read the line that opens the block; None: go on behind it."""
-        gap = self._gap or ""
+        gap = self._gap
         fence = _FENCE.match(gap)
         if not fence:
             self.marks = _MARKS.match(gap)[0]  # type: ignore[index]
+            self.skip = len(self.marks)
             return self._none()
         if fence.end() == len(gap):
             return len(gap) > _OPENING_CHARS and self._none()
         self.marks, info = fence[1], fence[2].lower().replace("-", "_")
+        self.skip = len(self.marks)
         self._strong = info.removesuffix("s") in _STRONG_FENCES
         self._line = info in _CODE_FENCES or self._strong
         self._gap = gap[fence.end() :]
@@ -269,7 +277,7 @@ class Fenced:
 
     def _between(self) -> bool | None:
         """Step over what stands before the next call; None: go on with it, or behind the block."""
-        gap = self._gap or ""
+        gap = self._gap
         at, settled = self._step_over(gap)
         if at == len(gap) or not settled:
             self._gap = gap[at:]
@@ -302,25 +310,15 @@ class Fenced:
                 return at, settled and not (self._strong and _ASIDE_PART.match(gap, at))
             at = aside.end()
 
-    def _look_behind(self, piece: str, *, final: bool) -> bool:
-        self._behind = (self._behind or "") + piece
-        words = words_behind(self._behind, self.context.names, final=final)
-        if words is None:
-            return False
-        if self.context.quotes("" if self._strong else words):
-            self.calls.clear()
-        self.rest = self._behind
-        return True
+    def _is_shown(self, words: str) -> bool:
+        return self.context.quotes("" if self._strong else words)
 
-    def finish(self, *, whole: bool) -> None:
+    def _end(self, whole: bool) -> None:
         if self._inner:
             self._inner.finish(whole=whole)
             self.calls += self._inner.calls
             self.broken = self._inner.broken
-            self._gap = self._inner.rest
-        if self._behind is not None:
-            self._look_behind("", final=True)
-        elif self.context.quotes(""):
+        if self.context.quotes(""):
             self.calls.clear()
 
 

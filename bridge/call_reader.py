@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from bridge.call_bodies import XmlBody
-from bridge.call_candidates import Candidate, Fenced, Written
+from bridge.call_candidates import Fenced, Unit, Written
 from bridge.call_heads import Kind
 from bridge.call_names import Names
 from bridge.call_python import from_python, is_dense, python_value
@@ -102,7 +102,7 @@ class Reader:
         for one in found:
             yield self.to_call(one)
 
-    def is_meant(self, unit: Candidate | Fenced, *, whole: bool) -> bool:
+    def is_meant(self, unit: Unit, *, whole: bool) -> bool:
         """Whether what broke off was to be a call of a tool on offer."""
         head = unit.head
         if head is None or (isinstance(unit, Fenced) and unit.context.quotes("")):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bridge.call_candidates import Candidate, Context, Fenced, loose_ends
+from bridge.call_candidates import Candidate, Context, Fenced, Unit, loose_ends
 from bridge.call_heads import may_begin
 from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Aside, Outlet, UnknownCall
 from bridge.call_patience import AT_ONCE, Patience, in_pieces
@@ -74,7 +74,7 @@ class _Finder(Outlet):
         self.over = False
         self.markdown = Markdown()
         self.held = ""  # the beginning of what may become a mark
-        self.unit: Candidate | Fenced | None = None
+        self.unit: Unit | None = None
         self.unknown: UnknownCall | None = None
         self.aside = Aside()
         self.patience = Patience()
@@ -178,7 +178,7 @@ class _Finder(Outlet):
         fence = self._fences and "```".startswith(rest)
         return rest, settled and not (fence or may_be_result(rest))
 
-    def _fill(self, unit: Candidate | Fenced, piece: str) -> str:
+    def _fill(self, unit: Unit, piece: str) -> str:
         """Add to what may be a call; returns what stands behind its end."""
         decided = unit.feed(piece)
         if not decided and unit.size > HELD_CHARS:
@@ -189,10 +189,10 @@ class _Finder(Outlet):
         self.unit = None
         return self._settle(unit)
 
-    def _settle(self, unit: Candidate | Fenced) -> str:
+    def _settle(self, unit: Unit) -> str:
         """Make calls of what was read, or pass it on as text; returns what stands behind it."""
         if unit.calls and self.aside.doubts(self.markdown.aside, self.reader.names):
-            self.aside.add(unit.text[: unit.size - len(unit.rest)])
+            self.aside.add(unit.own_text)
             self.markdown.begin_anew(self.markdown.aside)
             return unit.rest
         try:
@@ -202,7 +202,7 @@ class _Finder(Outlet):
         except Unknown as unknown:
             if isinstance(unit, Fenced):
                 return self._pass(unit)
-            text = unit.text[: unit.size - len(unit.rest)]
+            text = unit.own_text
             self._drop_unknown()
             self.patience.note_failure(0, had_body=True)
             self.unknown, self.gap = UnknownCall(unknown.call, self.gap, text), ""
@@ -215,7 +215,7 @@ class _Finder(Outlet):
         self._emit(calls, sum(written.head.fences for written in unit.calls[-1:]))
         return unit.rest
 
-    def _mend(self, unit: Candidate | Fenced, wrong: Unusable) -> str:
+    def _mend(self, unit: Unit, wrong: Unusable) -> str:
         """What is done with a call that should not be passed on as it is."""
         if self.may_retry or (wrong.strict and not self.sent):
             raise self.unmet(str(wrong))
@@ -224,7 +224,7 @@ class _Finder(Outlet):
             return unit.rest
         return self._pass(unit)
 
-    def _pass(self, unit: Candidate | Fenced) -> str:
+    def _pass(self, unit: Unit) -> str:
         """It was no call: pass on what surely is none, and look at the rest again."""
         text, skip = unit.text, unit.skip
         if self.made and is_result(text):

@@ -5,7 +5,7 @@ Knows nothing of tools, and does not read what the body holds.
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 from bridge.call_tags import (
@@ -25,6 +25,7 @@ _LOOK_AHEAD = 400  # a tag and the white space before it are never longer
 _MOST_TAGS = 40_000  # of a body that is looked at once more, at 4 us each
 _TAG_OVER = re.compile("[<>]")
 _CLOSING = re.compile(r"</[^<>]{0,100}(?:>|\Z)")
+_THOUGHT_END = "<|end|>"
 _CALLS = (Role.OPEN, Role.WRAP)
 _ENDS = (*_CALLS, Role.END, Role.RESULT)
 
@@ -50,16 +51,16 @@ class NoBody:
 class ThoughtBody:
     """A thought that stands before a call; it ends at a token of its own."""
 
-    def __init__(self, end: str) -> None:
-        self._end, self._last, self._size = end, "", 0
+    def __init__(self) -> None:
+        self._last, self._size = "", 0
 
     def take(self, piece: str) -> int:
         window = self._last + piece
-        found = window.find(self._end)
+        found = window.find(_THOUGHT_END)
         start = self._size - len(self._last)
         self._size += len(piece)
-        self._last = window[-len(self._end) + 1 :]
-        return -1 if found < 0 else start + found + len(self._end)
+        self._last = window[-len(_THOUGHT_END) + 1 :]
+        return -1 if found < 0 else start + found + len(_THOUGHT_END)
 
     def finish(self, text: str) -> int:
         return -1
@@ -158,18 +159,18 @@ class XmlBody:
     Where that leads to no end (`loose`), it also ends where the tool's next argument begins a line
     or the call is closed. Where a tag's word is the name of its argument, one that the tool does
     not have may follow on a line of its own. `closers` are the words that close the call,
-    `is_argument` says which tags bear an argument, `required` which arguments the call needs.
+    `arguments` those that the tool has, `required` those that the call needs.
     """
 
     def __init__(
         self,
         closers: set[str],
-        is_argument: Callable[[str], bool],
+        arguments: Collection[str],
         required: Collection[str] = (),
         *,
         loose: bool = False,
     ) -> None:
-        self._closers, self._is_argument = closers, is_argument
+        self._closers, self._arguments = closers, arguments
         self._required, self._loose = required, loose
         self._size = 0
         self._window = ""  # what has come and has not been looked at
@@ -192,7 +193,7 @@ class XmlBody:
             return end if end >= 0 else self._unclosed(text)
         if text.count("<") > _MOST_TAGS:
             return -1
-        other = XmlBody(self._closers, self._is_argument, loose=True)
+        other = XmlBody(self._closers, self._arguments, loose=True)
         other._final = True
         end = other.take(text)
         self.values, self.inner = other.values, other.inner
@@ -268,7 +269,7 @@ class XmlBody:
         return tag.start() if another else -1
 
     def _bears_value(self, tag: re.Match[str]) -> bool:
-        return self._is_argument(tag["word"]) or role_of(tag) is Role.PARAMETER
+        return tag["word"] in self._arguments or role_of(tag) is Role.PARAMETER
 
     def _tag_in_value(self, value: Value, tag: re.Match[str], base: int) -> int | None:
         word, same = plain(tag["word"]), plain(tag["word"]) == plain(value.word)
@@ -293,7 +294,7 @@ class XmlBody:
         """Whether a tag begins a line and bears an argument that the tool has."""
         at = tag.start()
         before = self._window[max(0, at - _LOOK_AHEAD) : at].rstrip(" \t")
-        return before.endswith("\n") and self._is_argument(name_in(tag) or tag["word"])
+        return before.endswith("\n") and (name_in(tag) or tag["word"]) in self._arguments
 
     def _follows(self, at: int) -> bool | None:
         """Whether what comes at `at` may come behind an argument; None: it has not come yet."""

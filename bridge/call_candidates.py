@@ -8,13 +8,11 @@ events, and does not judge names or arguments.
 import re
 from dataclasses import dataclass
 
-from bridge.call_bodies import Body, JsonBody, NoBody, PythonBody, ThoughtBody, XmlBody
-from bridge.call_heads import Head, Kind, Verdict, read_head
+from bridge.call_bodies import JsonBody, ThoughtBody
+from bridge.call_heads import Head, Verdict, read_head
 from bridge.call_names import Names
 from bridge.call_quotes import is_shown
 from bridge.call_tags import TAG, Role, is_closing, may_be_tag, role_of
-from bridge.call_words import THOUGHT_END
-from bridge.tool_schemas import properties, required
 
 _LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|</s>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
 _LOOSE_PART = re.compile(r"(?i)(?:\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z")
@@ -45,11 +43,10 @@ _OPENING_CHARS = 200  # of the line that opens a block
 
 @dataclass(slots=True)
 class Written:
-    """A call as it stands in the text: its head and its body, which is known to be whole."""
+    """A call as it stands in the text: its head, and the text of its body, which is whole."""
 
     head: Head
     text: str
-    body: Body
 
 
 @dataclass(slots=True)
@@ -137,11 +134,10 @@ class Candidate(Unit):
         super().__init__(context, skip=1)
         self.fenced = fenced
         self._began = 0  # where the head begins that is being read; thoughts may stand before it
-        self._body: Body | None = None
         self._body_parts: list[str] = []
 
     def _take(self, piece: str) -> bool:
-        return self._look_at_head() if self._body is None else self._fill(self._body, piece)
+        return self._fill(self.head, piece) if self.head else self._look_at_head()
 
     def _look_at_head(self) -> bool:
         text = self.text[self._began :]
@@ -150,25 +146,22 @@ class Candidate(Unit):
             return False
         if verdict is Verdict.NO:
             return True
-        self.head, self._body = head, _scanner(head)
-        return self._fill(self._body, text[head.at :])
+        self.head = head
+        return self._fill(head, text[head.at :])
 
-    def _fill(self, body: Body, piece: str) -> bool:
+    def _fill(self, head: Head, piece: str) -> bool:
         self._body_parts.append(piece)
-        end = body.take(piece)
-        return end >= 0 and self._end_body(end)
+        end = head.body.take(piece)
+        return end >= 0 and self._end_body(head, end)
 
-    def _end_body(self, end: int) -> bool:
-        head, body = self.head, self._body
-        assert head
-        assert body
+    def _end_body(self, head: Head, end: int) -> bool:
         text = "".join(self._body_parts)
         self._body_parts.clear()
-        if head.kind is Kind.THOUGHT:
+        if isinstance(head.body, ThoughtBody):
             self._began = self.size - len(text) + end
-            self._body = self.head = None
+            self.head = None
             return self._look_at_head()
-        self.calls.append(Written(head, text[:end], body))
+        self.calls.append(Written(head, text[:end]))
         self.skip = self.size - len(text) + end
         if self.fenced or (head.vouched and not head.name_tag):
             self.rest = text[end:]
@@ -181,31 +174,15 @@ class Candidate(Unit):
         return bool(words and line) or self.context.quotes(words)
 
     def _end(self, whole: bool) -> None:
-        if self._body is None or self.head is None:
+        if self.head is None:
             return
-        text = "".join(self._body_parts)
-        end = self._body.finish(text) if whole else -1
+        body, text = self.head.body, "".join(self._body_parts)
+        end = body.finish(text) if whole else -1
         if end < 0:
-            self.broken = self.head.kind is not Kind.THOUGHT
-            self.skip = self.size - len(text) + (len(text) if self.head.kind is Kind.JSON else 0)
-            return
-        if not self._end_body(end):
+            self.broken = not isinstance(body, ThoughtBody)
+            self.skip = self.size if isinstance(body, JsonBody) else self.size - len(text)
+        elif not self._end_body(self.head, end):
             self._look_behind("", final=True)
-
-
-def _scanner(head: Head) -> Body:
-    match head.kind:
-        case Kind.JSON:
-            return JsonBody()
-        case Kind.PYTHON:
-            return PythonBody()
-        case Kind.THOUGHT:
-            return ThoughtBody(THOUGHT_END)
-        case Kind.XML:
-            known = properties(head.tool)
-            return XmlBody(head.closers, known.__contains__, required(head.tool))
-        case Kind.NONE:
-            return NoBody()
 
 
 def words_behind(behind: str, names: Names, *, final: bool) -> str | None:

@@ -1,14 +1,15 @@
 """What stands before the body of a tool call, in whatever form a model writes calls.
 
-A head is made of tags or tokens, of noise words, of a recipient or name, and of fences. Knows
-nothing of bodies.
+A head is made of tags or tokens, of noise words, of a recipient or name, and of fences. It says
+what kind of body follows.
 """
 
 import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from bridge import call_keys, call_words
+from bridge import call_words
+from bridge.call_bodies import Body, JsonBody, NoBody, PythonBody, ThoughtBody, XmlBody
 from bridge.call_names import Names, is_prefixed
 from bridge.call_tags import (
     ARGUMENT_WORDS,
@@ -24,7 +25,7 @@ from bridge.call_tags import (
     plain,
     role_of,
 )
-from bridge.tool_schemas import properties
+from bridge.tool_schemas import properties, required
 from chat_request import Tool
 
 HEAD_CHARS = 1000  # no real head comes near it
@@ -41,19 +42,9 @@ class Verdict(Enum):
     BODY = auto()
 
 
-class Kind(Enum):
-    """Which scanner reads the body."""
-
-    NONE = auto()
-    JSON = auto()
-    PYTHON = auto()
-    XML = auto()
-    THOUGHT = auto()
-
-
 @dataclass(slots=True)
 class Head:
-    """What a head says.
+    """What a head says; its `body` begins `at` a place in the text.
 
     `line`: it stands where a form without any mark may stand. `vouched`: a tag or token says that
     it is a call; `firm`: one that says nothing else; `taught`: the one of our instructions.
@@ -63,7 +54,7 @@ class Head:
     """
 
     line: bool
-    kind: Kind = Kind.NONE
+    body: Body = field(default_factory=NoBody)
     at: int = 0
     vouched: bool = False
     firm: bool = False
@@ -74,7 +65,6 @@ class Head:
     prefixed: bool = False
     recipient: bool = False
     action: bool = False
-    listed: bool = False
     name_tag: bool = False
     cdata: bool = False
     fences: int = 0
@@ -96,254 +86,286 @@ def may_begin(text: str, at: int, names: Names) -> bool:
 
 def read_head(text: str, names: Names, *, line: bool) -> tuple[Verdict, Head]:
     """Step over what stands before a body, from the first character of `text` on."""
-    head, at = Head(line), 0
-    if thought := call_words.THOUGHT.match(text):
-        head.kind, head.at = Kind.THOUGHT, thought.end()
-        return Verdict.BODY, head
-    for _ in range(_STEPS):
-        start = at
-        at = _SPACES.match(text, at).end()  # type: ignore[union-attr]
-        if at == len(text):
-            verdict = Verdict.MORE
-        elif head.tool and head.tool.custom and head.closers and text[at] not in "<{`":
-            verdict, at = _body(head, Kind.XML), start  # free text, its first line end included
-        else:
-            verdict, at = _step(text, at, head, names)
-        if verdict is Verdict.MORE and len(text) > HEAD_CHARS:
-            verdict = Verdict.NO
-        if verdict is not Verdict.ON:
-            head.at = at
-            return verdict, head
-    return Verdict.NO, head
+    steps = _Steps(text, names, line=line)
+    verdict = steps.take()
+    steps.head.at = steps.at
+    return verdict, steps.head
 
 
-def _step(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
-    first = text[at]
-    if first == "<":
-        return _tag(text, at, head, names)
-    if first == "(" and head.vouched and not head.tool:
-        return Verdict.ON, at + 1
-    if first == "(" and not head.recipient:
-        touching = at > 0 and not text[at - 1].isspace()
-        return (_body(head, Kind.PYTHON) if head.tool and touching else Verdict.NO), at
-    if first in "[{":
-        return _bracket(text, at, head, names)
-    if first == "`":
-        return _inner_fence(text, at, head)
-    return _word(text, at, head, names)
+class _Steps:
+    """The way through a head: `at` is how far it is read, each step says how it goes on."""
 
+    def __init__(self, text: str, names: Names, *, line: bool) -> None:
+        self.text, self.names = text, names
+        self.head = Head(line)
+        self.at = 0
 
-def _body(head: Head, kind: Kind) -> Verdict:
-    head.kind = kind
-    return Verdict.BODY
+    def take(self) -> Verdict:
+        """Take one step after the other, until it is known what came of them."""
+        if thought := call_words.THOUGHT.match(self.text):
+            self.at = thought.end()
+            return self._body(ThoughtBody())
+        for _ in range(_STEPS):
+            verdict = self._step()
+            if verdict is Verdict.MORE and len(self.text) > HEAD_CHARS:
+                return Verdict.NO
+            if verdict is not Verdict.ON:
+                return verdict
+        return Verdict.NO
 
+    def _step(self) -> Verdict:
+        head, start = self.head, self.at
+        self.at = _SPACES.match(self.text, start).end()  # type: ignore[union-attr]
+        if self.at == len(self.text):
+            return Verdict.MORE
+        first = self.text[self.at]
+        if head.tool and head.tool.custom and head.closers and first not in "<{`":
+            self.at = start  # free text, its first line end included
+            return self._arguments()
+        if first == "<":
+            return self._tag()
+        if first == "(":
+            return self._parenthesis()
+        if first in "[{":
+            return self._bracket()
+        if first == "`":
+            return self._fence()
+        return self._word()
 
-def _inner_fence(text: str, at: int, head: Head) -> tuple[Verdict, int]:
-    fence = call_words.FENCE.match(text, at)
-    if fence and (head.vouched or head.action or head.prefixed):
-        head.fences += 1
-        return Verdict.ON, fence.end()
-    return (Verdict.MORE if call_words.FENCE_PART.match(text, at) else Verdict.NO), at
+    def _on(self, match: re.Match[str]) -> Verdict:
+        self.at = match.end()
+        return Verdict.ON
 
+    def _body(self, body: Body) -> Verdict:
+        self.head.body = body
+        return Verdict.BODY
 
-def _tag(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
-    tag = TAG.match(text, at)
-    if not tag and head.tool and CDATA.startswith(text[at : at + len(CDATA)]):
-        head.cdata = True
-        begun = at + len(CDATA)
-        return (Verdict.ON if begun <= len(text) else Verdict.MORE), begun
-    if not tag:
-        growing = may_be_tag(text, at, names, any_word=head.tool is not None)
-        return (Verdict.MORE if growing else Verdict.NO), at
-    word, closing = plain(tag["word"]), is_closing(tag)
-    role = role_of(tag)
-    if closing or role is Role.END:
-        whole = head.tool is not None and (bool(head.closers) or head.recipient)
-        return (_body(head, Kind.XML) if whole else Verdict.NO), at
-    if role is Role.RESULT:
-        return Verdict.NO, at
-    if head.tool:
-        return _inner_tag(tag, head, names)
-    nested = word in ("function", "tool") and head.vouched and not tag["given"]
-    if role is Role.NAME or nested:
-        return _name_child(text, at, head, names, tag)
-    if role in (Role.OPEN, Role.WRAP, Role.JOIN):
-        return _opening_tag(tag, head, names)
-    tool = names.find(tag["word"])
-    if tool and not (head.line or head.vouched):
-        verdict = _argument_follows(text, tag.end(), tool)
-        if verdict is not Verdict.ON:
-            return verdict, at
-    if tool:
-        head.tool, head.name_tag, head.given = tool, True, given_in(tag)
-        head.closers.add(word)
-        return (Verdict.BODY if tag["alone"] else Verdict.ON), tag.end()
-    return Verdict.NO, at
+    def _arguments(self) -> Verdict:
+        """Arguments in tags."""
+        tool = self.head.tool
+        return self._body(XmlBody(self.head.closers, properties(tool), required(tool)))
 
+    def _parenthesis(self) -> Verdict:
+        head = self.head
+        if head.vouched and not head.tool:
+            self.at += 1
+            return Verdict.ON
+        if head.recipient:
+            return self._junk()
+        touching = self.at > 0 and not self.text[self.at - 1].isspace()
+        return self._body(PythonBody()) if head.tool and touching else Verdict.NO
 
-def _argument_follows(text: str, at: int, tool: Tool) -> Verdict:
-    """Whether a tag with the name of an argument stands at `at`; ON: it does."""
-    rest = text[at:].lstrip()
-    tag = TAG.match(rest)
-    if tag:
-        known = tag["word"] in properties(tool) and not is_closing(tag)
-        return Verdict.ON if known else Verdict.NO
-    return Verdict.MORE if not rest or call_words.CHILD_PART.match(rest) else Verdict.NO
+    def _fence(self) -> Verdict:
+        head = self.head
+        fence = call_words.FENCE.match(self.text, self.at)
+        if fence and (head.vouched or head.action or head.prefixed):
+            head.fences += 1
+            return self._on(fence)
+        growing = call_words.FENCE_PART.match(self.text, self.at)
+        return Verdict.MORE if growing else Verdict.NO
 
+    def _tag(self) -> Verdict:
+        head = self.head
+        tag = TAG.match(self.text, self.at)
+        if not tag:
+            return self._no_tag()
+        role = role_of(tag)
+        if is_closing(tag) or role is Role.END:
+            whole = head.tool and (head.closers or head.recipient)
+            return self._arguments() if whole else Verdict.NO
+        if role is Role.RESULT:
+            return Verdict.NO
+        if head.tool:
+            return self._inner_tag(tag, head.tool)
+        nested = plain(tag["word"]) in ("function", "tool") and head.vouched and not tag["given"]
+        if role is Role.NAME or nested:
+            return self._name_child(tag)
+        if role in (Role.OPEN, Role.WRAP, Role.JOIN):
+            return self._opening_tag(tag)
+        return self._tool_tag(tag)
 
-def _opening_tag(tag: re.Match[str], head: Head, names: Names) -> tuple[Verdict, int]:
-    """A tag that announces calls, or begins one and may bear its name."""
-    word = plain(tag["word"])
-    head.vouched = True
-    head.firm = head.firm or word in FIRM_WORDS
-    head.closers.add(word)
-    if role_of(tag) is not Role.OPEN:
-        return Verdict.ON, tag.end()
-    head.taught = tag[0] == "<tool_call>"
-    if written := name_in(tag):
-        head.tool = names.find(written)
-        if not head.tool:
-            return Verdict.NO, tag.start()
-        head.closers.add(plain(head.tool.name))
-        given = given_in(tag)
-        head.given = {key: given[key] for key in given if key in ARGUMENT_WORDS}
-    if tag["alone"]:
-        return (Verdict.BODY if head.tool else Verdict.NO), tag.end()
-    return Verdict.ON, tag.end()
+    def _no_tag(self) -> Verdict:
+        """A `<` that begins no tag, or none yet."""
+        begun = self.at + len(CDATA)
+        if self.head.tool and CDATA.startswith(self.text[self.at : begun]):
+            self.head.cdata, self.at = True, begun
+            return Verdict.ON if begun <= len(self.text) else Verdict.MORE
+        any_word = self.head.tool is not None
+        growing = may_be_tag(self.text, self.at, self.names, any_word=any_word)
+        return Verdict.MORE if growing else Verdict.NO
 
-
-def _inner_tag(tag: re.Match[str], head: Head, names: Names) -> tuple[Verdict, int]:
-    """A tag behind the name: something that joins, the first of the arguments, or the next call."""
-    role = role_of(tag)
-    known = tag["word"] in properties(head.tool)
-    if not known and role is Role.ARGUMENTS and not tag["given"]:
-        head.closers.add(plain(tag["word"]))
-        return Verdict.ON, tag.end()
-    another = names.find(name_in(tag)) if role is Role.OPEN else None
-    if another and another is not head.tool:
-        return _body(head, Kind.NONE), tag.start()
-    if role in (Role.OPEN, Role.WRAP) and not known:
-        head.closers.add(plain(tag["word"]))
-        return Verdict.ON, tag.end()
-    if role is Role.JOIN and not known:
+    def _opening_tag(self, tag: re.Match[str]) -> Verdict:
+        """A tag that announces calls, or begins one and may bear its name."""
+        head, word = self.head, plain(tag["word"])
         head.vouched = True
-        return Verdict.ON, tag.end()
-    loose = head.vouched and not head.name_tag
-    if known or role is Role.PARAMETER or loose or not properties(head.tool):
-        return _body(head, Kind.XML), tag.start()
-    return Verdict.NO, tag.start()
+        head.firm = head.firm or word in FIRM_WORDS
+        head.closers.add(word)
+        if role_of(tag) is not Role.OPEN:
+            return self._on(tag)
+        head.taught = tag[0] == "<tool_call>"
+        if written := name_in(tag):
+            head.tool = self.names.find(written)
+            if not head.tool:
+                return Verdict.NO
+            head.closers.add(plain(head.tool.name))
+            given = given_in(tag)
+            head.given = {key: given[key] for key in given if key in ARGUMENT_WORDS}
+        self.at = tag.end()
+        if not tag["alone"]:
+            return Verdict.ON
+        return Verdict.BODY if head.tool else Verdict.NO
 
+    def _tool_tag(self, tag: re.Match[str]) -> Verdict:
+        """A tag that is called as a tool is. In a line of words an argument's tag has to follow."""
+        head, tool = self.head, self.names.find(tag["word"])
+        if not tool:
+            return Verdict.NO
+        if not (head.line or head.vouched):
+            verdict = self._argument_follows(tag.end(), tool)
+            if verdict is not Verdict.ON:
+                return verdict
+        head.tool, head.name_tag, head.given = tool, True, given_in(tag)
+        head.closers.add(plain(tag["word"]))
+        self.at = tag.end()
+        return Verdict.BODY if tag["alone"] else Verdict.ON
 
-def _name_child(
-    text: str, at: int, head: Head, names: Names, tag: re.Match[str]
-) -> tuple[Verdict, int]:
-    """A tag in which the name of the tool stands as text."""
-    if not head.vouched:
-        return Verdict.NO, at
-    if child := call_words.NAME_CHILD.match(text, at):
-        head.tool = names.find(child[1])
-        return (Verdict.ON if head.tool else Verdict.NO), child.end()
-    if call_words.NAME_CHILD_PART.match(text, at):
-        return Verdict.MORE, at
-    return _opening_tag(tag, head, names) if role_of(tag) is Role.OPEN else (Verdict.NO, at)
+    def _argument_follows(self, at: int, tool: Tool) -> Verdict:
+        """Whether a tag with the name of an argument stands at `at`; ON: it does."""
+        rest = self.text[at:].lstrip()
+        tag = TAG.match(rest)
+        if tag:
+            known = tag["word"] in properties(tool) and not is_closing(tag)
+            return Verdict.ON if known else Verdict.NO
+        return Verdict.MORE if not rest or call_words.CHILD_PART.match(rest) else Verdict.NO
 
+    def _inner_tag(self, tag: re.Match[str], tool: Tool) -> Verdict:
+        """A tag behind the name: something that joins, the first argument, or the next call."""
+        head, role = self.head, role_of(tag)
+        another = self.names.find(name_in(tag)) if role is Role.OPEN else None
+        if another and another is not tool:
+            return Verdict.BODY
+        if tag["word"] in properties(tool) or role is Role.PARAMETER:
+            return self._arguments()
+        if role in (Role.OPEN, Role.WRAP) or (role is Role.ARGUMENTS and not tag["given"]):
+            head.closers.add(plain(tag["word"]))
+            return self._on(tag)
+        if role is Role.JOIN:
+            head.vouched = True
+            return self._on(tag)
+        loose = head.vouched and not head.name_tag
+        return self._arguments() if loose or not properties(tool) else Verdict.NO
 
-def _bracket(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
-    if not (at or head.line or text.startswith("[TOOL_"[: len(text)])):
-        return Verdict.NO, at
-    if at == 0 and not call_words.FIRST_MARKER.match(text) and call_words.MARKER.match(text):
-        return Verdict.NO, at
-    if marker := call_words.MARKER.match(text, at):
-        head.vouched = head.firm = True
-        return Verdict.ON, marker.end()
-    if call_words.MARKER_PART.match(text, at) and (at or "[tool_".startswith(text[:6].lower())):
-        return Verdict.MORE, at
-    if not (head.line or head.vouched or head.tool):
-        return Verdict.NO, at
-    if head.tool:
+    def _name_child(self, tag: re.Match[str]) -> Verdict:
+        """A tag in which the name of the tool stands as text."""
+        head = self.head
+        if not head.vouched:
+            return Verdict.NO
+        if child := call_words.NAME_CHILD.match(self.text, self.at):
+            head.tool = self.names.find(child[1])
+            return self._on(child) if head.tool else Verdict.NO
+        if call_words.NAME_CHILD_PART.match(self.text, self.at):
+            return Verdict.MORE
+        return self._opening_tag(tag) if role_of(tag) is Role.OPEN else Verdict.NO
+
+    def _bracket(self) -> Verdict:
+        head, text, at = self.head, self.text, self.at
+        if not (at or head.line or text.startswith("[TOOL_"[: len(text)])):
+            return Verdict.NO
+        if marker := (call_words.MARKER if at else call_words.FIRST_MARKER).match(text, at):
+            head.vouched = head.firm = True
+            return self._on(marker)
+        if call_words.MARKER_PART.match(text, at) and (at or "[tool_".startswith(text[:6].lower())):
+            return Verdict.MORE
+        if head.tool:
+            return self._braces(head)
+        if not (head.line or head.vouched):
+            return Verdict.NO
+        return self._json() if at else self._first_bracket()
+
+    def _braces(self, head: Head) -> Verdict:
+        """The arguments as JSON. Where no mark vouches for the call they are an object."""
         sure = head.vouched or head.prefixed or head.action or head.name_tag
-        if not sure and call_words.OBJECT_PART.match(text, at):
-            return Verdict.MORE, at
-        return (_body(head, Kind.JSON) if sure or text[at] == "{" else Verdict.NO), at
-    if not at and (called := call_words.CALLED.match(text)):
-        head.tool = names.find(called[1])
-        head.action = True
-        return (Verdict.ON if head.tool else Verdict.NO), called.end()
-    growing = any(word.startswith(text.lower()) for word in call_words.CALLED_WORDS)
-    if not at and (growing or call_words.CALLED_PART.match(text)):
-        return Verdict.MORE, at
-    opened = call_words.LIST_CALL.match(text, at)
-    if opened and not head.listed:
-        head.listed = True
-        return Verdict.ON, opened.end()
-    if key := call_words.FIRST_KEY.match(text, at):
-        known = key["key"] in call_keys.ALL or names.find(key["key"])
-        return (_body(head, Kind.JSON) if known or head.vouched else Verdict.NO), at
-    if call_words.FIRST_KEY_PART.match(text, at):
-        return Verdict.MORE, at
-    return (_body(head, Kind.JSON) if head.vouched else Verdict.NO), at
+        if not sure and call_words.OBJECT_PART.match(self.text, self.at):
+            return Verdict.MORE
+        return self._body(JsonBody()) if sure or self.text[self.at] == "{" else Verdict.NO
 
+    def _first_bracket(self) -> Verdict:
+        if called := call_words.CALLED.match(self.text):
+            self.head.tool = self.names.find(called[1])
+            return self._on(called) if self.head.tool else Verdict.NO
+        growing = any(word.startswith(self.text.lower()) for word in call_words.CALLED_WORDS)
+        if growing or call_words.CALLED_PART.match(self.text):
+            return Verdict.MORE
+        return self._json()
 
-def _word(text: str, at: int, head: Head, names: Names) -> tuple[Verdict, int]:
-    if to := call_words.TO.match(text, at):
-        return _recipient(to, head, names)
-    if call_words.TO_PART.match(text, at):
-        return Verdict.MORE, at
-    if not (at or head.line):
-        return Verdict.NO, at
-    if stray := call_words.STRAY.match(text, at):
-        return (Verdict.MORE if stray.end() == len(text) else Verdict.ON), stray.end()
-    if action := call_words.ACTION.match(text, at):
-        head.action = True
-        return (Verdict.ON if head.line else Verdict.NO), action.end()
-    if printed := call_words.PRINT.match(text, at):
-        return Verdict.ON, printed.end()
-    found = call_words.WORD.match(text, at)
-    rest = text[at:].lower()
-    growing = found and found.end() == len(text)
-    labels = call_words.LABELS if head.action or head.vouched else frozenset[str]()
-    phrase = len(rest) < 24 and any(p.startswith(rest) for p in (*call_words.PHRASES, *labels))
-    if phrase or (growing and found and not head.tool and names.may_begin(found[0])):
-        return Verdict.MORE, at
-    if found and found[0].lower() in call_words.NOISE:
-        head.vouched = head.vouched or found[0].lower() == "tool_code"
-        head.firm = head.firm or head.vouched
-        return Verdict.ON, found.end()
-    if found and found[0].lower() in labels:
-        return Verdict.ON, found.end()
-    if head.recipient:
-        return _junk(text, at)
-    if found and found[0].lower() == call_words.TOGETHER:
-        head.vouched = head.firm = True
-        return Verdict.ON, found.end()
-    if not found or head.tool:
-        return Verdict.NO, at
-    return _named(text, found, head, names)
+    def _json(self) -> Verdict:
+        """JSON in which the name of the tool stands, or a list of calls as Python has them."""
+        head = self.head
+        if opened := call_words.LIST_CALL.match(self.text, self.at):
+            return self._on(opened)
+        if key := call_words.FIRST_KEY.match(self.text, self.at):
+            known = key["key"] in call_words.KEYS or self.names.find(key["key"])
+            return self._body(JsonBody()) if known or head.vouched else Verdict.NO
+        if call_words.FIRST_KEY_PART.match(self.text, self.at):
+            return Verdict.MORE
+        return self._body(JsonBody()) if head.vouched else Verdict.NO
 
+    def _word(self) -> Verdict:
+        head, text, at = self.head, self.text, self.at
+        if to := call_words.TO.match(text, at):
+            return self._recipient(to)
+        if call_words.TO_PART.match(text, at):
+            return Verdict.MORE
+        if not (at or head.line):
+            return Verdict.NO
+        if action := call_words.ACTION.match(text, at):
+            head.action = True
+            return self._on(action) if head.line else Verdict.NO
+        if passed := call_words.STRAY.match(text, at) or call_words.PRINT.match(text, at):
+            return self._on(passed)
+        found = call_words.WORD.match(text, at)
+        known = found[0].lower() if found else ""
+        labels = call_words.LABELS if head.action or head.vouched else frozenset[str]()
+        rest = text[at:].lower()
+        phrase = len(rest) < 24 and any(p.startswith(rest) for p in (*call_words.PHRASES, *labels))
+        growing = found and found.end() == len(text) and not head.tool
+        if phrase or (found and growing and self.names.may_begin(found[0])):
+            return Verdict.MORE
+        if found and (known in call_words.NOISE or known in labels):
+            head.vouched = head.vouched or known == "tool_code"
+            head.firm = head.firm or known == "tool_code"
+            return self._on(found)
+        if head.recipient:
+            return self._junk()
+        if found and known == call_words.TOGETHER:
+            head.vouched = head.firm = True
+            return self._on(found)
+        return self._named(found) if found and not head.tool else Verdict.NO
 
-def _recipient(to: re.Match[str], head: Head, names: Names) -> tuple[Verdict, int]:
-    head.tool = names.find(to[1])
-    head.vouched = head.firm = head.recipient = True
-    together = to[1].lower() == call_words.TOGETHER
-    return (Verdict.ON if head.tool or together else Verdict.NO), to.end()
+    def _recipient(self, to: re.Match[str]) -> Verdict:
+        head = self.head
+        head.tool = self.names.find(to[1])
+        head.vouched = head.firm = head.recipient = True
+        together = to[1].lower() == call_words.TOGETHER
+        return self._on(to) if head.tool or together else Verdict.NO
 
+    def _junk(self) -> Verdict:
+        """What GPT puts in place of control tokens, between the recipient and its JSON."""
+        if junk := call_words.JUNK.match(self.text, self.at):
+            return self._on(junk)
+        growing = call_words.JUNK_PART.match(self.text, self.at)
+        return Verdict.MORE if growing else Verdict.NO
 
-def _junk(text: str, at: int) -> tuple[Verdict, int]:
-    """What GPT puts in place of control tokens, between the recipient and its JSON."""
-    if junk := call_words.JUNK.match(text, at):
-        return Verdict.ON, junk.end()
-    return (Verdict.MORE if call_words.JUNK_PART.match(text, at) else Verdict.NO), at
-
-
-def _named(text: str, word: re.Match[str], head: Head, names: Names) -> tuple[Verdict, int]:
-    """The name of a tool as a word. Where no mark vouches for it, a bracket has to touch it."""
-    head.tool = names.find(word[0])
-    head.prefixed = is_prefixed(word[0])
-    if not head.tool:
-        return Verdict.NO, word.start()
-    braced = head.vouched and text.startswith("{", word.end())
-    sure = head.firm or head.prefixed or head.action or braced
-    free = head.line or head.vouched
-    if sure or (free and call_words.TOUCHING.match(text, word.end())):
-        return Verdict.ON, word.end()
-    return Verdict.NO, word.start()
+    def _named(self, word: re.Match[str]) -> Verdict:
+        """The name of a tool as a word. Where no mark vouches for it, a bracket has to touch it."""
+        head, end = self.head, word.end()
+        head.tool = self.names.find(word[0])
+        head.prefixed = is_prefixed(word[0])
+        if not head.tool:
+            return Verdict.NO
+        braced = head.vouched and self.text.startswith("{", end)
+        sure = head.firm or head.prefixed or head.action or braced
+        free = head.line or head.vouched
+        if sure or (free and call_words.TOUCHING.match(self.text, end)):
+            return self._on(word)
+        return Verdict.NO

@@ -11,9 +11,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from bridge.call_bodies import XmlBody
+from bridge.call_bodies import JsonBody, NoBody, PythonBody, XmlBody
 from bridge.call_candidates import Fenced, Unit, Written
-from bridge.call_heads import Kind
 from bridge.call_names import Names
 from bridge.call_python import from_python, is_dense, python_value
 from bridge.call_tags import ARGUMENT_WORDS
@@ -107,28 +106,29 @@ class Reader:
         head = unit.head
         if head is None or (isinstance(unit, Fenced) and unit.context.quotes("")):
             return False
-        if head.kind is Kind.JSON and not head.tool:
+        is_json = isinstance(head.body, JsonBody)
+        if is_json and not head.tool:
             named = any(map(self.names.find, _NAME_IN_JSON.findall(unit.text)))
             return named or (head.vouched and not whole)
-        return head.kind is Kind.JSON or head.firm or (head.vouched and head.line)
+        return is_json or head.firm or (head.vouched and head.line)
 
     def _found(self, written: Written) -> list[Found]:
         head, text = written.head, written.text
         tool = head.tool
         name = tool.name if tool else ""
-        match head.kind:
-            case Kind.JSON:
+        match head.body:
+            case JsonBody():
                 value, repaired = self._json(in_one_piece(text) if head.cdata else text)
                 calls = calls_in(value, name, self.names, loose=head.vouched, repaired=repaired)
                 lost = any(not call.arguments for call in calls) and not _EMPTY.search(text)
                 if repaired and (lost or not calls):
                     raise ValueError("nothing in it")
                 return calls
-            case Kind.PYTHON if tool:
+            case PythonBody() if tool:
                 return [Found(name, *self._python(text, tool))]
-            case Kind.XML if tool and isinstance(written.body, XmlBody):
-                return [Found(name, _from_xml(written.body, text, tool, head.given))]
-            case Kind.NONE if tool:
+            case XmlBody() as body if tool:
+                return [Found(name, _from_xml(body, text, tool, head.given))]
+            case NoBody() if tool:
                 arguments = _from_attributes(head.given, tool)
                 whole = arguments.keys() >= set(required(tool))
                 return [Found(name, arguments)] if whole else []

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bridge import call_keys
+from bridge import call_words
 from bridge.call_bodies import Value
 from bridge.call_names import Names
 from bridge.call_python import STRING, literal
@@ -53,28 +53,28 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
     list of which a part is no call, unless loose.
     """
     if name:
-        whole = isinstance(value, dict) and value.keys() <= call_keys.ALL and "name" in value
-        if not (whole and value.keys() & set(call_keys.ARGUMENTS)):
+        whole = isinstance(value, dict) and value.keys() <= call_words.KEYS and "name" in value
+        if not (whole and value.keys() & set(call_words.ARGUMENT_KEYS)):
             return [Found(name, value, repaired)]
     if isinstance(value, list):
         return _calls_in_list(value, names, loose=loose, repaired=repaired)
     if not isinstance(value, dict):
         return []
-    if repaired and value.keys() - call_keys.ALL:
+    if repaired and value.keys() - call_words.KEYS:
         raise ValueError("torn apart by the repair")
-    if not loose and value.keys() - call_keys.ALL:
+    if not loose and value.keys() - call_words.KEYS:
         return _named_by_key(value, names, repaired)
-    for key in call_keys.NESTED:
+    for key in call_words.NESTED_KEYS:
         if isinstance(value.get(key), list | dict):
             return calls_in(value[key], "", names, loose=loose, repaired=repaired)
-    given = [value[key] for key in call_keys.ARGUMENTS if key in value]
-    written = next((value[k] for k in call_keys.NAMES if isinstance(value.get(k), str)), "")
+    given = [value[key] for key in call_words.ARGUMENT_KEYS if key in value]
+    written = next((value[k] for k in call_words.NAME_KEYS if isinstance(value.get(k), str)), "")
     if not written:
         return _named_by_key(value, names, repaired)
     if "description" in value and (not given or is_schema(given[0])):
         raise NoCall
     if not given and loose:
-        given = [{k: v for k, v in value.items() if k not in (*call_keys.NAMES, "id", "type")}]
+        given = [{k: v for k, v in value.items() if k not in (*call_words.NAME_KEYS, "id", "type")}]
     return [Found(written, given[0], repaired)] if given else []
 
 
@@ -152,7 +152,7 @@ def unwrapped(values: dict[str, Any], tool: Tool) -> dict[str, Any]:
     if len(values) != 1:
         return values
     (name, inner), *_ = values.items()
-    if name not in call_keys.ARGUMENTS or name in properties(tool):
+    if name not in call_words.ARGUMENT_KEYS or name in properties(tool):
         return values
     if isinstance(inner, str) and inner.lstrip().startswith("{"):
         inner = read_json(inner, strict=False)

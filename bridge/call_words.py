@@ -1,6 +1,7 @@
-"""What stands in a head apart from its tags: children, fences, recipients, names and noise.
+"""What stands in a call apart from its tags: the words of its head, and the keys of its JSON.
 
-Patterns only; `_PART` is the beginning of one, at the end of what has come. Knows nothing of heads.
+Patterns and tables only; `_PART` is the beginning of a pattern, at the end of what has come. Knows
+nothing of heads or of values.
 """
 
 import re
@@ -11,10 +12,9 @@ NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,5
 NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,50}(?:<[^<>]{0,60})?\Z")
 CHILD_PART = re.compile(r"<[\w-]{0,64}\Z")
 THOUGHT = re.compile(r"(?i)(?:<\|start\|> ?assistant)?<\|channel\|> ?analysis<\|message\|>")
-THOUGHT_END = "<|end|>"
 MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
 MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")
-FIRST_MARKER = re.compile(r"(?i)\[TOOL_")
+FIRST_MARKER = re.compile(r"(?i)\[TOOL_(?:CALLS?|REQUEST)\]?")
 FENCE = re.compile(r"`{3,9}[\w-]{0,30}(?=\s)")
 FENCE_PART = re.compile(r"`{1,9}[\w-]{0,30}\Z")
 FIRST_KEY = re.compile(r"(?:\[\s{0,50})?\{\s{0,50}[\"'“”]?(?P<key>[\w-]{1,64})[\"'“”]?\s{0,50}:")
@@ -56,3 +56,22 @@ FIRST_WORDS = (
 JUNK_CHARS = r"[^A-Za-z{}<>\"`\n]{0,60}(?:[A-Za-z]\w{0,40}+[^A-Za-z{}<>\"`\n]{0,60})?"
 JUNK = re.compile(rf"{JUNK_CHARS}\n?\s{{0,20}}(?=\{{|<[|｜])")
 JUNK_PART = re.compile(rf"{JUNK_CHARS}(?:\n\s{{0,20}})?<?\Z")
+
+# The keys in which models say the name of a tool, its arguments, or that calls follow, in the order
+# in which they are looked for.
+NAME_KEYS = (
+    "name", "tool", "tool_name", "toolName", "function", "function_name", "recipient_name",
+    "action",
+)  # fmt: skip
+ARGUMENT_KEYS = (
+    "arguments", "parameters", "input", "args", "action_input", "tool_input", "toolInput",
+    "params", "kwargs", "tool_args", "tool_arguments", "tool_parameters", "function_args",
+    "function_arguments", "function_parameters",
+)  # fmt: skip
+NESTED_KEYS = (
+    "tool_calls", "tool_uses", "toolCalls", "toolUse", "function_call", "functionCall",
+    "function_calls", "functionCalls", "tool_call", "toolCall", "tool_use", "function",
+)  # fmt: skip
+# What else may stand beside them; JSON with other keys is no call.
+_OTHER_KEYS = words("id type role content refusal tool_call_id call_id index finish_reason status")
+KEYS = frozenset((*NAME_KEYS, *ARGUMENT_KEYS, *NESTED_KEYS, *_OTHER_KEYS))

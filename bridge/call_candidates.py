@@ -8,11 +8,12 @@ events, and does not judge names or arguments.
 import re
 from dataclasses import dataclass
 
+from bridge import call_words
 from bridge.call_bodies import JsonBody, ThoughtBody
 from bridge.call_heads import Head, Verdict, read_head
 from bridge.call_names import Names
 from bridge.call_quotes import is_shown
-from bridge.call_tags import TAG, Role, is_closing, may_be_tag, role_of
+from bridge.call_tags import TAG, Role, is_closing, may_be_tag, may_open, role_of
 
 _LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|</s>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
 _LOOSE_PART = re.compile(r"(?i)(?:\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z")
@@ -61,6 +62,20 @@ class Context:
     def quotes(self, behind: str) -> bool:
         """Whether words around a form that nobody was taught show it, rather than use it."""
         return is_shown(self.before, behind)
+
+
+def may_begin(text: str, at: int, names: Names) -> bool:
+    """Whether a call may begin at `at`: a quick look, since every line of prose begins with some
+    word and every page has tags."""
+    if text[at] == "<":
+        return may_open(text, at, names)
+    word = call_words.WORD.match(text, at)
+    if not word:
+        return True
+    known = word[0].lower()
+    if word.end() < len(text) and known not in call_words.FIRST_WORDS:
+        return names.find(word[0]) is not None
+    return any(p.startswith(known) for p in call_words.FIRST_WORDS) or names.may_begin(word[0])
 
 
 class Unit:

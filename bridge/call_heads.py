@@ -20,7 +20,6 @@ from bridge.call_tags import (
     given_in,
     is_closing,
     may_be_tag,
-    may_open,
     name_in,
     plain,
     role_of,
@@ -70,26 +69,10 @@ class Head:
     fences: int = 0
 
 
-def may_begin(text: str, at: int, names: Names) -> bool:
-    """Whether a head may begin at `at`: a quick look, since every line of prose begins with some
-    word and every page has tags."""
-    if text[at] == "<":
-        return may_open(text, at, names)
-    word = call_words.WORD.match(text, at)
-    if not word:
-        return True
-    known = word[0].lower()
-    if word.end() < len(text) and known not in call_words.FIRST_WORDS:
-        return names.find(word[0]) is not None
-    return any(p.startswith(known) for p in call_words.FIRST_WORDS) or names.may_begin(word[0])
-
-
 def read_head(text: str, names: Names, *, line: bool) -> tuple[Verdict, Head]:
     """Step over what stands before a body, from the first character of `text` on."""
     steps = _Steps(text, names, line=line)
-    verdict = steps.take()
-    steps.head.at = steps.at
-    return verdict, steps.head
+    return steps.take(), steps.head
 
 
 class _Steps:
@@ -137,7 +120,7 @@ class _Steps:
         return Verdict.ON
 
     def _body(self, body: Body) -> Verdict:
-        self.head.body = body
+        self.head.body, self.head.at = body, self.at
         return Verdict.BODY
 
     def _arguments(self) -> Verdict:
@@ -177,7 +160,7 @@ class _Steps:
             return Verdict.NO
         if head.tool:
             return self._inner_tag(tag, head.tool)
-        nested = plain(tag["word"]) in ("function", "tool") and head.vouched and not tag["given"]
+        nested = head.vouched and plain(tag["word"]) in ("function", "tool")
         if role is Role.NAME or nested:
             return self._name_child(tag)
         if role in (Role.OPEN, Role.WRAP, Role.JOIN):
@@ -213,7 +196,7 @@ class _Steps:
         self.at = tag.end()
         if not tag["alone"]:
             return Verdict.ON
-        return Verdict.BODY if head.tool else Verdict.NO
+        return self._body(NoBody()) if head.tool else Verdict.NO
 
     def _tool_tag(self, tag: re.Match[str]) -> Verdict:
         """A tag that is called as a tool is. In a line of words an argument's tag has to follow."""
@@ -221,32 +204,27 @@ class _Steps:
         if not tool:
             return Verdict.NO
         if not (head.line or head.vouched):
-            verdict = self._argument_follows(tag.end(), tool)
-            if verdict is not Verdict.ON:
-                return verdict
+            rest = self.text[tag.end() :].lstrip()
+            child = TAG.match(rest)
+            if not child:
+                growing = not rest or call_words.CHILD_PART.match(rest)
+                return Verdict.MORE if growing else Verdict.NO
+            if child["word"] not in properties(tool) or is_closing(child):
+                return Verdict.NO
         head.tool, head.name_tag, head.given = tool, True, given_in(tag)
         head.closers.add(plain(tag["word"]))
         self.at = tag.end()
-        return Verdict.BODY if tag["alone"] else Verdict.ON
-
-    def _argument_follows(self, at: int, tool: Tool) -> Verdict:
-        """Whether a tag with the name of an argument stands at `at`; ON: it does."""
-        rest = self.text[at:].lstrip()
-        tag = TAG.match(rest)
-        if tag:
-            known = tag["word"] in properties(tool) and not is_closing(tag)
-            return Verdict.ON if known else Verdict.NO
-        return Verdict.MORE if not rest or call_words.CHILD_PART.match(rest) else Verdict.NO
+        return self._body(NoBody()) if tag["alone"] else Verdict.ON
 
     def _inner_tag(self, tag: re.Match[str], tool: Tool) -> Verdict:
         """A tag behind the name: something that joins, the first argument, or the next call."""
         head, role = self.head, role_of(tag)
         another = self.names.find(name_in(tag)) if role is Role.OPEN else None
         if another and another is not tool:
-            return Verdict.BODY
+            return self._body(NoBody())
         if tag["word"] in properties(tool) or role is Role.PARAMETER:
             return self._arguments()
-        if role in (Role.OPEN, Role.WRAP) or (role is Role.ARGUMENTS and not tag["given"]):
+        if role in (Role.OPEN, Role.WRAP, Role.ARGUMENTS):
             head.closers.add(plain(tag["word"]))
             return self._on(tag)
         if role is Role.JOIN:
@@ -332,14 +310,11 @@ class _Steps:
         if phrase or (found and growing and self.names.may_begin(found[0])):
             return Verdict.MORE
         if found and (known in call_words.NOISE or known in labels):
-            head.vouched = head.vouched or known == "tool_code"
-            head.firm = head.firm or known == "tool_code"
+            if known in call_words.VOUCHING:
+                head.vouched = head.firm = True
             return self._on(found)
         if head.recipient:
             return self._junk()
-        if found and known == call_words.TOGETHER:
-            head.vouched = head.firm = True
-            return self._on(found)
         return self._named(found) if found and not head.tool else Verdict.NO
 
     def _recipient(self, to: re.Match[str]) -> Verdict:

@@ -41,16 +41,16 @@ WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
 TOUCHING = re.compile(r"(?i)\(|\[A|<(?:[|｜]|\Z)|\{\s{0,9}(?:[\"}]|\Z)|\[?\Z")
 OBJECT_PART = re.compile(r"\{\s{0,9}\Z")
 PRINT = re.compile(r"print\s?\(")
-NOISE = words(
-    "json commentary analysis final assistant code function xml python tool_code tool_call",
-    "functools",
-)
 TOGETHER = "multi_tool_use.parallel"
+VOUCHING = frozenset(("tool_code", TOGETHER))  # words that stand before calls and nothing else
+NOISE = VOUCHING | words(
+    "json commentary analysis final assistant code function xml python tool_call functools"
+)
 # Behind a tag or "Action:".
 LABELS = words("name: tool: function: input: arguments: parameters: args:")
-PHRASES = (*NOISE, *STRAY_WORDS, "print(", "action:", "action input:", "action_input:", TOGETHER)
+PHRASES = (*NOISE, *STRAY_WORDS, "print(", "action:", "action input:", "action_input:")
 FIRST_WORDS = (
-    *NOISE, *STRAY_WORDS, "print", "action", "action:", "action_input:", "to", TOGETHER,
+    *NOISE, *STRAY_WORDS, "print", "action", "action:", "action_input:", "to",
 )  # fmt: skip
 # Junk has at most one word of Latin letters, and no quotes; a sentence has more.
 JUNK_CHARS = r"[^A-Za-z{}<>\"`\n]{0,60}(?:[A-Za-z]\w{0,40}+[^A-Za-z{}<>\"`\n]{0,60})?"

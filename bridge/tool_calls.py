@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bridge.call_candidates import Candidate, Context, Fenced, Unit, loose_ends
-from bridge.call_heads import may_begin
+from bridge.call_candidates import Candidate, Context, Fenced, Unit, loose_ends, may_begin
 from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Aside, Outlet, UnknownCall
 from bridge.call_patience import AT_ONCE, Patience, in_pieces
 from bridge.call_quotes import Markdown, Spot
@@ -165,8 +164,7 @@ class _Finder(Outlet):
         if self.unknown:
             self.unknown.text += text[:at]
             return text[at:], settled and not may_be_result(text[at:])
-        result = is_result(text[at:]) or may_be_result(text[at:])
-        if self._fences and text.startswith("```", at) and not result:
+        if self._fences and text.startswith("```", at):
             self._fences -= 1
             more, settled = loose_ends(text[at + 3 :], self.reader.names)
             at += 3 + more
@@ -303,9 +301,8 @@ class _Finder(Outlet):
         """It was text after all."""
         unknown, self.unknown = self.unknown, None
         if unknown:
-            gap = "" if self.made and not self.spoken else unknown.gap
-            self.fresh, self.spoken = False, True
-            self.say(gap + unknown.text)
+            self.gap = unknown.gap
+            self.release(unknown.text)
 
     def _finish(self, reason: str) -> None:
         whole = reason in ("stop", "tool_calls")

@@ -56,7 +56,8 @@ def find(text: str) -> str:
     return "".join(said)
 
 
-# What is repeated, and how many functions are entered at most for each of its characters.
+# What is repeated, and how many functions are entered at most for each of its characters. Each of
+# these heads is looked at, so that a third of them tells as much as all.
 HEADS = {
     "recipients": ("to=functions.x ", 7),
     "known recipients": ("to=functions.get_weather ", 15),
@@ -64,21 +65,27 @@ HEADS = {
     "tags": ("<tool_call>", 54),
     "tokens": ("<|tool_call|>", 45),
     "noise": ("json\n", 66),
-    "unclosed arguments": ("<get_weather><city>", 26),
     "unclosed calls": ('<invoke name="get_weather"><parameter name="city">', 4),
+}
+# The first few of these are looked at, and then no more.
+ENOUGH = {
+    "unclosed arguments": ("<get_weather><city>", 26),
     "unknown tools": ('<tool_call>{"name": "x", "arguments": {}}</tool_call> ', 0.3),
     "broken calls": ("<tool_call>" + CALL.replace('"x"', "") + "</tool_call> ", 0.5),
 }
+REPEATED = [
+    *(pytest.param(*row, SIZE // 3, id=case) for case, row in HEADS.items()),
+    *(pytest.param(*row, SIZE, id=case) for case, row in ENOUGH.items()),
+]
 
 
-@pytest.mark.parametrize("case", HEADS)
-def test_heads_without_end_take_linear_time(case: str) -> None:
-    """Else each of some ten thousand heads would take a look at all that follows."""
-    unit, most = HEADS[case]
-    text = unit * (SIZE // len(unit))
+@pytest.mark.parametrize(("unit", "most", "size"), REPEATED)
+def test_heads_without_end_take_linear_time(unit: str, most: float, size: int) -> None:
+    """Else each of some thousand heads would take a look at all that follows."""
+    text = unit * (size // len(unit))
     entered, handed = work(lambda: find(text))
-    assert entered < most * SIZE
-    assert handed < 230 * SIZE
+    assert entered < most * size
+    assert handed < 230 * size
 
 
 @pytest.mark.parametrize(("fences", "called"), [(3_000, True), (21_000, False)])

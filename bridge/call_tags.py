@@ -1,7 +1,8 @@
 """Tags and tokens, and what each word in them says of a call: the table of the grammar.
 
-A new family of models is a word in `ROLES`. Marks that some families put into their tags (bars,
-`DSML` and the like, a namespace, their maker's name) are passed over.
+A new family of models is a word in one of the lists of `_ROLES`, each word in one place. Marks that
+some families put into their tags (bars, `DSML` and the like, a namespace, their maker's name) are
+passed over.
 """
 
 import re
@@ -28,23 +29,32 @@ class Role(Enum):
     NAME = auto()  # the name of the tool
 
 
+# Words that mean calls and nothing else: behind them a bare name is enough.
+_FIRM_OPEN = words(
+    "tool_call toolcall tool_use function_call functioncall tool_code tool_request",
+    "tool_call_begin tool_call_start python_tag python_start start_action action_start",
+    "start_function_call ctrl42",
+)
+_FIRM_JOIN = words("tool_sep tool_call_argument_begin")
+FIRM_WORDS = _FIRM_OPEN | _FIRM_JOIN
+# Without bars these say nothing.
+_JOIN_TOKENS = words("channel constrain message start plugin")
+_END_TOKENS = words("end return eom turn")
+_ONLY_TOKENS = _JOIN_TOKENS | _END_TOKENS
 _ROLES = {
-    Role.OPEN: words(
-        "tool_call toolcall tool_use function_call functioncall invoke court function tool",
-        "tool_code call_record tool_call_begin tool_call_start python_tag python_start",
-        "start_action action_start action call tool_request start_function_call ctrl42",
-    ),
+    Role.OPEN: _FIRM_OPEN | words("invoke court function tool call_record action call"),
     Role.WRAP: words(
         "tool_calls function_calls tool_uses calls tools functions",
         "tool_calls_begin tool_calls_section_begin tool_call_section_begin tools_prefix",
         "call_records invokes",
     ),
-    Role.JOIN: words("tool_sep tool_call_argument_begin channel constrain message start plugin"),
-    Role.END: words(
+    Role.JOIN: _FIRM_JOIN | _JOIN_TOKENS,
+    Role.END: _END_TOKENS
+    | words(
         "tool_call_end tool_calls_end tool_calls_section_end tool_call_section_end tools_suffix",
-        "python_end end_action action_end end_function_call ctrl43 eom_id eot_id eot end return",
+        "python_end end_action action_end end_function_call ctrl43 eom_id eot_id eot",
         "im_end endoftext end_of_text end_of_sentence end_of_turn end_of_turn_token",
-        "eom turn role_end assistant_end",
+        "role_end assistant_end",
     ),
     Role.RESULT: words(
         "tool_result tool_results tool_response tool_output tool_outputs tool_outputs_begin",
@@ -56,14 +66,6 @@ _ROLES = {
 }
 ROLES = {word: role for role, known in _ROLES.items() for word in known}
 ARGUMENT_WORDS = _ROLES[Role.ARGUMENTS]
-# Words that mean calls and nothing else: behind them a bare name is enough.
-FIRM_WORDS = words(
-    "tool_call toolcall tool_use function_call functioncall tool_call_begin tool_code python_tag",
-    "start_action tool_sep tool_call_argument_begin tool_call_start python_start action_start",
-    "start_function_call tool_request ctrl42",
-)
-# Without bars these say nothing.
-_ONLY_TOKENS = words("channel constrain message start end return plugin eom turn")
 # A maker's name before a word that means calls and nothing else.
 _MAKER = re.compile(r"[a-z0-9]{2,24}_(?=(?:tool|function)_call)")
 _BAR = "|｜‖"

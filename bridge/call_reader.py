@@ -3,7 +3,6 @@
 Knows nothing of streams; mends little, and says in words for the model what cannot be used.
 """
 
-import html
 import re
 import secrets
 from collections.abc import Iterable, Iterator
@@ -11,41 +10,34 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
+from bridge.call_arguments import from_attributes, from_body, in_one_piece, unwrapped
 from bridge.call_bodies import JsonBody, NoBody, PythonBody, XmlBody
 from bridge.call_candidates import Fenced, Unit, Written
-from bridge.call_names import Names
-from bridge.call_python import from_python, is_dense, python_value
-from bridge.call_tags import ARGUMENT_WORDS
-from bridge.call_types import in_one_piece, typed, value_text
-from bridge.call_values import (
+from bridge.call_json import (
     Found,
+    JsonReader,
     NoCall,
     calls_in,
-    from_tags,
     holds_placeholder,
-    is_definition,
     is_placeholder,
-    unwrapped,
-    with_lone_backslashes,
-    with_plain_quotes,
-    with_quoted_keys,
+    is_schema,
 )
+from bridge.call_names import Names
+from bridge.call_python import from_python
+from bridge.call_words import NAME_KEYS
 from bridge.tool_schemas import properties, required
 from chat_request import Tool, ToolUse
 from events import ToolCall
 from jsontools.budget import Budget
 from jsontools.fit import fit
 from jsontools.schema import fault
-from jsontools.text import clean, compact, read_json, repair
+from jsontools.text import clean, compact
 
 UNKNOWN = "The model called a tool that is not offered."
 MOST_CALLS = 128  # no real answer comes near it
-_MOST_REPAIRS = 4
 _WITH_COLON = re.compile(r"[\"']?\w{1,64}[\"']?\s{0,20}:")
 _EMPTY = re.compile(r"\{\s{0,100}\}")
-_NAME_IN_JSON = re.compile(
-    r"[\"'](?:name|tool|tool_name|function|recipient_name)[\"']\s?:\s?[\"']([\w.:-]+)"
-)
+_NAME_IN_JSON = re.compile(rf"[\"'](?:{'|'.join(NAME_KEYS)})[\"']\s?:\s?[\"']([\w.:-]+)")
 _NAME = re.compile(r"[\w.-]{1,128}\Z")
 
 
@@ -77,7 +69,7 @@ class Reader:
     def __init__(self, use: ToolUse, budget: Budget) -> None:
         self.names = Names(use.tools)
         self._budget = budget
-        self._repairs = 0
+        self._json = JsonReader(budget)
 
     def read(self, bodies: Iterable[Written]) -> list[ToolCall]:
         """The calls in some bodies, as many as one answer may have. Raises NoCall, Unusable or
@@ -118,7 +110,7 @@ class Reader:
         name = tool.name if tool else ""
         match head.body:
             case JsonBody():
-                value, repaired = self._json(in_one_piece(text) if head.cdata else text)
+                value, repaired = self._json.read(in_one_piece(text) if head.cdata else text)
                 calls = calls_in(value, name, self.names, loose=head.vouched, repaired=repaired)
                 lost = any(not call.arguments for call in calls) and not _EMPTY.search(text)
                 if repaired and (lost or not calls):
@@ -127,37 +119,12 @@ class Reader:
             case PythonBody() if tool:
                 return [Found(name, *self._python(text, tool))]
             case XmlBody() as body if tool:
-                return [Found(name, _from_xml(body, text, tool, head.given))]
+                return [Found(name, from_body(body, text, tool, head.given))]
             case NoBody() if tool:
-                arguments = _from_attributes(head.given, tool)
+                arguments = from_attributes(head.given, tool)
                 whole = arguments.keys() >= set(required(tool))
                 return [Found(name, arguments)] if whole else []
         return []
-
-    def _json(self, text: str) -> tuple[Any, bool]:
-        """The value of JSON text, and whether that took a guess."""
-        with suppress(ValueError):
-            return read_json(text, strict=False), False
-        if is_dense(text):
-            raise ValueError("too much to mend")
-        if holds_placeholder(text):
-            raise ValueError("an example")
-        with suppress(ValueError):
-            return read_json(with_lone_backslashes(text), strict=False), False
-        with suppress(ValueError):
-            return python_value(text.replace("\\/", "/")), False
-        plain = with_plain_quotes(text)
-        if plain != text:
-            return self._json(plain)
-        keyed = with_quoted_keys(text)
-        with suppress(ValueError):
-            return read_json(keyed, strict=False), True
-        with suppress(ValueError):
-            return python_value(keyed), True
-        self._repairs += 1
-        if self._repairs > _MOST_REPAIRS:
-            raise ValueError("too much to repair")
-        return repair(text, self._budget), True
 
     def _python(self, text: str, tool: Tool) -> tuple[Any, bool]:
         with suppress(ValueError):
@@ -167,17 +134,17 @@ class Reader:
             if not _WITH_COLON.match(inner):
                 raise ValueError("no plain values")
             inner = f"{{{inner}}}"
-        return self._json(inner)
+        return self._json.read(inner)
 
     def to_call(self, found: Found) -> ToolCall:
         """Raises NoCall or Unusable."""
         tool = self.names.find(found.name)
         if tool is None:
             raise NoCall
-        if is_definition(found.arguments, tool) or is_placeholder(found.arguments):
+        if _is_definition(found.arguments, tool) or is_placeholder(found.arguments):
             raise NoCall
         if tool.custom:
-            return _call(tool, free_text(found.arguments))
+            return _call(tool, _free_text(found.arguments))
         try:
             value, repaired = self._object(found, tool)
             text = compact(value)
@@ -194,7 +161,7 @@ class Reader:
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if isinstance(value, str):
-            value, repaired = self._json(value)
+            value, repaired = self._json.read(value)
         if not isinstance(value, dict):
             raise ValueError("not an object")
         value = unwrapped(value, tool)
@@ -223,44 +190,16 @@ def _unknown(found: Found) -> Exception:
     clear = isinstance(arguments, dict) and not found.repaired and _NAME.match(found.name)
     if not clear or is_placeholder(arguments):
         return NoCall()
-    call = ToolCall(f"call_{secrets.token_hex(12)}", found.name, compact(arguments))
-    return Unknown(call)
+    return Unknown(_call(Tool(found.name), compact(arguments)))
 
 
-def _from_xml(body: XmlBody, text: str, tool: Tool, given: dict[str, str]) -> Any:
-    inner = text[: body.inner]
-    if tool.custom and not body.values:
-        return value_text(inner)
-    if inner.strip() and not body.values:
-        raise ValueError("no arguments in it")
-    rules = properties(tool)
-    named = {key: given[key] for key in given if key in rules or key in ARGUMENT_WORDS}
-    return _from_attributes(named, tool) | from_tags(body.values, text, tool)
-
-
-def _from_attributes(given: dict[str, str], tool: Tool) -> dict[str, Any]:
-    """Arguments among the attributes of a tag: one by one, or as JSON in one of them."""
-    rules, root = properties(tool), tool.parameters or {}
-    if len(given) == 1:
-        (key, value), *_ = given.items()
-        if key in ARGUMENT_WORDS and key not in rules:
-            return _object_in(value)
-    return {key: typed(value, rules.get(key), root) for key, value in given.items()}
-
-
-def _object_in(attribute: str) -> dict[str, Any]:
-    """The object whose JSON an attribute is, with or without the entities that its quotes need."""
-    try:
-        value = read_json(attribute, strict=False)
-    except ValueError:
-        value = read_json(html.unescape(attribute), strict=False)
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return value
-
-
-def free_text(arguments: Any) -> str:
+def _free_text(arguments: Any) -> str:
     """The text for a custom tool, which a model may have wrapped."""
     if isinstance(arguments, dict) and len(arguments) == 1:
         arguments = next(iter(arguments.values()))
     return clean(arguments) if isinstance(arguments, str) else compact(arguments)
+
+
+def _is_definition(arguments: Any, tool: Tool) -> bool:
+    """Whether this is the offer of a tool and no call: a schema where arguments should be."""
+    return is_schema(arguments) and "properties" not in properties(tool)

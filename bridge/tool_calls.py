@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from bridge.call_candidates import Candidate, Context, Fenced, Unit, loose_ends, may_begin
+from bridge.call_json import Found, NoCall
 from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Aside, Outlet, UnknownCall
 from bridge.call_patience import AT_ONCE, Patience, in_pieces
 from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import MOST_CALLS, UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_tags import is_result, may_be_result
-from bridge.call_values import Found, NoCall
 from chat_request import ToolUse
 from errors import Unmet
 from events import Done, Event, Text, ToolCall

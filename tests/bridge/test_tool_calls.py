@@ -270,6 +270,7 @@ def test_a_call_cut_off_by_a_limit_is_never_completed(
         "<function=get_weather>\n<parameter=city>\nPar",
         '<tool_call>get_weather(city="Par',
         '```json\n{"name": "get_weather", "arguments": {"city": "P',
+        '{"action": "get_weather", "action_input": {"city": "P',
     ],
 )
 def test_what_broke_off_by_itself_is_no_call_either(wire: str) -> None:

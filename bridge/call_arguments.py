@@ -1,0 +1,196 @@
+"""Arguments that came as text, in tags or in their attributes, as the tool's schema has them.
+
+Knows nothing of JSON calls or of streams.
+"""
+
+import html
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bridge import call_words
+from bridge.call_bodies import Value, XmlBody
+from bridge.call_python import python_value
+from bridge.call_tags import ARGUMENT_WORDS, CDATA, CDATA_END, ROLES, Role, plain
+from bridge.tool_schemas import inner_rule, kinds_of, properties
+from chat_request import Tool
+from jsontools.text import read_json
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+_VALUE_ENDS = (Role.PARAMETER, Role.ARGUMENTS)
+# A number with zeros in front, which neither JSON nor Python takes.
+_PADDED = re.compile(r"-?0\d{1,20}", re.ASCII)
+_NO_VALUE = re.compile(r"<[!?]")
+_MOST_TAGS = 10_000  # in one value; each takes up to 20 us
+_LAYOUT = re.compile(r"\r?\n(?:(.*?)\r?\n)?[ \t]*", re.DOTALL)
+
+
+def from_body(body: XmlBody, text: str, tool: Tool, given: dict[str, str]) -> Any:
+    """What a body in tags holds, and what of it was `given` as attributes of the tag around it."""
+    inner = text[: body.inner]
+    if tool.custom and not body.values:
+        return _value_text(inner)
+    if inner.strip() and not body.values:
+        raise ValueError("no arguments in it")
+    rules = properties(tool)
+    named = {key: given[key] for key in given if key in rules or key in ARGUMENT_WORDS}
+    return from_attributes(named, tool) | _from_tags(body.values, text, tool)
+
+
+def from_attributes(given: dict[str, str], tool: Tool) -> dict[str, Any]:
+    """Arguments among the attributes of a tag: one by one, or as JSON in one of them."""
+    rules, root = properties(tool), tool.parameters or {}
+    if len(given) == 1:
+        (key, value), *_ = given.items()
+        if key in ARGUMENT_WORDS and key not in rules:
+            return _object_in(value)
+    return {key: _typed(value, rules.get(key), root) for key, value in given.items()}
+
+
+def _object_in(attribute: str) -> dict[str, Any]:
+    """The object whose JSON an attribute is, with or without the entities that its quotes need."""
+    try:
+        value = read_json(attribute, strict=False)
+    except ValueError:
+        value = read_json(html.unescape(attribute), strict=False)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def _from_tags(values: list[Value], body: str, tool: Tool) -> dict[str, Any]:
+    """Arguments in tags, typed by the tool's schema; ValueError where they have no names."""
+    rules, root = properties(tool), tool.parameters or {}
+    found: dict[str, Any] = {}
+    for name, text, sort in _texts(values, body):
+        rule = rules.get(name)
+        as_text = tool.custom or (sort == "true" and not kinds_of(rule, root))
+        value = text if as_text else _typed(text, rule, root, literal=sort == "false")
+        if name in found and "array" in kinds_of(rule, root):  # an item in each tag
+            value = [*_listed(found[name]), *_listed(value)]
+        found[name] = value
+    if values and not found:
+        raise ValueError("no values for the names, or no names for the values")
+    return unwrapped(found, tool)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _texts(values: list[Value], body: str) -> Iterator[tuple[str, str, str]]:
+    """Name, text and what the tag itself says of the type (`string="false"`)."""
+    key = ""
+    for value in values:
+        word = plain(value.word)
+        given = value.given["name"] or value.given.get("key", "")
+        name = key if word == "arg_value" else given or value.word
+        text = body[value.start : value.end]
+        if not value.closed:
+            text = _without_wrong_end(text, name)
+        text = _value_text(text, closed=value.closed)
+        if word == "arg_key":
+            key = text.strip()
+            continue
+        yield name, value.given.get("value", text), value.given.get("string", "")
+
+
+def _without_wrong_end(text: str, name: str) -> str:
+    """A value without the tag at its end that was to close it and is another's, or broke off."""
+    at = text.rfind("</")
+    word = plain(text[at:].strip("</> \t\r\n"))
+    meant = at >= 0 and (word == plain(name) or ROLES.get(word) in _VALUE_ENDS)
+    return text[:at] if meant else text
+
+
+def unwrapped(values: dict[str, Any], tool: Tool) -> dict[str, Any]:
+    """The arguments themselves, where they came as one argument that is called `arguments`."""
+    if len(values) != 1:
+        return values
+    (name, inner), *_ = values.items()
+    if name not in call_words.ARGUMENT_KEYS or name in properties(tool):
+        return values
+    if isinstance(inner, str) and inner.lstrip().startswith("{"):
+        inner = read_json(inner, strict=False)
+    return inner if isinstance(inner, dict) else values
+
+
+def _value_text(text: str, *, closed: bool = True) -> str:
+    """The text of a value as it is meant. A line end behind the opening tag and one before the
+    closing one are layout, but only together: else a file would lose its last one. Where the
+    closing tag is missing (`closed`) they are layout anyway."""
+    inner = text.strip()
+    if inner.startswith(CDATA) and inner.endswith(CDATA_END):
+        return in_one_piece(inner.removeprefix(CDATA).removesuffix(CDATA_END))
+    if not closed:
+        return text.removeprefix("\n").removesuffix("\n")
+    pair = _LAYOUT.fullmatch(text)
+    return (pair[1] or "") if pair else text
+
+
+def in_one_piece(cdata: str) -> str:
+    """The text of CDATA; where it holds an end of CDATA, it comes as two of them."""
+    return cdata.replace(CDATA_END + CDATA, "")
+
+
+def _typed(text: str, rule: Any, root: dict[str, Any], *, literal: bool = False) -> Any:
+    """A value out of tags as its schema has it; text where the schema knows no better."""
+    kinds = set() if literal else kinds_of(rule, root)
+    bare = text.strip()
+    if "string" in kinds or (not kinds and not literal and bare[:1] not in ("{", "[")):
+        return text
+    if bare.startswith("<") and kinds & {"array", "object"}:
+        with suppress(ValueError):
+            return _from_elements(bare, rule, root)
+    if _PADDED.fullmatch(bare) and kinds & {"integer", "number"}:
+        return int(bare)
+    for read in (partial(read_json, strict=False), python_value):
+        with suppress(ValueError):
+            return read(bare)
+    return text
+
+
+def _from_elements(text: str, rule: Any, root: dict[str, Any]) -> Any:
+    """An object or a list whose parts came in tags of their own; ValueError where more or other
+    things stand in it than those parts."""
+    from xml.etree import ElementTree  # half a MB that few services ever need
+
+    if _NO_VALUE.search(text):
+        raise ValueError("what would be lost")
+    if text.count("<") > _MOST_TAGS:
+        raise ValueError("too many elements")
+    try:
+        whole = ElementTree.fromstring(f"<value>{text.replace('&', '&amp;')}</value>")
+    except ElementTree.ParseError:
+        raise ValueError("no elements") from None
+    return _built(whole, rule, root)
+
+
+def _built(element: "Element", rule: Any, root: dict[str, Any]) -> Any:
+    parts = list(element)
+    if element.attrib:
+        raise ValueError("attributes")
+    if not parts:
+        return _typed(_value_text(element.text or ""), rule, root)
+    if any((text or "").strip() for text in (element.text, *(part.tail for part in parts))):
+        raise ValueError("text between elements")
+    if "array" not in kinds_of(rule, root):
+        return _object(parts, rule, root)
+    item = inner_rule(rule, root, "items")
+    if all(inner_rule(item, root, "properties", part.tag) is not None for part in parts):
+        return [_object(parts, item, root)]
+    if len({part.tag for part in parts}) > 1:
+        raise ValueError("parts of several things")
+    return [_built(part, item, root) for part in parts]
+
+
+def _object(parts: list["Element"], rule: Any, root: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, list[Any]] = {}
+    for part in parts:
+        inner = inner_rule(rule, root, "properties", part.tag)
+        found.setdefault(part.tag, []).append(_built(part, inner, root))
+    return {key: values[0] if len(values) == 1 else values for key, values in found.items()}

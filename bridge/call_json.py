@@ -1,0 +1,171 @@
+"""JSON as models write it: read, mended where it is broken, and the calls in it.
+
+Knows nothing of heads, of tags or of streams.
+"""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from bridge import call_words
+from bridge.call_names import Names
+from bridge.call_python import STRING, is_dense, literal, python_value
+from jsontools.budget import Budget
+from jsontools.text import compact, read_json, repair
+
+_MOST_REPAIRS = 4
+_PLACEHOLDERS = {"...", "…"}
+_PLACEHOLDER = re.compile(r"[{:,(=\[]\s{0,50}(?:\.\.\.|…|<[\w ./-]{1,40}>)\s{0,50}(?:[}\]),]|\Z)")
+_JSON_ESCAPE = re.compile(r"\\(?:[\"\\/bfnrt']|u[0-9a-fA-F]{4})|\\")
+# Gemma's and Gemini's tokens in place of quotes, and JavaScript's back-quotes behind a key.
+_TOKENS_AS_QUOTES = re.compile(r"(<\|\"\|>|<escape>|<ctrl46>)(.*?)\1", re.DOTALL)
+_BACK_QUOTED = re.compile(r"(?<=:)(\s{0,20})`([^`]*)`(?=\s{0,20}[,}])")
+# JavaScript's keys without quotes, behind which no quotes are missing.
+_BARE_KEY = re.compile(
+    rf"(?P<string>{STRING.pattern})|(?<=[{{,])(?P<gap>\s{{0,50}})(?P<key>[A-Za-z_$][\w$-]{{0,63}})(?=\s{{0,20}}:)",
+    re.DOTALL,
+)
+_DRIVE = re.compile(r'"[A-Za-z]:\\(?:[^"\\]|\\[^"])*"')
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A call as it was written; `repaired`: its JSON was broken."""
+
+    name: str
+    arguments: Any
+    repaired: bool = False
+
+
+class NoCall(Exception):
+    """What was read only looks like a call: a definition, an example, other data."""
+
+
+class JsonReader:
+    """Reads the JSON of one answer, of which `budget` limits what is mended."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._repairs = 0
+
+    def read(self, text: str) -> tuple[Any, bool]:
+        """The value of JSON text, and whether that took a guess. Raises ValueError."""
+        with suppress(ValueError):
+            return read_json(text, strict=False), False
+        if is_dense(text):
+            raise ValueError("too much to mend")
+        if holds_placeholder(text):
+            raise ValueError("an example")
+        with suppress(ValueError):
+            return read_json(_with_lone_backslashes(text), strict=False), False
+        with suppress(ValueError):
+            return python_value(text.replace("\\/", "/")), False
+        plain = _with_plain_quotes(text)
+        if plain != text:
+            return self.read(plain)
+        keyed = _with_quoted_keys(text)
+        with suppress(ValueError):
+            return read_json(keyed, strict=False), True
+        with suppress(ValueError):
+            return python_value(keyed), True
+        self._repairs += 1
+        if self._repairs > _MOST_REPAIRS:
+            raise ValueError("too much to repair")
+        return repair(text, self._budget), True
+
+
+def holds_placeholder(text: str) -> bool:
+    """Whether broken JSON or Python has dots where a value should be."""
+    return bool(_PLACEHOLDER.search(STRING.sub('""', text)))
+
+
+def _with_lone_backslashes(text: str) -> str:
+    r"""Broken JSON in which a backslash that escapes nothing stands for itself, and so do all of
+    a Windows path (`D:\new\x`)."""
+    return _JSON_ESCAPE.sub(_json_literal, _DRIVE.sub(_literal_path, text))
+
+
+def _json_literal(escape: re.Match[str]) -> str:
+    return "'" if escape[0] == "\\'" else literal(escape)
+
+
+def _literal_path(path: re.Match[str]) -> str:
+    return path[0] if "\\\\" in path[0] else path[0].replace("\\", "\\\\")
+
+
+def _with_plain_quotes(text: str) -> str:
+    """JSON text in which other marks stood for quotes."""
+    text = _TOKENS_AS_QUOTES.sub(lambda string: compact(string[2]), text)
+    return _BACK_QUOTED.sub(lambda string: string[1] + compact(string[2]), text)
+
+
+def _with_quoted_keys(text: str) -> str:
+    """JSON text whose keys lacked their quotes."""
+    return _BARE_KEY.sub(_quoted_key, text)
+
+
+def _quoted_key(found: re.Match[str]) -> str:
+    return found[0] if found["string"] else f'{found["gap"]}"{found["key"]}"'
+
+
+def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool) -> list[Found]:
+    """The calls in JSON of any shape that models give them.
+
+    `name` is what stood before the JSON; `loose` where a tag vouches for it. Raises NoCall for a
+    list of which a part is no call, unless loose.
+    """
+    if name:
+        whole = isinstance(value, dict) and value.keys() <= call_words.KEYS and "name" in value
+        if not (whole and value.keys() & set(call_words.ARGUMENT_KEYS)):
+            return [Found(name, value, repaired)]
+    if isinstance(value, list):
+        return _calls_in_list(value, names, loose=loose, repaired=repaired)
+    if not isinstance(value, dict):
+        return []
+    if repaired and value.keys() - call_words.KEYS:
+        raise ValueError("torn apart by the repair")
+    if not loose and value.keys() - call_words.KEYS:
+        return _named_by_key(value, names, repaired)
+    for key in call_words.NESTED_KEYS:
+        if isinstance(value.get(key), list | dict):
+            return calls_in(value[key], "", names, loose=loose, repaired=repaired)
+    given = [value[key] for key in call_words.ARGUMENT_KEYS if key in value]
+    written = next((value[k] for k in call_words.NAME_KEYS if isinstance(value.get(k), str)), "")
+    if not written:
+        return _named_by_key(value, names, repaired)
+    if "description" in value and (not given or is_schema(given[0])):
+        raise NoCall
+    if not given and loose:
+        given = [{k: v for k, v in value.items() if k not in (*call_words.NAME_KEYS, "id", "type")}]
+    return [Found(written, given[0], repaired)] if given else []
+
+
+def _calls_in_list(value: list[Any], names: Names, *, loose: bool, repaired: bool) -> list[Found]:
+    calls = []
+    for item in value:
+        found = calls_in(item, "", names, loose=loose, repaired=repaired)
+        if not found and not loose:
+            raise NoCall
+        calls += found
+    return calls
+
+
+def _named_by_key(value: dict[str, Any], names: Names, repaired: bool) -> list[Found]:
+    """`{"read_file": {"path": "a"}}`: the name is the only key."""
+    if len(value) != 1:
+        return []
+    (key, arguments), *_ = value.items()
+    known = names.find(key) and isinstance(arguments, dict)
+    return [Found(key, arguments, repaired)] if known else []
+
+
+def is_schema(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("properties"), dict)
+
+
+def is_placeholder(arguments: Any) -> bool:
+    """Whether all that was given is dots."""
+    if isinstance(arguments, dict) and arguments:
+        return all(isinstance(v, str) and v.strip() in _PLACEHOLDERS for v in arguments.values())
+    return isinstance(arguments, str) and arguments.strip() in _PLACEHOLDERS

@@ -22,7 +22,6 @@ class UnknownCall:
     """A call of a tool that is not offered, which is text if anything else follows."""
 
     call: ToolCall
-    gap: str  # the white space before it
     text: str
 
 

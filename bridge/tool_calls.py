@@ -200,10 +200,9 @@ class _Finder(Outlet):
         except Unknown as unknown:
             if isinstance(unit, Fenced):
                 return self._pass(unit)
-            text = unit.own_text
             self._drop_unknown()
             self.patience.note_failure(0, had_body=True)
-            self.unknown, self.gap = UnknownCall(unknown.call, self.gap, text), ""
+            self.unknown = UnknownCall(unknown.call, unit.own_text)
             self.markdown.begin_anew()
             return unit.rest
         except Unusable as wrong:
@@ -256,7 +255,7 @@ class _Finder(Outlet):
 
     def _emit(self, calls: list[ToolCall], fences: int) -> None:
         if self.unknown:
-            calls, self.gap, self.unknown = [self.unknown.call, *calls], self.unknown.gap, None
+            calls, self.unknown = [self.unknown.call, *calls], None
         self.waiting = False
         self.flush()
         self.note_sent()
@@ -301,7 +300,6 @@ class _Finder(Outlet):
         """It was text after all."""
         unknown, self.unknown = self.unknown, None
         if unknown:
-            self.gap = unknown.gap
             self.release(unknown.text)
 
     def _finish(self, reason: str) -> None:

@@ -67,7 +67,7 @@ class Outlet:
         self.said: list[str] = []  # all the model wrote, as long as it may be asked again
         self.recent: list[str] = []  # the text since the last call
         self.gap = ""  # white space that is text if words follow
-        self.fresh = True  # nothing but white space since the beginning or the last call
+        self.after_call = False  # nothing but white space has come since the last call
         self.spoken = False
         self.made = 0  # calls
         self._kept: list[str] = []
@@ -90,7 +90,7 @@ class Outlet:
             return
         gap = "" if self.made and not self.spoken else self.gap
         self.gap = text[len(words) :]
-        self.fresh, self.spoken = False, True
+        self.after_call, self.spoken = False, True
         self.recent.append(gap + words)
         self.say(gap + words)
 

@@ -69,8 +69,8 @@ def only_json(
                 prose += len(text)
                 if prose > _PROSE_CHARS and not (value.parts or called or last_try):
                     raise Unmet("The answer is prose instead of JSON.", said="".join(said))
-            case Done(reason):
-                whole = reason in ("stop", "tool_calls")
+            case Done():
+                whole = event.is_own
                 text, late = "".join(value.parts), hold or not value.parts
                 if late and (text or not called):  # beside a call, prose is only prose
                     text = value.best("".join(said), mend=whole)

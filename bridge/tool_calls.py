@@ -88,7 +88,7 @@ class _Finder(Outlet):
         elif isinstance(event, ToolCall):
             self._adopt(event)
         elif isinstance(event, Done):
-            self._finish(event.reason)
+            self._finish(event.reason, whole=event.is_own)
         else:
             if not isinstance(event, QUIET):
                 self.note_sent()
@@ -98,7 +98,7 @@ class _Finder(Outlet):
         """Most of an answer passes at once: nothing is held, and no call can begin in it."""
         if self.may_retry or self.waiting:
             self.said.append(piece)
-        if not (self.held or self.unit or self.fresh or self.waiting):
+        if not (self.held or self.unit or self.after_call or self.waiting):
             markdown = self.markdown
             if markdown.flowing and _PLAIN.fullmatch(self.gap + piece):
                 markdown.before = piece[-1]
@@ -126,7 +126,7 @@ class _Finder(Outlet):
     def _scan(self, piece: str) -> str:
         """Pass text on up to where a call may begin; returns what is left for the call."""
         text, self.held = self.held + piece, ""
-        if self.unknown or (self.fresh and self.made):
+        if self.unknown or self.after_call:
             text, settled = self._behind_call(text)
             if not settled:
                 self.held = text
@@ -209,7 +209,8 @@ class _Finder(Outlet):
             return self._mend(unit, wrong)
         if not calls:
             return self._pass(unit)
-        self._emit(calls, sum(written.head.fences for written in unit.calls[-1:]))
+        self._emit(calls)
+        self._fences = unit.calls[-1].head.fences
         return unit.rest
 
     def _mend(self, unit: Unit, wrong: Unusable) -> str:
@@ -217,7 +218,7 @@ class _Finder(Outlet):
         if self.may_retry or (wrong.strict and not self.sent):
             raise self.unmet(str(wrong))
         if wrong.instead:
-            self._emit([wrong.instead], 0)
+            self._emit([wrong.instead])
             return unit.rest
         return self._pass(unit)
 
@@ -251,15 +252,15 @@ class _Finder(Outlet):
         if call.id and call.id not in self.ids:
             checked = replace(checked, id=call.id)
         self.ids.add(checked.id)
-        self._emit([checked], 0)
+        self._emit([checked])
 
-    def _emit(self, calls: list[ToolCall], fences: int) -> None:
+    def _emit(self, calls: list[ToolCall]) -> None:
         if self.unknown:
             calls, self.unknown = [self.unknown.call, *calls], None
         self.waiting = False
         self.flush()
         self.note_sent()
-        self.fresh, self._fences, self._run = True, fences, ""
+        self.after_call, self._fences, self._run = True, 0, ""
         self.recent.clear()
         self.markdown.begin_anew()
         for call in calls:
@@ -275,8 +276,10 @@ class _Finder(Outlet):
         self.unit, self.held = None, ""
         self.markdown.begin_anew()
         self.aside.trusted = True
-        go_on = self._read if whole else self._release
-        go_on(text)
+        if whole:
+            self._read(text)
+        else:
+            self._release(text)
 
     def _release(self, text: str) -> None:
         """Pass text on."""
@@ -294,7 +297,7 @@ class _Finder(Outlet):
         if self.unknown and self.may_retry:
             raise self.unmet(UNKNOWN)
         if self.unknown:
-            self._emit([], 0)
+            self._emit([])
 
     def _drop_unknown(self) -> None:
         """It was text after all."""
@@ -302,15 +305,14 @@ class _Finder(Outlet):
         if unknown:
             self.release(unknown.text)
 
-    def _finish(self, reason: str) -> None:
-        whole = reason in ("stop", "tool_calls")
+    def _finish(self, reason: str, *, whole: bool) -> None:
         broken = False
         if self.aside.size:
             self._look_again(whole)
         while self.unit and not broken:
             unit, self.unit = self.unit, None
             unit.finish(whole=whole)
-            if self.fresh and self.made and _OPENED.fullmatch(unit.text):
+            if self.after_call and _OPENED.fullmatch(unit.text):
                 break  # an opening tag in place of the closing one
             broken = unit.broken and self.reader.is_meant(unit, whole=whole)
             if not broken:
@@ -336,9 +338,8 @@ class _Finder(Outlet):
 
     def _let_go(self, broken: bool) -> None:
         """Pass on what is still held when nothing more comes."""
-        after_call = self.fresh and self.made
-        if self.held and not (after_call and _TAIL_CUT.fullmatch(self.held)):
+        if self.held and not (self.after_call and _TAIL_CUT.fullmatch(self.held)):
             held, self.held = self.held, ""
             self._release(held)
-        if self.gap and not (self.fresh and self.made) and not broken:
+        if self.gap and not self.after_call and not broken:
             self.say(self.gap)

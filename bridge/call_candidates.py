@@ -13,17 +13,13 @@ from bridge.call_bodies import JsonBody, ThoughtBody
 from bridge.call_heads import Head, Verdict, read_head
 from bridge.call_names import Names
 from bridge.call_quotes import is_shown
-from bridge.call_tags import TAG, Role, is_closing, may_be_tag, may_open, role_of
+from bridge.call_tags import ROLES, TAG, Role, is_closing, may_be_tag, may_open, plain, role_of
 
 _LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|</s>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
 _LOOSE_PART = re.compile(r"(?i)(?:\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z")
 _SPACES = re.compile(r"\s*")
 _MARKS = re.compile(r"`+|~+")
-_STRONG_FENCES = (
-    "tool_code", "tool_call", "toolcall", "tool_use", "tool_request", "tool", "function_call",
-    "function", "action",
-)  # fmt: skip
-_CODE_FENCES = ("", "json", "xml", "text", "txt", "plaintext", "jsonc", "json5", *_STRONG_FENCES)
+_CODE_FENCES = ("", "json", "xml", "text", "txt", "plaintext", "jsonc", "json5")
 _FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*([\w-]{0,30})s?[ \t]*(?=[\n{\[<]|\Z)\n?")
 # In a block of a programming language only such names are calls of tools.
 _PREFIXED = re.compile(r"(?:print\(\s*)?(?:default_api|functions)\.")
@@ -221,9 +217,9 @@ class Fenced(Unit):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context, skip=0)
-        self.marks = ""
-        self._strong = False
-        self._line = True
+        self._marks = ""
+        self._strong = False  # it is called as a tag is that opens a call
+        self._line = True  # any form of a call may stand in it
         self._gap = ""  # what has come since the last call, or of the opening line
         self._inner: Candidate | None = None
 
@@ -235,59 +231,64 @@ class Fenced(Unit):
                 if not decided:
                     return False
                 if not self._inner.calls:
-                    return self._none()
+                    return self._is_none()
                 self.calls += self._inner.calls
                 piece, self._inner, self.head = self._inner.rest, None, None
                 continue
             self._gap += piece
-            verdict = self._between() if self.marks else self._open()
-            if verdict is not None:
-                return verdict
+            verdict = self._between() if self._marks else self._open()
+            if verdict is Verdict.MORE:
+                return False
+            if verdict is Verdict.NO:
+                return self._is_none()
             piece, self._gap = self._gap, ""
         return self._look_behind(piece)
 
-    def _none(self) -> bool:
+    def _is_none(self) -> bool:
         self.calls.clear()
         return True
 
-    def _open(self) -> bool | None:
-        """Read the line that opens the block; None: go on behind it."""
+    def _open(self) -> Verdict:
+        """Read the line that opens the block."""
         gap = self._gap
         fence = _FENCE.match(gap)
         if not fence:
-            self.marks = _MARKS.match(gap)[0]  # type: ignore[index]
-            self.skip = len(self.marks)
-            return self._none()
+            self.skip = _MARKS.match(gap).end()  # type: ignore[union-attr]
+            return Verdict.NO
         if fence.end() == len(gap):
-            return len(gap) > _OPENING_CHARS and self._none()
-        self.marks, info = fence[1], fence[2].lower().replace("-", "_")
-        self.skip = len(self.marks)
-        self._strong = info.removesuffix("s") in _STRONG_FENCES
+            return Verdict.NO if len(gap) > _OPENING_CHARS else Verdict.MORE
+        self._marks, self.skip = fence[1], len(fence[1])
+        info = plain(fence[2])
+        self._strong = ROLES.get(info.removesuffix("s")) is Role.OPEN
         self._line = info in _CODE_FENCES or self._strong
         self._gap = gap[fence.end() :]
-        return None
+        return Verdict.ON
 
-    def _between(self) -> bool | None:
-        """Step over what stands before the next call; None: go on with it, or behind the block."""
+    def _between(self) -> Verdict:
+        """Step over what stands before the next call, or before the end of the block."""
         gap = self._gap
         at, settled = self._step_over(gap)
         if at == len(gap) or not settled:
             self._gap = gap[at:]
-            return False
-        if gap[at] != self.marks[0]:
-            if not self._line and gap[at] != "<" and not _PREFIXED.match(gap, at):
-                waiting = "\n" not in gap[at:] and len(gap) - at < _PREFIX_CHARS
-                return not waiting and self._none()
-            self._inner = Candidate(Context(self.context.names, line=True), fenced=True)
-            self._gap = gap[at:]
-            return None
-        end = len(gap) - len(gap[at:].lstrip(self.marks[0]))
+            return Verdict.MORE
+        if gap[at] == self._marks[0]:
+            return self._close(gap, at)
+        if not self._line and gap[at] != "<" and not _PREFIXED.match(gap, at):
+            growing = "\n" not in gap[at:] and len(gap) - at < _PREFIX_CHARS
+            return Verdict.MORE if growing else Verdict.NO
+        self._inner = Candidate(Context(self.context.names, line=True), fenced=True)
+        self._gap = gap[at:]
+        return Verdict.ON
+
+    def _close(self, gap: str, at: int) -> Verdict:
+        """Read the marks that close the block."""
+        end = len(gap) - len(gap[at:].lstrip(self._marks[0]))
         if end == len(gap):
-            return False
-        if end - at < len(self.marks):
-            return self._none()
+            return Verdict.MORE
+        if end - at < len(self._marks) or not self.calls:
+            return Verdict.NO
         self._behind, self._gap = "", gap[end:]
-        return None if self.calls else self._none()
+        return Verdict.ON
 
     def _step_over(self, gap: str) -> tuple[int, bool]:
         """Where what closes the last call is over, and comments are; whether that is sure."""

@@ -207,7 +207,7 @@ class _Steps:
             rest = self.text[tag.end() :].lstrip()
             child = TAG.match(rest)
             if not child:
-                growing = not rest or call_words.CHILD_PART.match(rest)
+                growing = not rest or may_be_tag(rest, 0, self.names, any_word=True)
                 return Verdict.MORE if growing else Verdict.NO
             if child["word"] not in properties(tool) or is_closing(child):
                 return Verdict.NO

@@ -10,7 +10,6 @@ from bridge.call_tags import words
 
 NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}</[^<>]{1,60}>")
 NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,50}(?:<[^<>]{0,60})?\Z")
-CHILD_PART = re.compile(r"<[\w-]{0,64}\Z")
 THOUGHT = re.compile(r"(?i)(?:<\|start\|> ?assistant)?<\|channel\|> ?analysis<\|message\|>")
 MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
 MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")

@@ -233,7 +233,7 @@ class _Finder(Outlet):
             self._release(text)
             return ""
         if isinstance(unit, Fenced):
-            self.markdown.open_fence(unit.marks)
+            self.markdown.open_fence(text[:skip])
         elif unit.context.line and text[0] in "[{" and skip < 2:
             self.markdown.open_data()
             skip = 0

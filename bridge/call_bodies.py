@@ -27,7 +27,8 @@ _TAG_OVER = re.compile("[<>]")
 _CLOSING = re.compile(r"</[^<>]{0,100}(?:>|\Z)")
 _THOUGHT_END = "<|end|>"
 _CALLS = (Role.OPEN, Role.WRAP)
-_ENDS = (*_CALLS, Role.END, Role.RESULT)
+_OTHERS = (Role.OPEN, Role.END, Role.RESULT)  # what may stand behind the last argument
+_ENDS = (*_OTHERS, Role.WRAP)
 
 
 class Body(Protocol):
@@ -77,15 +78,15 @@ class JsonBody:
     def take(self, piece: str) -> int:
         window = self._kept + piece
         start = self._size - len(self._kept)
-        at = 0 if self._kept else self._scan.end(window)
         self._size += len(piece)
         self._kept = ""
+        at = self._scan.end(window)
         while at >= 0 and self._scan.depth:
             tag = TAG.match(window, at)
             role = role_of(tag) if tag else None
             if role in _ENDS or (tag and role and is_closing(tag)):
                 break
-            if not tag and len(window) - at < _LOOK_AHEAD and ">" not in window[at:]:
+            if not tag and _may_grow(window, at):
                 self._kept = window[at:]
                 return -1
             at = self._scan.end(window, at + 1)
@@ -217,7 +218,7 @@ class XmlBody:
         while (spot := self._next(at)) >= 0:
             tag = TAG.match(self._window, spot)
             at = tag.end() if tag else spot + 1
-            if tag is None and not self._may_grow(spot):
+            if tag is None and not _may_grow(self._window, spot):
                 continue
             end = self._tag(tag, base) if tag else None
             if end is None:
@@ -242,18 +243,13 @@ class XmlBody:
         self._cdata = False
         return self._window.find("<", end)
 
-    def _may_grow(self, spot: int) -> bool:
-        """Whether what begins at `spot` may still become a tag."""
-        rest = self._window[spot : spot + _LOOK_AHEAD]
-        return not self._final and len(rest) < _LOOK_AHEAD and not _TAG_OVER.search(rest, 1)
-
     def _tag(self, tag: re.Match[str], base: int) -> int | None:
         """Where in the window the call ends by this tag; -1: it does not; None: what follows
         has to come before that can be told."""
-        word, closing = plain(tag["word"]), is_closing(tag)
         if self._open:
             return self._tag_in_value(self._open, tag, base)
-        if closing:
+        if is_closing(tag):
+            word = plain(tag["word"])
             ends = word in self._closers or (self.values and role_of(tag) in _CALLS)
             return tag.end() if ends else -1
         if self._bears_value(tag) or (self._by_name and role_of(tag) is None):
@@ -265,8 +261,7 @@ class XmlBody:
             else:
                 self._open = value
             return -1
-        another = role_of(tag) in (Role.OPEN, Role.END, Role.RESULT)
-        return tag.start() if another else -1
+        return tag.start() if role_of(tag) in _OTHERS else -1
 
     def _bears_value(self, tag: re.Match[str]) -> bool:
         return tag["word"] in self._arguments or role_of(tag) is Role.PARAMETER
@@ -300,19 +295,20 @@ class XmlBody:
         """Whether what comes at `at` may come behind an argument; None: it has not come yet."""
         behind = self._window[at : at + _LOOK_AHEAD]
         rest = behind.lstrip()
-        waiting = not self._final and len(self._window) - at < _LOOK_AHEAD
         if not rest:
+            waiting = not self._final and len(behind) < _LOOK_AHEAD
             return None if waiting else self._final
-        tag = TAG.match(rest)
+        begun = at + len(behind) - len(rest)
+        tag = TAG.match(self._window, begun)
         if tag is None:
-            return None if waiting and rest[0] == "<" and not _TAG_OVER.search(rest, 1) else False
-        word = plain(tag["word"])
+            waiting = not self._final and rest[0] == "<" and _may_grow(self._window, begun)
+            return None if waiting else False
         role = role_of(tag)
         if is_closing(tag):
-            return word in self._closers or role in (*_CALLS, Role.ARGUMENTS)
-        if role is None and self._by_name and "\n" in behind[: -len(rest)]:
+            return plain(tag["word"]) in self._closers or role in (*_CALLS, Role.ARGUMENTS)
+        if role is None and self._by_name and "\n" in self._window[at:begun]:
             return True
-        return self._bears_value(tag) or role in (Role.OPEN, Role.END, Role.RESULT)
+        return self._bears_value(tag) or role in _OTHERS
 
     def _close(self, value: Value, end: int, *, closed: bool) -> None:
         self.values.append(value._replace(end=end, closed=closed))
@@ -322,3 +318,9 @@ class XmlBody:
 def _named(tag: re.Match[str]) -> dict[str, str]:
     """The attributes of an argument's tag, its name among them."""
     return {"name": name_in(tag)} | given_in(tag)
+
+
+def _may_grow(text: str, at: int) -> bool:
+    """Whether what begins with the `<` at `at` may still become a tag."""
+    rest = text[at : at + _LOOK_AHEAD]
+    return len(rest) < _LOOK_AHEAD and not _TAG_OVER.search(rest, 1)

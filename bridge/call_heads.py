@@ -47,9 +47,10 @@ class Head:
 
     `line`: it stands where a form without any mark may stand. `vouched`: a tag or token says that
     it is a call; `firm`: one that says nothing else; `taught`: the one of our instructions.
-    `prefixed`, `action`, `recipient`: by which words the tool was named. `closers` are the words
-    that close the call, `given` are arguments among a tag's attributes. `name_tag`: the tag is
-    called as the tool is. `cdata`: the body stands in such a section, `fences`: behind so many.
+    `called`: a word says that this names a tool (`Action: f`, `functions.f`); `recipient`: it is
+    whom the message goes to; `name_tag`: a tag is called as the tool is. `closers` are the words
+    that close the call, `given` are arguments among a tag's attributes. `cdata`: the body stands
+    in such a section, `fences`: behind so many.
     """
 
     line: bool
@@ -61,9 +62,8 @@ class Head:
     tool: Tool | None = None
     closers: set[str] = field(default_factory=set)
     given: dict[str, str] = field(default_factory=dict)
-    prefixed: bool = False
+    called: bool = False
     recipient: bool = False
-    action: bool = False
     name_tag: bool = False
     cdata: bool = False
     fences: int = 0
@@ -141,7 +141,7 @@ class _Steps:
     def _fence(self) -> Verdict:
         head = self.head
         fence = call_words.FENCE.match(self.text, self.at)
-        if fence and (head.vouched or head.action or head.prefixed):
+        if fence and (head.vouched or head.called):
             head.fences += 1
             return self._on(fence)
         growing = call_words.FENCE_PART.match(self.text, self.at)
@@ -262,7 +262,7 @@ class _Steps:
 
     def _braces(self, head: Head) -> Verdict:
         """The arguments as JSON. Where no mark vouches for the call they are an object."""
-        sure = head.vouched or head.prefixed or head.action or head.name_tag
+        sure = head.vouched or head.called or head.name_tag
         if not sure and call_words.OBJECT_PART.match(self.text, self.at):
             return Verdict.MORE
         return self._body(JsonBody()) if sure or self.text[self.at] == "{" else Verdict.NO
@@ -297,13 +297,13 @@ class _Steps:
         if not (at or head.line):
             return Verdict.NO
         if action := call_words.ACTION.match(text, at):
-            head.action = True
+            head.called = True
             return self._on(action) if head.line else Verdict.NO
         if passed := call_words.STRAY.match(text, at) or call_words.PRINT.match(text, at):
             return self._on(passed)
         found = call_words.WORD.match(text, at)
         known = found[0].lower() if found else ""
-        labels = call_words.LABELS if head.action or head.vouched else frozenset[str]()
+        labels = call_words.LABELS if head.called or head.vouched else frozenset[str]()
         rest = text[at:].lower()
         phrase = len(rest) < 24 and any(p.startswith(rest) for p in (*call_words.PHRASES, *labels))
         growing = found and found.end() == len(text) and not head.tool
@@ -335,11 +335,11 @@ class _Steps:
         """The name of a tool as a word. Where no mark vouches for it, a bracket has to touch it."""
         head, end = self.head, word.end()
         head.tool = self.names.find(word[0])
-        head.prefixed = is_prefixed(word[0])
+        head.called = head.called or is_prefixed(word[0])
         if not head.tool:
             return Verdict.NO
         braced = head.vouched and self.text.startswith("{", end)
-        sure = head.firm or head.prefixed or head.action or braced
+        sure = head.firm or head.called or braced
         free = head.line or head.vouched
         if sure or (free and call_words.TOUCHING.match(self.text, end)):
             return self._on(word)

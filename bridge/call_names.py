@@ -8,11 +8,11 @@ from bisect import bisect_left
 
 from chat_request import Tool
 
-_PREFIX = re.compile(r"(?i)(?:call|declaration|functions?|default_api|tools?)[.:/](?=.)")
+_PREFIXES = ("call", "declaration", "default_api", "function", "functions", "tool", "tools")
+_PREFIX = re.compile(rf"(?i)(?:{'|'.join(_PREFIXES)})[.:/](?=.)")
 # Kimi: `functions.f:0`; Llama: `f.call`; and what of a form stays on a name that stands in JSON.
 _SUFFIX = re.compile(r":\d{0,4}\Z|\.call\Z|\(\)\Z|<\|.*", re.DOTALL)
 _SUFFIX_PART = re.compile(r"(?::\d{0,4}|\.(?:c(?:a(?:ll?)?)?)?)\Z")
-_PREFIXES = ("functions", "function", "defaultapi", "call", "declaration", "tools", "tool")
 _FOLD = str.maketrans("", "", "-_.:/ ")
 
 
@@ -39,7 +39,7 @@ class Names:
             self._folded.setdefault(fold(tool.name), tool)
             if tool.namespace:
                 self._folded.setdefault(fold(tool.namespace + tool.name), tool)
-        self._sorted = sorted((*self._folded, *_PREFIXES))
+        self._sorted = sorted((*self._folded, *map(fold, _PREFIXES)))
 
     def find(self, written: str) -> Tool | None:
         found = self._exact.get(written) or self._folded.get(fold(written))

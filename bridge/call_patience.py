@@ -6,7 +6,6 @@ these limits a hostile answer takes quadratic time, and no real one comes near t
 
 AT_ONCE = 2_048  # characters; the rest of them is copied behind each head that came to nothing
 _MOST_LOOKS = 20_000  # of 20 to 150 us each (measured); 500 KB of tags, calls or fences make fewer
-_MOST_MISSES = 32
 _MOST_AGAIN = 131_072  # characters
 _SHORT = 4_096  # characters; so many may stand behind a mark when it is seen that it begins nothing
 
@@ -22,7 +21,6 @@ class Patience:
     def __init__(self) -> None:
         self.over = False
         self._looks = 0  # at what may be the head of a call
-        self._misses = 0  # heads with a body that was no call
         self._again = 0  # characters that were held and have to be looked at again
 
     def note_look(self) -> None:
@@ -30,8 +28,10 @@ class Patience:
         self.over = self.over or self._looks > _MOST_LOOKS
 
     def note_failure(self, again: int, *, had_body: bool) -> None:
-        """What was held is no call; `again` characters of it have to be looked at again."""
-        self._misses += had_body
-        if again > _SHORT:
+        """What was held is no call; `again` characters of it have to be looked at again. What
+        looked like a whole call counts as many, however short it was."""
+        if had_body:
+            again = max(again, _SHORT)
+        if again >= _SHORT:
             self._again += again
-        self.over = self.over or self._misses > _MOST_MISSES or self._again > _MOST_AGAIN
+        self.over = self.over or self._again > _MOST_AGAIN

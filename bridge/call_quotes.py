@@ -18,11 +18,9 @@ _MARKS = r"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\[(?=TOOL_|T?O?O?L?\Z)|(?<!\S)t(?:o(
 _MARK = re.compile(rf"{_MARKS}|<(?=!(?:--|-?\Z))")
 _MARK_ASIDE = re.compile(rf"{_MARKS}|</|-(?=->|-?\Z)")
 # Elements and comments that show what they hold: how each begins, and how it ends.
-_ASIDES = {
-    **{f"<{word}": f"</{word}" for word in ("think", "thinking", "thought", "pre", "code")},
-    "<!--": "-->",
-}
-_ASIDE = re.compile(r"(?i)<(?:!--|(?:think(?:ing)?|thought|pre|code)(?=[\s>]))")
+_ELEMENTS = ("think", "thinking", "thought", "pre", "code")
+_ASIDES = {**{f"<{word}": f"</{word}" for word in _ELEMENTS}, "<!--": "-->"}
+_ASIDE = re.compile(rf"(?i)<(?:!--|(?:{'|'.join(_ELEMENTS)})(?=[\s>]))")
 _ASIDE_CHARS = max(map(len, _ASIDES)) + 1
 _QUOTING = (">", "|", "+<", "-<")  # a quotation, a table, a diff
 _QUOTING_CHARS = ">|+-"

@@ -69,6 +69,11 @@ FORMS: dict[str, tuple[str, list[list[Any]], str]] = {
     "brackets as tag": (f"[TOOL_CALL]{JSON}[/TOOL_CALL]", [A], ""),
     "brackets with other end": (f"[TOOL_REQUEST]{JSON}[END_TOOL_REQUEST]", [A], ""),
     "two in one tag": (f"<tool_call>\n{JSON}\n{JSON}\n</tool_call>", [A, A], ""),
+    "name in the tag and in the JSON": (
+        f'<tool_call name="read_file">{JSON}</tool_call>',
+        [A],
+        "",
+    ),
     "name before JSON": (f"<tool_call>read_file\n{PLAIN}</tool_call>", [A], ""),
     "name before bracket": (f"<tool_call>read_file({PLAIN})</tool_call>", [A], ""),
     "name alone": ("<tool_call>now</tool_call>", [NOTHING], ""),

@@ -113,7 +113,7 @@ class _Splitter:
         if closed:
             end, rest = closed.start(), text[closed.end() :]
         else:
-            end, rest = len(text) - partial_suffix(text[-LONGEST:].lower(), (self.close,)), ""
+            end, rest = len(text) - _partial_suffix(text[-LONGEST:].lower(), self.close), ""
             self.held = text[end:]
         thought = text[:end].rstrip("\n")
         breaks = end - len(thought)
@@ -142,12 +142,11 @@ class _Splitter:
             yield Text(text)
 
 
-def partial_suffix(text: str, words: tuple[str, ...]) -> int:
-    """Length of the longest end of `text` that may be the beginning of one of `words`, which are
-    short: it takes time in proportion to the square of their length."""
-    longest = max(map(len, words)) - 1
-    for size in range(min(longest, len(text)), 0, -1):
-        if any(word.startswith(text[-size:]) for word in words):
+def _partial_suffix(text: str, word: str) -> int:
+    """Length of the longest end of `text` that may be the beginning of `word`, which is short: it
+    takes time in proportion to the square of its length."""
+    for size in range(min(len(word) - 1, len(text)), 0, -1):
+        if word.startswith(text[-size:]):
             return size
     return 0
 

@@ -13,7 +13,6 @@ from bridge.filters import (
     cut_at_length,
     cut_at_stop,
     hide_reasoning,
-    partial_suffix,
     split_think,
     tag_reasoning,
 )
@@ -230,11 +229,14 @@ def test_line_ends_within_thoughts_cost_in_proportion() -> None:
     assert thread_time() - start < 5  # it takes 0.3 s; held text that is looked at again, 14 s
 
 
-def test_only_a_possible_beginning_is_held_back() -> None:
-    assert partial_suffix("hello </thi", ("</think>",)) == 5
-    assert partial_suffix("hello <<", ("</think>",)) == 1
-    assert partial_suffix("hello", ("</think>",)) == 0
-    assert partial_suffix("x", ("a",)) == 0
+@pytest.mark.parametrize(
+    ("thought", "passed"),
+    [("hello </thi", "hello "), ("hello <<", "hello <"), ("hello", "hello")],
+)
+def test_only_a_possible_beginning_is_held_back(thought: str, passed: str) -> None:
+    events = split_think(iter([Text(f"<think>{thought}"), Silence(), Done()]))
+    assert next(events) == Reasoning(passed)
+    assert next(events) == Silence()
 
 
 @pytest.mark.parametrize("limit", [1, 5, 20, 100])

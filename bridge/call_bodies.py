@@ -49,6 +49,9 @@ class NoBody:
         return 0
 
 
+WHOLE = NoBody()
+
+
 class ThoughtBody:
     """A thought that stands before a call; it ends at a token of its own."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from bridge import call_words
-from bridge.call_bodies import Body, JsonBody, NoBody, PythonBody, ThoughtBody, XmlBody
+from bridge.call_bodies import WHOLE, Body, JsonBody, PythonBody, ThoughtBody, XmlBody
 from bridge.call_names import Names, is_prefixed
 from bridge.call_tags import (
     ARGUMENT_WORDS,
@@ -54,7 +54,7 @@ class Head:
     """
 
     line: bool
-    body: Body = field(default_factory=NoBody)
+    body: Body = WHOLE
     at: int = 0
     vouched: bool = False
     firm: bool = False
@@ -196,7 +196,7 @@ class _Steps:
         self.at = tag.end()
         if not tag["alone"]:
             return Verdict.ON
-        return self._body(NoBody()) if head.tool else Verdict.NO
+        return self._body(WHOLE) if head.tool else Verdict.NO
 
     def _tool_tag(self, tag: re.Match[str]) -> Verdict:
         """A tag that is called as a tool is. In a line of words an argument's tag has to follow."""
@@ -214,14 +214,14 @@ class _Steps:
         head.tool, head.name_tag, head.given = tool, True, given_in(tag)
         head.closers.add(plain(tag["word"]))
         self.at = tag.end()
-        return self._body(NoBody()) if tag["alone"] else Verdict.ON
+        return self._body(WHOLE) if tag["alone"] else Verdict.ON
 
     def _inner_tag(self, tag: re.Match[str], tool: Tool) -> Verdict:
         """A tag behind the name: something that joins, the first argument, or the next call."""
         head, role = self.head, role_of(tag)
         another = self.names.find(name_in(tag)) if role is Role.OPEN else None
         if another and another is not tool:
-            return self._body(NoBody())
+            return self._body(WHOLE)
         if tag["word"] in properties(tool) or role is Role.PARAMETER:
             return self._arguments()
         if role in (Role.OPEN, Role.WRAP, Role.ARGUMENTS):

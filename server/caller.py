@@ -18,6 +18,7 @@ from werkzeug.exceptions import ClientDisconnected
 
 from clock import Clock
 from errors import Encoded, InvalidRequest, TooLarge
+from server.turns import MOMENT
 
 # TCP states CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING. In CLOSE_WAIT is also a caller who has
 # closed for sending alone and still reads: nothing tells the two apart before something is sent,
@@ -31,8 +32,8 @@ CODINGS: dict[str, tuple[int, ...]] = {
 }  # fmt: skip
 PAUSES = 8  # times the pause a sender is allowed, which the whole body may take
 # To take in 30 MB keeps the event loop for 0.1 s, and to check them as long again: in between there
-# is a moment (seconds) for everybody else. With 0 gevent would go on before it looks at sockets.
-LONG, MOMENT = 4_000_000, 0.001
+# is a moment for everybody else.
+LONG = 4_000_000
 
 
 class Caller:

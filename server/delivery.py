@@ -25,6 +25,7 @@ from formats.unsupported_paths import advice
 from server.call import Call
 from server.caller import Caller
 from server.log import CALLER_LEFT, Record, log_bug
+from server.turns import let_others
 from settings import Model, Settings
 from translate import count_prompt, to_prompt
 
@@ -89,7 +90,11 @@ def _checked(format: Format, caller: Caller, default_model: str = "") -> tuple[C
     record.format = format.NAME
     ours = settings()
     given = replace(ours, default_model=default_model) if default_model else ours
-    chat = format.parse(_read_body(caller, ours), given)
+    body = _read_body(caller, ours)
+    began = time.monotonic()
+    chat = format.parse(body, given)
+    del body  # it may be large
+    let_others(began)
     record.model = chat.model
     model = find_model(ours, chat.model)
     record.model = model.id

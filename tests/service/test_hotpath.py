@@ -97,6 +97,17 @@ def test_a_read_passes_few_hands_on_its_way_to_the_caller(api: MakeApi, fake: Fa
     assert sum(counted.values()) < most, counted.most_common(40)
 
 
+def test_a_conversation_with_several_answers_is_made_a_prompt_of_once(
+    api: MakeApi, fake: FakeFlowith
+) -> None:
+    """With thousands of messages it takes a tenth of a second, in which nobody else is served."""
+    fake.reply(web("Hi"))
+    ours = api(LOG_LEVEL="error")
+    assert calls(lambda: ours.post(n=8))["to_prompt"] == 1
+    two = {"prompt": ["a", "b"], "n": 3}
+    assert calls(lambda: ours.post("/v1/completions", **two))["to_prompt"] == 2
+
+
 @pytest.mark.parametrize(("piece", "most"), [(" word", 5.5), ("word ", 8.5)])
 def test_prose_beside_tools_passes_few_hands(piece: str, most: float) -> None:
     """A piece in which no call can begin is not walked through mark by mark, wherever its white

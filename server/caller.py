@@ -44,7 +44,6 @@ class Caller:
         self._left = False
         self._watcher: Any = None
         self._looked = 0.0
-        self._until = float("inf")
 
     def watch(self, on_left: Callable[[], None]) -> None:
         """Call `on_left` once the caller has closed the connection. It must not block; where no
@@ -83,16 +82,16 @@ class Caller:
 
     def break_off(self) -> None:
         """Cut the connection, so that an unfinished answer is seen as such."""
+        self._shut(socket.SHUT_RDWR)
+
+    def _shut(self, how: int) -> None:
         if self._socket is not None:
             with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(how)
 
-    def tick(self, now: float) -> None:
-        """Called by the clock while the body is read."""
-        if now >= self._until and self._socket is not None:
-            self._until = float("inf")
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RD)
+    def overdue(self) -> None:
+        """Called by the clock while the body is read: now it has broken off."""
+        self._shut(socket.SHUT_RD)
 
     def read_body(self, request: Request, limit: int, pause: float, clock: Clock) -> bytes:
         """The whole body, at most `limit` bytes before and after it is unpacked. Raises TooLarge,
@@ -110,8 +109,7 @@ class Caller:
         if declared is not None and declared > limit:
             raise _too_large(limit)
         kept = self._socket.gettimeout() if self._socket is not None else None
-        self._until = time.monotonic() + PAUSES * pause
-        clock.add(self)
+        clock.limit(self, PAUSES * pause)
         try:
             if self._socket is not None:
                 self._socket.settimeout(pause)
@@ -119,7 +117,7 @@ class Caller:
         except (ClientDisconnected, ParseException, OSError):
             raise InvalidRequest("The request body broke off or came too slowly.") from None
         finally:
-            clock.drop(self)
+            clock.release(self)
             if self._socket is not None:
                 self._socket.settimeout(kept)
         if len(body) > limit:

@@ -8,12 +8,12 @@ import json
 import logging
 import re
 import time
-import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
+from errors import bug_place
 from settings import Settings, load
 
 # a key that was put into the path: of OpenAI's or Flowith's form, a web login, or a long mixture
@@ -136,10 +136,8 @@ def set_up_logging(settings: Settings) -> None:
 
 
 def log_bug(wrong: BaseException, request_id: str) -> None:
-    """Where a bug of ours struck. Its message may quote anything, so only its type is told."""
-    frames = traceback.extract_tb(wrong.__traceback__)[-6:]
-    where = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
-    log.error("%s internal error: %s at %s", request_id, type(wrong).__name__, where)
+    """Where a bug of ours struck."""
+    log.error("%s internal error: %s", request_id, bug_place(wrong))
 
 
 def log_reload(settings: Settings) -> None:

@@ -16,7 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "events": set(),
     "errors": set(),
     "settings": set(),
-    "clock": set(),
+    "clock": {"errors"},
     "chat_request": {"events", "jsontools"},
     "jsontools": {"jsontools"},
     "formats": WORDS | {"formats", "jsontools"},

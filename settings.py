@@ -319,7 +319,9 @@ def _to_model(where: str, name: str, row: Any) -> Model:
         raise SettingsError(f"{where}: 'sizes' may hold {', '.join(SIZES)}")
     if row.get("native_tools") and row.get("api") != "llm":
         raise SettingsError(f'{where}: \'native_tools\' needs "api": "llm", which alone has them')
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
+    }
     upstream = (values.pop("model"), *values.pop("fallbacks", ()))
     return Model(name, upstream, **values)
 

@@ -72,7 +72,7 @@ def doctor(
         check_target(target)
     report = Report(as_json)
     try:
-        examine(report, asked, everything, Wish(target, pictures, agreed))
+        examine(report, asked, everything, Wish(target, pictures, agreed) if target else None)
     except KeyboardInterrupt:
         kept = f" {target} holds what had come until then." if target and target.exists() else ""
         click.echo(f"\nStopped before the end.{kept}", err=True)
@@ -83,9 +83,9 @@ def doctor(
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Whether a sample is wanted, with pictures or without, and whether their price is agreed."""
+    """A sample that is wanted, with pictures or without, and whether their price is agreed."""
 
-    target: Path | None
+    target: Path
     pictures: bool
     agreed: bool
 
@@ -100,7 +100,7 @@ def read_aloud(source: Path) -> None:
     click.echo("\n".join(explain(sample)))
 
 
-def examine(report: Report, asked: str | None, everything: bool, wish: Wish) -> None:
+def examine(report: Report, asked: str | None, everything: bool, wish: Wish | None) -> None:
     """All checks, in order. Raises click.BadParameter for a model that has no row."""
     try:
         settings = load()
@@ -124,8 +124,8 @@ def examine(report: Report, asked: str | None, everything: bool, wish: Wish) -> 
     tokens = {account: check_login(report, account) for account in flowith.accounts.all}
     asking = Asking(settings, flowith.agent, down, model, everything)
     probes = ask_all(report, asking, flowith.accounts, tokens)
-    if wish.target:
-        take_sample(report, wish, wish.target, asking, tokens, probes)
+    if wish:
+        take_sample(report, wish, asking, tokens, probes)
     conclude(report, settings, flowith.accounts, probes)
 
 
@@ -236,7 +236,6 @@ def ask_all(
 def take_sample(
     report: Report,
     wish: Wish,
-    target: Path,
     asking: Asking,
     tokens: dict[Account, str],
     probes: list[Probe],
@@ -245,7 +244,7 @@ def take_sample(
     settings = asking.settings
     calls = to_calls(probes, wish.pictures)
     if not calls:
-        report.add("problem", "sample", f"nobody can be asked, so {target} was not written")
+        report.add("problem", "sample", f"nobody can be asked, so {wish.target} was not written")
         return
     click.echo(price(calls), err=report.as_json)
     paid = [call for call in calls if call.name == "picture"]
@@ -253,7 +252,7 @@ def take_sample(
         calls = [call for call in calls if call not in paid]
     report.at_most += len(calls)
     secrets = to_secrets(given(), [*tokens.values(), *kept_tokens(settings)])
-    make_sample(report, target, asking, tokens, calls, secrets)
+    make_sample(report, wish.target, asking, tokens, calls, secrets)
 
 
 def kept_tokens(settings: Settings) -> set[str]:

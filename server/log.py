@@ -56,18 +56,26 @@ class Record:
         level = logging.DEBUG if quiet else logging.INFO
         if not access.isEnabledFor(level):
             return
-        ms = {"ms": round((time.monotonic() - self.started) * 1000)}
-        if self.first is not None:
-            ms = {"first_ms": round((self.first - self.started) * 1000), **ms}
-        path = KEY.sub("***", self.path)[:100]
-        fields: dict[str, Any] = {"id": self.id, "method": self.method, "path": path}
-        fields |= {"status": self.status, "format": self.format, "model": self.model[:80]}
-        fields |= {"api": self.dialect, **ms}
-        fields |= {"in": self.prompt_tokens, "out": self.completion_tokens}
-        fields |= {"failures": ",".join(f"{a}={why}" for a, why in self.failures)}
-        fields |= {"end": self.ending or "done"}
+        fields: dict[str, Any] = {
+            "id": self.id,
+            "method": self.method,
+            "path": KEY.sub("***", self.path)[:100],
+            "status": self.status,
+            "format": self.format,
+            "model": self.model[:80],
+            "api": self.dialect,
+            "first_ms": self._ms(self.first or self.started),
+            "ms": self._ms(time.monotonic()),
+            "in": self.prompt_tokens,
+            "out": self.completion_tokens,
+            "failures": ",".join(f"{account}={why}" for account, why in self.failures),
+            "end": self.ending or "done",
+        }
         shown = {k: v for k, v in fields.items() if v not in ("", 0)}
         access.log(level, "%s", shown, extra={"fields": shown})
+
+    def _ms(self, moment: float) -> int:
+        return round((moment - self.started) * 1000)
 
 
 class TextFormatter(logging.Formatter):

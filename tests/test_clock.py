@@ -95,8 +95,9 @@ def test_one_that_fails_is_told_of_and_the_others_go_on(
     clock.limit(late, 4 * TICK)
     wait_for_ticks(clock, 6)
     assert (broken.ticks, broken.overdues, late.overdues) == (1, 1, 1)
-    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
-    assert "ValueError at test_clock.py" in caplog.text
+    told = {record.getMessage() for record in caplog.records}
+    assert len(told) == 2
+    assert all("ValueError at test_clock.py" in one for one in told)
     assert "secret" not in caplog.text
     wait_until_it_stands(clock)
 

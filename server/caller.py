@@ -24,7 +24,6 @@ from server.turns import MOMENT
 # closed for sending alone and still reads: nothing tells the two apart before something is sent,
 # and a silent answer would run on to its end for nobody. So a half-closed caller counts as gone.
 GONE = (7, 8, 9, 10, 11)
-LOOK = 0.5  # seconds between two looks at the socket where no event loop tells
 # Content codings and zlib's numbers for them: 16 means gzip, a negative one no header at all
 GZIP, ZLIB, BARE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 CODINGS: dict[str, tuple[int, ...]] = {
@@ -43,7 +42,6 @@ class Caller:
         self._socket: Any = environ.get("gunicorn.socket")
         self._left = False
         self._watcher: Any = None
-        self._looked = 0.0
 
     def watch(self, on_left: Callable[[], None]) -> None:
         """Call `on_left` once the caller has closed the connection. It must not block; where no
@@ -67,10 +65,7 @@ class Caller:
     def left(self) -> bool:
         """Whether the caller is known to have gone."""
         if not self._left and self._watcher is None and self._socket is not None:
-            now = time.monotonic()
-            if now - self._looked > LOOK:
-                self._looked = now
-                self._left = _is_gone(self._socket)
+            self._left = _is_gone(self._socket)
         return self._left
 
     def close(self) -> None:

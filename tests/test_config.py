@@ -165,7 +165,7 @@ def test_what_is_secret_in_an_address_is_not_shown(url: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "is not JSON"),
+        ("{", "is not usable JSON"),
         ("[]", "must be an object"),
         ("{}", "at least one model"),
         ('{"a": 1}', "row 'a' must be a string or an object"),
@@ -185,8 +185,8 @@ def test_what_is_secret_in_an_address_is_not_shown(url: str) -> None:
         ('{"a": {"model": "b", "native_tools": true}}', '\'native_tools\' needs "api": "llm"'),
         ('{"": "b"}', "row '' needs a name"),
         ('{"a*b": "c"}', "row 'a*b': '*' may only be the last character"),
-        ('{"a": "b", "a": "c"}', "'a' stands there twice"),
-        ("[" * 100_000, "is not JSON"),
+        ('{"a": "b", "a": "c"}', "is not usable JSON: 'a' stands there twice"),
+        ("[" * 100_000, "is not usable JSON"),
     ],
 )
 def test_a_mistake_in_models_json_names_the_row(text: str, words: str, tmp_path: Path) -> None:

@@ -186,28 +186,31 @@ def check_network(report: Report, settings: Settings, accounts: Accounts) -> dic
 
 def check_login(report: Report, account: Account) -> str:
     """The token to ask with, empty when it would be refused; a refresh token is not spent."""
+    token, mark, text = to_token(account)
+    report.add(mark, "login", f"account {account.name}: {text}", account=account.name)
+    return token
+
+
+def to_token(account: Account) -> tuple[str, Mark, str]:
+    """The token to ask with, how good it is, and why."""
     token = account.login.stored() if account.login else account.token
     if account.login and account.login.used_elsewhere():
-        text = f"account {account.name}: {USED_ELSEWHERE}"
-        report.add("problem", "login", text, account=account.name)
-        return ""
+        return "", "problem", USED_ELSEWHERE
+    if account.kind == "llm":
+        return token, "ok", "a flo_... key"
     ends = expiry(token)
+    if token and ends is None:
+        return token, "warning", "neither a flo_... key nor a web login"
     end = time.gmtime(min(ends or 0.0, LATEST))
-    when = "" if ends is None else time.strftime("%Y-%m-%d %H:%M UTC", end)
-    if not token or (ends is not None and ends <= time.time()):
-        said = f"account {account.name}: the web login {f'ended {when}' if when else 'is to come'}"
-        if account.login:
-            text = f"{said}; the service renews it at its next call. Make one, then run this again."
-            report.add("warning", "login", text, account=account.name)
-        else:
-            text = f"{said}: sign in at Flowith again and set FLOWITH_AUTH_TOKEN (a flo_... key"
-            report.add("problem", "login", f"{text} lasts longer).", account=account.name)
-        return ""
-    kind = f"a web login, good until {when}" if when else "neither a flo_... key nor a web login"
-    kind = "a flo_... key" if account.kind == "llm" else kind
-    mark: Mark = "ok" if when or account.kind == "llm" else "warning"
-    report.add(mark, "login", f"account {account.name}: {kind}", account=account.name)
-    return token
+    when = time.strftime("%Y-%m-%d %H:%M UTC", end)
+    if ends is not None and ends > time.time():
+        return token, "ok", f"a web login, good until {when}"
+    said = f"the web login {'is to come' if ends is None else f'ended {when}'}"
+    if account.login:
+        text = f"{said}; the service renews it at its next call. Make one, then run this again."
+        return "", "warning", text
+    text = f"{said}: sign in at Flowith again and set FLOWITH_AUTH_TOKEN (a flo_... key lasts"
+    return "", "problem", f"{text} longer)."
 
 
 def ask_all(

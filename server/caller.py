@@ -131,11 +131,11 @@ class Caller:
 def _unknown_coding(coding: str) -> Encoded:
     text = "The request body is compressed in a way that is not known here"
     known = "send it uncompressed, or as gzip or deflate"
-    wrong = Encoded(f"{text} (Content-Encoding: {coding[:40]!r}): {known}.")
-    if coding == "zstd":
-        wrong.message += " In Codex set features.enable_request_compression=false."
-    wrong.headers["Accept-Encoding"] = "gzip, deflate"
-    return wrong
+    hint = " In Codex set features.enable_request_compression=false." if coding == "zstd" else ""
+    return Encoded(
+        f"{text} (Content-Encoding: {coding[:40]!r}): {known}.{hint}",
+        headers={"Accept-Encoding": "gzip, deflate"},
+    )
 
 
 def _unpacked(body: bytes, codings: tuple[int, ...], limit: int) -> bytes:

@@ -86,12 +86,13 @@ def count(format: Format) -> int:
 
 
 def _checked(format: Format, caller: Caller, default_model: str = "") -> tuple[ChatRequest, Model]:
-    """The request in hand and the model that it asks for. Raises InvalidRequest, ModelNotFound."""
+    """The request in hand and the model that it asks for. Raises InvalidRequest."""
     record: Record = g.record
     record.format = format.NAME
     ours = settings()
     given = replace(ours, default_model=default_model) if default_model else ours
-    body = _read_body(caller, ours)
+    limit = int(ours.max_body_mb * 1_048_576)
+    body = caller.read_body(request, limit, ours.body_timeout, flowith().clock)
     began = time.monotonic()
     chat = format.parse(body, given)
     del body  # it may be large
@@ -100,12 +101,6 @@ def _checked(format: Format, caller: Caller, default_model: str = "") -> tuple[C
     model = find_model(ours, chat.model)
     record.model = model.id
     return chat, model
-
-
-def _read_body(caller: Caller, settings: Settings) -> bytes:
-    """The body of the request in hand. Raises TooLarge or InvalidRequest."""
-    limit = int(settings.max_body_mb * 1_048_576)
-    return caller.read_body(request, limit, settings.body_timeout, flowith().clock)
 
 
 def find_model(settings: Settings, name: str) -> Model:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from events import Event, Reasoning, Text
 
 LONGEST = 8_192  # characters of one event
-LONG = 0.05  # seconds of work without a wait
+LONG = 0.02  # seconds of work without a wait
 MOMENT = 0.001  # seconds; with 0 gevent would go on before it looks at sockets
 
 

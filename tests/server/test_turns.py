@@ -42,7 +42,7 @@ class Watched:
 app = create_app(Settings.from_env({"API_KEY": "a-key"}))
 app.extensions["flowith"].clock.add(Watched())  # to start the clock is a turn of others, too
 client = app.test_client()
-body = {"model": "gpt-4.1", "messages": [{"role": "user", "content": "a"}] * 50_000}
+body = {"model": "gpt-4.1", "messages": [{"role": "user", "content": "a"}] * 30_000}
 raw, headers = json.dumps(body), {"X-Api-Key": "a-key"}
 time.sleep(0)
 before = turns

@@ -187,7 +187,6 @@ class Answer:
             origin_of(settings.flowith_api_url),
             self.flowith.agent,
             settings.heartbeat,
-            self.flowith.clock,
             lambda: self._look(time.monotonic()),
         )
         return self._download.events()

@@ -99,19 +99,22 @@ class _Recorded:
     used = 0.0  # when the last one did, in monotonic seconds
     _answer: HttpAnswer | None = None
 
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
+    def _new_conn(self) -> socket.socket:
+        """urllib3's, before any handshake: that must not outlast its exchange either."""
+        sock: socket.socket = super()._new_conn()  # type: ignore[misc]
         exchange: Exchange | None = getattr(current, "exchange", None)
         if exchange is not None:
-            exchange.socket = self.sock
+            self.exchange, exchange.connection, exchange.socket = exchange, self, sock
             if exchange.cancelled:
+                sock.close()
                 raise OSError("cancelled")
+        return sock
 
     def request(
         self,
         method: str,
         url: str,
-        body: bytes = b"",
+        body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         **_how: Any,
     ) -> None:
@@ -132,8 +135,9 @@ class _Recorded:
         if not head.count(b"\r") == head.count(b"\n") == len(lines) + 1:
             raise ValueError("a header holds a line break")
         if self.sock is None:
-            self.connect()
+            self.connect()  # type: ignore[attr-defined]
         self.sock.settimeout(self.timeout)
+        body = body or b""
         if len(body) <= BLOCK:
             self.sock.sendall(head + body)
         else:  # which must not be held once more

@@ -1,4 +1,4 @@
-"""One POST over requests; a kept connection that turned out dead is replaced once.
+"""One request over requests; a kept connection that turned out dead is replaced once.
 
 The adapter is used without a Session: no cookies, netrc entries or redirects, and a third of the
 cost per call (docs/performance.md). Knows nothing of what the bytes mean.
@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -30,7 +31,6 @@ FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 ERROR_BODY = 65_536  # bytes read of an error's body
 ERROR_TIME = 1.0  # seconds for it: its status has said the most of it
 SENT = requests.PreparedRequest()  # what a response keeps of its request
-SENT.method = "POST"
 log = logging.getLogger("flowith")
 
 
@@ -62,8 +62,10 @@ class Transport(HTTPAdapter):
     Connects alone are retried by urllib3, which is safe for a POST.
     """
 
-    def __init__(self, connect_timeout: float, pool_size: int) -> None:
-        retries = urllib3.Retry(total=None, connect=1, read=0, redirect=0, status=0, other=0)
+    def __init__(self, connect_timeout: float, pool_size: int, more_connects: int = 1) -> None:
+        retries = urllib3.Retry(
+            total=None, connect=more_connects, read=0, redirect=0, status=0, other=0
+        )
         super().__init__(pool_connections=64, pool_maxsize=pool_size, max_retries=retries)
         self._connect_timeout = connect_timeout
         self._ways: dict[str, _Way] = {}
@@ -92,32 +94,36 @@ class Transport(HTTPAdapter):
         without a byte of an answer: most likely the server had closed it before our request
         arrived. Raises UpstreamError.
         """
-        way = self._way(url)
-        request = requests.PreparedRequest()
-        request.method, request.url, request.body = "POST", way.url, body
-        plain = {"Host": way.host, "Accept-Encoding": "identity", **headers}
-        plain["Content-Length"] = str(len(body))
-        request.headers = cast("CaseInsensitiveDict[str]", plain)
         try:
-            return self._send(request, way, exchange, patience)
+            return self.send_once("POST", url, headers, body, exchange, patience)
         except FOREIGN as wrong:
             if not (exchange.reused and not exchange.cancelled and _was_dropped(wrong, exchange)):
                 raise to_error(wrong, url) from None
             forget_frames(wrong)
-        log.warning("%s sent again: its kept connection was dead", plain.get("X-Request-ID", "-"))
+        log.warning("%s sent again: its kept connection was dead", headers.get("X-Request-ID", "-"))
         exchange.fresh = True
         try:
-            return self._send(request, way, exchange, patience)
+            return self.send_once("POST", url, headers, body, exchange, patience)
         except FOREIGN as wrong:
             raise to_error(wrong, url) from None
 
-    def _send(
+    def send_once(
         self,
-        request: requests.PreparedRequest,
-        way: _Way,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
         exchange: Exchange,
         patience: float | None,
     ) -> requests.Response:
+        """As `post`, but never a second time. Raises what FOREIGN holds."""
+        way = self._way(url)
+        request = requests.PreparedRequest()
+        request.method, request.url, request.body = method, way.url, body
+        plain = {"Host": way.host, "Accept-Encoding": "identity", **headers}
+        if body is not None:
+            plain["Content-Length"] = str(len(body))
+        request.headers = cast("CaseInsensitiveDict[str]", plain)
         current.exchange = exchange
         try:
             if exchange.cancelled:
@@ -171,16 +177,22 @@ class Transport(HTTPAdapter):
 
 
 def _share_context(pool: Any) -> None:
-    """One TLS context for all connections of a pool: to load the certificates anew for each costs
-    15 ms (measured)."""
-    context = create_urllib3_context()
-    if pool.ca_certs or pool.ca_cert_dir:
-        context.load_verify_locations(pool.ca_certs, pool.ca_cert_dir)
+    """Have all connections of a pool use one TLS context."""
+    context = _context(pool.ca_certs, pool.ca_cert_dir)
     pool.ca_certs = pool.ca_cert_dir = None
-    decrypt_in_memory(context)
     pool.conn_kw["ssl_context"] = context
     if proxy := pool.conn_kw.get("proxy_config"):  # which may be spoken to over TLS itself
         pool.conn_kw["proxy_config"] = proxy._replace(ssl_context=context)
+
+
+@cache
+def _context(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """For certificates from there: to load them anew for each connection costs 15 ms (measured)."""
+    context = create_urllib3_context()
+    if file or folder:
+        context.load_verify_locations(file, folder)
+    decrypt_in_memory(context)
+    return context
 
 
 def _was_dropped(wrong: BaseException, exchange: Exchange) -> bool:

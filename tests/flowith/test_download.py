@@ -25,7 +25,6 @@ from fake_images import drawn
 from gate import Gate
 
 from chat_request import Drawing, Prompt
-from clock import Clock
 from errors import CallerLeft, UpstreamCut, UpstreamError, UpstreamTimeout
 from events import Event, Picture, Silence
 from flowith import download
@@ -36,7 +35,7 @@ from settings import Model, Settings
 
 PNG = drawn("a cat")
 PUBLIC = "93.184.216.34"
-REAL_CONNECT, REAL_RESOLVE = socket.create_connection, socket.getaddrinfo
+REAL_RESOLVE = socket.getaddrinfo
 
 
 def file(*steps: Step, **options: Any) -> Reply:
@@ -44,7 +43,7 @@ def file(*steps: Step, **options: Any) -> Reply:
 
 
 def fetch(url: str, origin: str = "", look: Callable[[], None] = lambda: None) -> list[Event]:
-    return list(Download(url, origin, "agent/1", 5.0, Clock(), look).events())
+    return list(Download(url, origin, "agent/1", 5.0, look).events())
 
 
 def here(fake: FakeFlowith) -> list[Event]:
@@ -118,23 +117,25 @@ def test_an_address_of_the_internet_is_public(ip: str) -> None:
 
 
 class Net:
-    """Names of this test alone: what they resolve to, in turn, and where connections go."""
+    """Names of this test alone: what they resolve to, in turn. The addresses they lead to are
+    this machine's own, where `down` does not say that they are none."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.names: dict[str, list[list[str]]] = {}
         self.connected: list[tuple[str, int]] = []
+        self.down: set[str] = set()
 
     def resolve(self, host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
-        if host not in self.names:
+        if host in self.names:
+            turns = self.names[host]
+            found = turns.pop(0) if len(turns) > 1 else turns[0]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in found]
+        if host.startswith("127."):
             return REAL_RESOLVE(host, port, *args, **kwargs)
-        turns = self.names[host]
-        found = turns.pop(0) if len(turns) > 1 else turns[0]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in found]
-
-    def connect(self, address: tuple[str, int], *args: Any, **kwargs: Any) -> socket.socket:
-        self.connected.append(address)
-        return REAL_CONNECT(("127.0.0.1", self.port), *args, **kwargs)
+        self.connected.append((host, port))  # an address is looked up to be connected to
+        port = free_port() if host in self.down else self.port
+        return REAL_RESOLVE("127.0.0.1", port, *args, **kwargs)
 
 
 @pytest.fixture
@@ -156,7 +157,6 @@ def net(secure: FakeFlowith, monkeypatch: pytest.MonkeyPatch) -> Net:
     made = Net(secure.port)
     made.names["files.example"] = [[PUBLIC]]
     monkeypatch.setattr(socket, "getaddrinfo", made.resolve)
-    monkeypatch.setattr(socket, "create_connection", made.connect)
     return made
 
 
@@ -208,7 +208,7 @@ def test_an_end_that_is_not_tls_s_own_is_no_end_of_a_file(net: Net, secure: Fake
 def test_signs_of_life_are_a_heartbeat_apart(fake: FakeFlowith) -> None:
     fake.reply(file(HANG))
     url = f"{fake.url}/cat.png"
-    download = Download(url, fake.url, "agent/1", 0.2, Clock(), lambda: None)
+    download = Download(url, fake.url, "agent/1", 0.2, lambda: None)
     events = download.events()
     assert next(events) == Silence()
     begun = time.monotonic()
@@ -225,17 +225,11 @@ def test_the_certificate_must_be_the_name_s(net: Net, secure: FakeFlowith) -> No
     assert secure.requests == []
 
 
-def test_a_host_that_is_down_at_one_address_is_reached_at_the_next(
-    net: Net, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def connect(address: tuple[str, int], *args: Any, **kwargs: Any) -> socket.socket:
-        if address[0] == "8.8.8.8":
-            raise ConnectionRefusedError
-        return net.connect(address, *args, **kwargs)
-
-    monkeypatch.setattr(socket, "create_connection", connect)
+def test_a_host_that_is_down_at_one_address_is_reached_at_the_next(net: Net) -> None:
+    net.down.add("8.8.8.8")
     net.names["files.example"] = [["8.8.8.8", PUBLIC]]
     assert len(fetch("https://files.example/cat.png")) == 1
+    assert net.connected == [("8.8.8.8", 443), (PUBLIC, 443)]
 
 
 def test_through_a_proxy_the_tunnel_goes_to_the_address_that_was_checked(
@@ -327,7 +321,7 @@ def test_a_file_that_does_not_tell_its_size_is_cut_at_the_limit(fake: FakeFlowit
         file(PNG[:200], CUT, framing="length"),
         Raw([b"HTTP/1.1 200 OK\r\nContent-Le", CUT]),
         file(),
-        Raw([b"HTTP/1.1 100 Continue\r\n\r\n" * 9, b"HTTP/1.1 200 OK\r\n\r\n" + PNG]),
+        Raw([b"HTTP/1.1 100 Continue\r\n\r\n" * 99, b"HTTP/1.1 200 OK\r\n\r\n" + PNG]),
         error(404),
         error(503),
     ],
@@ -351,7 +345,7 @@ def test_a_download_that_failed_keeps_nothing(fake: FakeFlowith, reached: bool) 
     """The frames under its error would hold it, and it them."""
     fake.reply(error(404))
     origin = fake.url if reached else f"http://127.0.0.1:{free_port()}"
-    work = Download(f"{origin}/a", origin, "a", 5.0, Clock(), lambda: None)
+    work = Download(f"{origin}/a", origin, "a", 5.0, lambda: None)
     gc.disable()
     try:
         with suppress(UpstreamError):
@@ -386,7 +380,7 @@ def test_a_file_that_drips_ends_with_the_patience_for_it(
 def test_signs_of_life_come_while_a_file_is_slow(fake: FakeFlowith) -> None:
     fake.reply(file(PNG[:100], 0.5, PNG[100:]))
     origin = fake.url
-    events = list(Download(f"{origin}/a", origin, "a", 0.1, Clock(), lambda: None).events())
+    events = list(Download(f"{origin}/a", origin, "a", 0.1, lambda: None).events())
     assert events.count(Silence()) >= 2
     assert isinstance(events[-1], Picture)
 
@@ -399,7 +393,7 @@ def test_a_caller_who_leaves_ends_the_download(fake: FakeFlowith) -> None:
         if left.is_set():
             raise CallerLeft
 
-    work = Download(f"{fake.url}/a", fake.url, "a", 5.0, Clock(), look)
+    work = Download(f"{fake.url}/a", fake.url, "a", 5.0, look)
 
     def leave(seen: Seen) -> None:
         time.sleep(0.05)
@@ -436,3 +430,29 @@ def test_no_more_than_eight_are_under_way_at_once(fake: FakeFlowith) -> None:
         time.sleep(0.01)
     assert len(fake.requests) == 20
     assert most == 8
+
+
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """The origin of a host that neither takes a connection nor refuses it: its queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        place = listener.getsockname()
+        with socket.create_connection(place):
+            yield f"http://127.0.0.1:{place[1]}"
+
+
+def test_a_download_closed_while_it_connects_leaves_its_place_at_once(
+    deaf: str, fake: FakeFlowith
+) -> None:
+    for _ in range(8):
+        work = Download(f"{deaf}/a", deaf, "a", 0.05, lambda: None)
+        assert next(work.events()) == Silence()
+        work.close()
+    fake.reply(file(PNG))
+    until = time.monotonic() + 5
+
+    def look() -> None:
+        if time.monotonic() > until:
+            raise CallerLeft
+
+    assert len(fetch(f"{fake.url}/a", fake.url, look)) == 1

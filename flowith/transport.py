@@ -31,6 +31,7 @@ FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 ERROR_BODY = 65_536  # bytes read of an error's body
 ERROR_TIME = 1.0  # seconds for it: its status has said the most of it
 SENT = requests.PreparedRequest()  # what a response keeps of its request
+SENT.method = "POST"
 log = logging.getLogger("flowith")
 
 

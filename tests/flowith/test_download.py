@@ -46,8 +46,19 @@ def fetch(url: str, origin: str = "", look: Callable[[], None] = lambda: None) -
     return list(Download(url, origin, "agent/1", 5.0, look).events())
 
 
-def here(fake: FakeFlowith) -> list[Event]:
-    return fetch(f"{fake.url}/f/1/cat.png?x=1", fake.url)
+def here(fake: FakeFlowith, look: Callable[[], None] = lambda: None) -> list[Event]:
+    return fetch(f"{fake.url}/f/1/cat.png?x=1", fake.url, look)
+
+
+def patient(seconds: float) -> Callable[[], None]:
+    """A caller who leaves after a while."""
+    until = time.monotonic() + seconds
+
+    def look() -> None:
+        if time.monotonic() > until:
+            raise CallerLeft
+
+    return look
 
 
 @pytest.fixture(autouse=True)
@@ -369,11 +380,12 @@ def test_a_file_that_drips_ends_with_the_patience_for_it(
         file(*drip),
         file(*drip, framing="close"),
         Raw([b"HTTP/1.1 200 OK\r\nX: ", *drip]),
+        Raw([b"HTTP/1.1 200 OK\r\nX: ", HANG]),
     ):
         fake.reset()
         fake.reply(reply)
         with pytest.raises((UpstreamTimeout, UpstreamCut)):
-            here(fake)
+            here(fake, patient(5))
         assert fake.requests[0].wait_hung_up(5)
 
 
@@ -441,18 +453,24 @@ def deaf() -> Iterator[str]:
             yield f"http://127.0.0.1:{place[1]}"
 
 
+def connecting_to(origin: str) -> int:
+    """How many connections to a local port are asked for and not yet made (SYN_SENT)."""
+    there = f"0100007F:{int(origin.rpartition(':')[2]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return sum(row[2:4] == [there, "02"] for row in rows)
+
+
 def test_a_download_closed_while_it_connects_leaves_its_place_at_once(
     deaf: str, fake: FakeFlowith
 ) -> None:
-    for _ in range(8):
-        work = Download(f"{deaf}/a", deaf, "a", 0.05, lambda: None)
-        assert next(work.events()) == Silence()
+    works = [Download(f"{deaf}/a", deaf, "a", 0.05, lambda: None) for _ in range(8)]
+    under_way = [work.events() for work in works]
+    until = time.monotonic() + 20
+    while connecting_to(deaf) < 8:
+        assert time.monotonic() < until
+        for events in under_way:
+            assert next(events) == Silence()
+    for work in works:
         work.close()
     fake.reply(file(PNG))
-    until = time.monotonic() + 5
-
-    def look() -> None:
-        if time.monotonic() > until:
-            raise CallerLeft
-
-    assert len(fetch(f"{fake.url}/a", fake.url, look)) == 1
+    assert len(here(fake, patient(5))) == 1

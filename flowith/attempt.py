@@ -44,7 +44,6 @@ class Order:
 
     account: Account
     dialect: AnyDialect
-    url: str
     prompt: Prompt
     model: Model
     upstream: tuple[str, ...]
@@ -62,7 +61,7 @@ class Order:
         body = self._body(headers, transport, exchange)
         if isinstance(self.dialect, ImageDialect):
             exchange.fresh = True  # on a kept connection that dies a POST is sent again
-        response = transport.post(self.url, headers, body, exchange)
+        response = transport.post(self.dialect.url, headers, body, exchange)
         if response.status_code != 200:
             said = read_refusal(response, exchange)
             raise self.dialect.to_refusal(response.status_code, said, response.headers)
@@ -80,10 +79,10 @@ class Order:
 
     def _body(self, headers: Mapping[str, str], transport: Transport, exchange: Exchange) -> bytes:
         """The payload, its images stored at Flowith first."""
-        prompt = self.prompt
+        prompt, url = self.prompt, self.dialect.url
         if any(isinstance(message["content"], list) for message in prompt.messages):
             try:
-                messages = with_addresses(prompt.messages, self.url, headers, transport, exchange)
+                messages = with_addresses(prompt.messages, url, headers, transport, exchange)
             except errors.UpstreamAuth:
                 if self.dialect.name.startswith("web"):
                     raise
@@ -109,7 +108,7 @@ class Attempt:
         # made when the head of the answer tells its type
         self._decoder: Decoder | FileLines | FileReply
         send = partial(self._send, order, transport)
-        self._reader = Reader(send, order.url, clock, crew, signal)
+        self._reader = Reader(send, order.dialect.url, clock, crew, signal)
 
     def _send(self, order: Order, transport: Transport, exchange: Exchange) -> requests.Response:
         """In a thread of the crew."""

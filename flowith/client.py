@@ -19,10 +19,10 @@ from events import Event, Picture, Silence, Working
 from flowith.accounts import Account, Accounts
 from flowith.attempt import Attempt, Order
 from flowith.deadlines import Deadlines
-from flowith.dialects import DIALECTS, Dialect, moved
+from flowith.dialects import Dialect, dialects_at
 from flowith.download import Download
 from flowith.file_address import origin_of
-from flowith.image_generation import AnyDialect, ImageDialect, costs_nothing, image_dialects
+from flowith.image_generation import AnyDialect, costs_nothing, image_dialects
 from flowith.login import Login
 from flowith.reader import Crew, Signal
 from flowith.refusal import quote
@@ -47,6 +47,7 @@ class Flowith:
         self.crew = Crew()
         self.transport = Transport(settings.connect_timeout, settings.max_streams)
         self.accounts = self._to_accounts()
+        self.dialects = dialects_at(settings.flowith_api_url)
         self.image_dialects = image_dialects(settings.flowith_api_url)
         self.running = 0
         self.limit = fitting(settings.max_streams)
@@ -78,22 +79,16 @@ class Flowith:
 
     def dialect_for(self, model: Model, account: Account) -> AnyDialect:
         """models.json decides, else `dialect_of` the account."""
-        dialect = DIALECTS[model.api] if model.api else self.dialect_of(account)
+        dialect = self.dialects[model.api] if model.api else self.dialect_of(account)
         return self.image_dialects[dialect.name] if model.kind == "image" else dialect
 
     def dialect_of(self, account: Account) -> Dialect:
         """FLOWITH_API decides, else the shape of the token."""
-        return DIALECTS[self.settings.chosen_api or account.kind]
+        return self.dialects[self.settings.chosen_api or account.kind]
 
     def apis_for(self, model: Model) -> set[str]:
         """The APIs that a call to this model may go to; none without an account."""
         return {self.dialect_for(model, account).name for account in self.accounts.all}
-
-    def url_for(self, dialect: AnyDialect) -> str:
-        """Where a dialect is."""
-        if isinstance(dialect, ImageDialect):
-            return dialect.url
-        return moved(dialect.url, self.settings.flowith_api_url)
 
 
 def fitting(wanted: int) -> int:
@@ -237,7 +232,6 @@ class Answer:
         order = Order(
             account=account,
             dialect=dialect,
-            url=flowith.url_for(dialect),
             prompt=self.prompt,
             model=self.model,
             upstream=self._upstream,

@@ -4,8 +4,9 @@ Nothing here does I/O or knows of OpenAI.
 """
 
 import random
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chat_request import Prompt
@@ -48,7 +49,7 @@ class Dialect:
         payload["model"] = upstream[0]
         if self.name == "knowledge":
             return payload | ({"kb_list": list(model.kb_list)} if model.kb_list else {})
-        payload |= {"nodeId": _random_id(), "convId": _random_id()}
+        payload |= new_ids()
         payload["target_feature"] = "text_completion"
         return payload | ({"websearch": True} if prompt.online else {})
 
@@ -72,11 +73,22 @@ DIALECTS: dict[str, Dialect] = {
 }
 
 
+def dialects_at(given: str) -> dict[str, Dialect]:
+    """All three, where the operator's FLOWITH_API_URL says that they are."""
+    return {api: replace(one, url=moved(one.url, given)) for api, one in DIALECTS.items()}
+
+
 def moved(url: str, given: str) -> str:
     """Where `url` is by the operator's FLOWITH_API_URL; without a path that changes the host."""
+    given = re.sub("//[^/]*@", "//", given)  # nobody would send a password, but it would be shown
     if not given or given.count("/") > 2:
         return given or url
     return f"{given}/{url.split('/', 3)[3]}"
+
+
+def new_ids() -> dict[str, str]:
+    """The web API's ids of a canvas and of what is on it: new ones, which nothing there has."""
+    return {"nodeId": _random_id(), "convId": _random_id()}
 
 
 def _random_id() -> str:

@@ -7,7 +7,6 @@ answers with one object. Both tell where the file is. Nothing here does I/O or k
 import json
 import math
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ import errors
 from chat_request import Prompt, images_of, text_of
 from errors import DOCTOR, EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
-from flowith.dialects import DIALECTS, Dialect
+from flowith.dialects import DIALECTS, Dialect, new_ids
 from flowith.file_address import Forbidden, origin_of, to_address
 from flowith.lines import LONGEST_LINE
 from flowith.refusal import CREDITS, RATE, status_in, to_refusal
@@ -237,7 +236,7 @@ class ImageDialect:
         payload: dict[str, Any] = {"model": upstream[0]} | self._shape(prompt, model)
         if self.name == "web_images":
             payload |= {"target_feature": "image_generation", "messages": prompt.messages}
-            payload |= {"nodeId": str(uuid.uuid4()), "convId": str(uuid.uuid4()), "stream": True}
+            payload |= {**new_ids(), "stream": True}
             quality = (prompt.options or {}).get("quality")
             payload |= {"quality": quality} if quality else {}
             return payload | ({"websearch": True} if prompt.online else {})

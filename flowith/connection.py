@@ -19,7 +19,6 @@ from typing import Any
 import requests
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ProtocolError
 
 from flowith.encoding import to_reader
@@ -64,9 +63,9 @@ class Exchange:
 
         def read() -> bytes:
             block = answer.read1()  # type: ignore[union-attr]
-            if not block and self.cancelled:
-                raise OSError("cancelled")  # which looks like the end of a body without a frame
             if not block:
+                if self.cancelled:
+                    raise OSError("cancelled")  # which looks like the end of a body without a frame
                 raw.release_conn()
             return block
 
@@ -204,12 +203,4 @@ class Secure(_Recorded, _OverTls):  # type: ignore[misc]
     pass
 
 
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = Plain  # type: ignore[assignment]
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = Secure  # type: ignore[assignment]
-
-
-POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+CONNECTIONS = {"http": Plain, "https": Secure}

@@ -23,7 +23,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
 
 from errors import DOCTOR, UpstreamCut, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from flowith.connection import POOLS, Exchange, current
+from flowith.connection import CONNECTIONS, Exchange, current
 from flowith.encoding import UnknownEncoding
 from flowith.tls import decrypt_in_memory
 
@@ -70,15 +70,6 @@ class Transport(HTTPAdapter):
         super().__init__(pool_connections=64, pool_maxsize=pool_size, max_retries=retries)
         self._connect_timeout = connect_timeout
         self._ways: dict[str, _Way] = {}
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = POOLS
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = POOLS
-        return manager
 
     def post(
         self,
@@ -155,6 +146,8 @@ class Transport(HTTPAdapter):
         way = self._ways[request.url or ""]
         if way.pool is None:
             way.pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            way.pool.ConnectionCls = CONNECTIONS[way.pool.scheme]
+            way.target = super().request_url(request, proxies)
             super().cert_verify(way.pool, way.url, verify, cert)  # type: ignore[no-untyped-call]
             if way.pool.scheme == "https":
                 _share_context(way.pool)
@@ -164,10 +157,7 @@ class Transport(HTTPAdapter):
         """Done once for each pool."""
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        way = self._ways[request.url or ""]
-        if not way.target:
-            way.target = super().request_url(request, proxies)
-        return way.target
+        return self._ways[request.url or ""].target
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
         """Status, headers and raw body; no cookies, no redirects, no guess of an encoding."""

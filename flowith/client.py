@@ -130,7 +130,6 @@ class Answer:
         self._look_at = 0.0  # when to find that out where nothing tells
         self._signal = Signal()  # where it waits for anything but bytes
         self._attempt: Attempt | None = None
-        self._download: Download | None = None
         self._generator = self._events()
         self.deadlines = Deadlines.start(flowith.settings)
 
@@ -147,11 +146,9 @@ class Answer:
     def interrupt(self) -> None:
         """Make `events` look up at once, because the caller has left. Never blocks."""
         self._stops = True
-        attempt, download = self._attempt, self._download
+        attempt = self._attempt
         if attempt:
             attempt.cancel()
-        if download:
-            download.wake()
         self._signal.wake()
 
     def close(self) -> None:
@@ -176,15 +173,16 @@ class Answer:
     def fetch(self, picture: Picture) -> Iterator[Event]:
         """A picture that `events` has given, with its file; signs of life until it is here. Raises
         as `events` does."""
-        settings = self.settings
-        self._download = Download(
-            picture.url,
-            origin_of(settings.flowith_api_url),
-            self.flowith.agent,
-            settings.heartbeat,
-            lambda: self._look(time.monotonic()),
-        )
-        return self._download.events()
+        origin = origin_of(self.settings.flowith_api_url)
+        download = Download(picture.url, origin, self.flowith.agent, self._signal.wake)
+        self.flowith.crew.do(download.run)
+        try:
+            while download.outcome is None:
+                yield from self._pause(download.until)
+                download.look_at_clock()
+        finally:
+            download.close()
+        yield download.take()
 
     def _events(self) -> Generator[Event]:
         accounts, avoid = self.flowith.accounts, list[Account]()
@@ -291,12 +289,16 @@ class Answer:
 
     def _wait(self, until: float) -> Iterator[Event]:
         """Pause between two tries."""
-        deadlines = self.deadlines
-        while (now := time.monotonic()) < until:
-            self._look(now)
-            if deadlines.silence_is_due(now):
-                yield Silence()
-            self._signal.wait(min(until, deadlines.tick_at, deadlines.total_by))
+        while time.monotonic() < until:
+            yield from self._pause(until)
+
+    def _pause(self, until: float) -> Iterator[Event]:
+        """Wait until then at most, or for whoever wakes; a sign of life where one is due."""
+        deadlines, now = self.deadlines, time.monotonic()
+        self._look(now)
+        if deadlines.silence_is_due(now):
+            yield Silence()
+        self._signal.wait(min(until, deadlines.tick_at, deadlines.total_by))
 
     def _delay(self, refusal: UpstreamError, avoid: list[Account]) -> float | None:
         """Seconds until the next try, None when there is to be none."""

@@ -8,14 +8,14 @@ import base64
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import requests
 
 from errors import UpstreamCut, UpstreamError, UpstreamTimeout
-from events import Event, Picture, Silence
+from events import Picture
 from flowith.connection import Exchange
 from flowith.file_address import Forbidden, resolve, to_address
 from flowith.transport import FOREIGN, Transport, forget_frames
@@ -27,7 +27,6 @@ PAUSE = 0.5  # seconds before the second try, and twice that before the third
 PATIENCE = 60.0  # seconds for one try, however slowly the file drips
 STALLED = 15.0  # seconds without a byte
 MOST_ADDRESSES = 4  # of a host, that are tried
-LOOK = 0.5  # seconds between two looks at whether anybody still waits
 SLOTS = threading.BoundedSemaphore(8)  # downloads at a time in a process
 # what the first bytes say, see each format's specification
 SIGNATURE = 12  # bytes
@@ -55,51 +54,32 @@ class _Transport(Transport):
 
 
 class Download:
-    """One file under way, in a thread of its own; `events` may be asked for once, `close` ends it
-    in any phase. `look` raises where going on makes no sense."""
+    """One file under way. `run` fetches it, in a thread of its own, and calls `tell` when it has
+    set the end of a try, `until` (monotonic seconds), or the `outcome`; `close` ends it in any
+    phase."""
 
-    def __init__(
-        self, url: str, origin: str, agent: str, heartbeat: float, look: Callable[[], None]
-    ) -> None:
-        self._url, self._origin, self._agent = url, origin, agent
-        self._heartbeat, self._look = heartbeat, look
+    def __init__(self, url: str, origin: str, agent: str, tell: Callable[[], None]) -> None:
+        self.outcome: Picture | Exception | None = None
+        self.until = float("inf")
+        self._url, self._origin, self._agent, self._tell = url, origin, agent, tell
         self._exchange = Exchange()
-        self._until = float("inf")
         self._closed = False
         self._slots: list[threading.Semaphore] = []  # where it has one
-        self._woken = threading.Event()
-        self._outcome: Picture | Exception | None = None
 
-    def events(self) -> Iterator[Event]:
-        """`Silence` while it lasts, then the `Picture`. Raises UpstreamError, and what `look`
-        raises."""
-        threading.Thread(target=self._run, daemon=True).start()
-        silent_at = time.monotonic() + self._heartbeat
-        try:
-            while self._outcome is None:
-                self._woken.wait(min(LOOK, self._heartbeat))
-                self._woken.clear()
-                self._look()
-                now = time.monotonic()
-                if now >= self._until:
-                    self._exchange.cancel()
-                if now >= silent_at:
-                    silent_at = now + self._heartbeat
-                    yield Silence()
-        finally:
-            self.close()
-        outcome, self._outcome = self._outcome, None  # which may be large, and has been waited for
+    def take(self) -> Picture:
+        """What came of it, once: it may be large, and has been waited for. Raises UpstreamError."""
+        outcome, self.outcome = self.outcome, None
         if isinstance(outcome, Picture):
-            yield outcome
-            return
+            return outcome
         try:
-            raise outcome
+            raise outcome or UpstreamCut(BROKE_OFF)
         finally:
             del outcome  # its traceback has this frame: a circle that would keep the prompt
 
-    def wake(self) -> None:
-        """Let `events` look up at once. Never blocks."""
-        self._woken.set()
+    def look_at_clock(self) -> None:
+        """End a try that takes too long."""
+        if time.monotonic() >= self.until:
+            self._exchange.cancel()
 
     def close(self) -> None:
         """Stop; may be called more than once, from anywhere. What waits for a name, or for a host
@@ -113,23 +93,25 @@ class Download:
         with suppress(IndexError):  # it has left
             self._slots.pop().release()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Fetch the file. Never raises."""
         SLOTS.acquire()
         self._slots.append(SLOTS)
         try:
-            self._outcome = self._fetch()
-        except Exception as wrong:  # noqa: BLE001 - raised again by the consumer, whose it is
-            self._outcome = wrong
+            self.outcome = self._fetch()
+        except Exception as wrong:  # noqa: BLE001 - raised again by `take`, for whose it is
+            self.outcome = wrong
         finally:
             self._leave()
-            self._woken.set()
+            self._tell()
 
     def _fetch(self) -> Picture:
         """The file, after several tries where the first ones broke off. Raises UpstreamError."""
         failure: UpstreamError
         for tries in range(TRIES):
             time.sleep(PAUSE * tries)
-            self._until = time.monotonic() + PATIENCE
+            self.until = time.monotonic() + PATIENCE
+            self._tell()
             try:
                 self._still()
                 return self._try()
@@ -143,7 +125,7 @@ class Download:
         try:
             raise failure
         finally:
-            del failure  # as in `events`
+            del failure  # as in `take`
 
     def _try(self) -> Picture:
         """Raises UpstreamError, and what FOREIGN holds."""
@@ -194,7 +176,7 @@ class Download:
         """Whether going on makes sense."""
         if self._closed:
             raise Forbidden("Nobody waits for the picture any more.")
-        if time.monotonic() >= self._until:
+        if time.monotonic() >= self.until:
             raise UpstreamTimeout("The picture was made, but its file came too slowly.")
 
 

@@ -13,14 +13,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 from conftest import free_port
-from fake_flowith import ABORT, CUT, DROP, HANG, FakeFlowith, Raw, Reply, Seen, Step, error
+from fake_flowith import ABORT, CUT, DROP, HANG, FakeFlowith, Raw, Reply, Step, error
 from fake_images import drawn
 from gate import Gate
 
@@ -28,7 +28,7 @@ from chat_request import Drawing, Prompt
 from errors import CallerLeft, UpstreamCut, UpstreamError, UpstreamTimeout
 from events import Event, Picture, Silence
 from flowith import download
-from flowith.client import Flowith
+from flowith.client import Answer, Flowith
 from flowith.download import Download, to_kind
 from flowith.file_address import Forbidden, is_public, origin_of, to_address
 from settings import Model, Settings
@@ -42,23 +42,34 @@ def file(*steps: Step, **options: Any) -> Reply:
     return Reply(headers={"Content-Type": "text/html"}, steps=steps, **options)
 
 
-def fetch(url: str, origin: str = "", look: Callable[[], None] = lambda: None) -> list[Event]:
-    return list(Download(url, origin, "agent/1", 5.0, look).events())
+def answer_at(origin: str, heartbeat: float = 60.0) -> Answer:
+    """The answer to a call for a picture, as it is when its picture's address has come."""
+    settings = Settings(
+        flowith_api_url=origin, flowith_auth_token=("flo_a",), hold=heartbeat, heartbeat=heartbeat
+    )
+    flowith = Flowith(settings, "agent/1")
+    answer = flowith.open(Prompt([], drawing=Drawing()), Model("m", ("m",), kind="image"))
+    flowith.clock.add(answer)
+    return answer
 
 
-def here(fake: FakeFlowith, look: Callable[[], None] = lambda: None) -> list[Event]:
-    return fetch(f"{fake.url}/f/1/cat.png?x=1", fake.url, look)
+def fetch(
+    url: str, origin: str = "", left: Callable[[], bool] = lambda: False, heartbeat: float = 60.0
+) -> list[Event]:
+    """What its caller gets, who may have `left`."""
+    with closing(answer_at(origin, heartbeat)) as answer:
+        answer.caller_left = left
+        return list(answer.fetch(Picture(url)))
 
 
-def patient(seconds: float) -> Callable[[], None]:
-    """A caller who leaves after a while."""
+def here(fake: FakeFlowith, left: Callable[[], bool] = lambda: False) -> list[Event]:
+    return fetch(f"{fake.url}/f/1/cat.png?x=1", fake.url, left)
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """Whether so much time has passed."""
     until = time.monotonic() + seconds
-
-    def look() -> None:
-        if time.monotonic() > until:
-            raise CallerLeft
-
-    return look
+    return lambda: time.monotonic() > until
 
 
 @pytest.fixture(autouse=True)
@@ -218,15 +229,13 @@ def test_an_end_that_is_not_tls_s_own_is_no_end_of_a_file(net: Net, secure: Fake
 
 def test_signs_of_life_are_a_heartbeat_apart(fake: FakeFlowith) -> None:
     fake.reply(file(HANG))
-    url = f"{fake.url}/cat.png"
-    download = Download(url, fake.url, "agent/1", 0.2, lambda: None)
-    events = download.events()
-    assert next(events) == Silence()
-    begun = time.monotonic()
-    download.wake()
-    assert next(events) == Silence()
-    assert time.monotonic() - begun >= 0.19
-    download.close()
+    with closing(answer_at(fake.url, 0.2)) as answer:
+        events = answer.fetch(Picture(f"{fake.url}/cat.png"))
+        assert next(events) == Silence()
+        begun = time.monotonic()
+        answer.interrupt()
+        assert next(events) == Silence()
+        assert time.monotonic() - begun >= 0.19
 
 
 def test_the_certificate_must_be_the_name_s(net: Net, secure: FakeFlowith) -> None:
@@ -356,16 +365,15 @@ def test_a_download_that_failed_keeps_nothing(fake: FakeFlowith, reached: bool) 
     """The frames under its error would hold it, and it them."""
     fake.reply(error(404))
     origin = fake.url if reached else f"http://127.0.0.1:{free_port()}"
-    work = Download(f"{origin}/a", origin, "a", 5.0, lambda: None)
+    work = Download(f"{origin}/a", origin, "a", lambda: None)
     gc.disable()
     try:
+        work.run()
         with suppress(UpstreamError):
-            list(work.events())
-        left, until = weakref.ref(work), time.monotonic() + 20
+            work.take()
+        left = weakref.ref(work)
         del work
-        while left() is not None:  # its thread needs a moment to let go of it
-            assert time.monotonic() < until
-            time.sleep(0.001)
+        assert left() is None
     finally:
         gc.enable()
 
@@ -385,48 +393,31 @@ def test_a_file_that_drips_ends_with_the_patience_for_it(
         fake.reset()
         fake.reply(reply)
         with pytest.raises((UpstreamTimeout, UpstreamCut)):
-            here(fake, patient(5))
+            here(fake, after(5))
         assert fake.requests[0].wait_hung_up(5)
 
 
 def test_signs_of_life_come_while_a_file_is_slow(fake: FakeFlowith) -> None:
     fake.reply(file(PNG[:100], 0.5, PNG[100:]))
-    origin = fake.url
-    events = list(Download(f"{origin}/a", origin, "a", 0.1, lambda: None).events())
+    events = fetch(f"{fake.url}/a", fake.url, heartbeat=0.1)
     assert events.count(Silence()) >= 2
     assert isinstance(events[-1], Picture)
 
 
-def test_a_caller_who_leaves_ends_the_download(fake: FakeFlowith) -> None:
+@pytest.mark.parametrize("closed", [False, True], ids=["the caller", "the answer"])
+def test_who_leaves_ends_the_download(fake: FakeFlowith, closed: bool) -> None:
     fake.reply(file(PNG[:100], HANG))
-    left = threading.Event()
+    answer, left = answer_at(fake.url), threading.Event()
+    answer.caller_left = left.is_set
 
-    def look() -> None:
-        if left.is_set():
-            raise CallerLeft
-
-    work = Download(f"{fake.url}/a", fake.url, "a", 5.0, look)
-
-    def leave(seen: Seen) -> None:
-        time.sleep(0.05)
+    def leave() -> None:
         left.set()
-        work.wake()
+        answer.interrupt()
 
-    fake.log = lambda seen: threading.Thread(target=leave, args=(seen,)).start()
-    with pytest.raises(CallerLeft):
-        list(work.events())
-    assert fake.requests[0].wait_hung_up(5)
-
-
-def test_closing_the_answer_ends_the_download_too(fake: FakeFlowith) -> None:
-    fake.reply(file(PNG[:100], HANG))
-    settings = Settings(flowith_api_url=fake.url, flowith_auth_token=("flo_a",))
-    model = Model("m", ("m",), kind="image")
-    answer = Flowith(settings).open(Prompt([], drawing=Drawing()), model)
-    events = answer.fetch(Picture(f"{fake.url}/a"))
-    fake.log = lambda seen: threading.Timer(0.05, answer.close).start()
-    with pytest.raises(CallerLeft):
-        list(events)
+    leaves = answer.close if closed else leave
+    fake.log = lambda seen: threading.Timer(0.05, leaves).start()
+    with closing(answer), pytest.raises(CallerLeft):
+        list(answer.fetch(Picture(f"{fake.url}/a")))
     assert fake.requests[0].wait_hung_up(5)
 
 
@@ -463,14 +454,14 @@ def connecting_to(origin: str) -> int:
 def test_a_download_closed_while_it_connects_leaves_its_place_at_once(
     deaf: str, fake: FakeFlowith
 ) -> None:
-    works = [Download(f"{deaf}/a", deaf, "a", 0.05, lambda: None) for _ in range(8)]
-    under_way = [work.events() for work in works]
+    works = [Download(f"{deaf}/a", deaf, "a", lambda: None) for _ in range(8)]
+    for work in works:
+        threading.Thread(target=work.run, daemon=True).start()
     until = time.monotonic() + 20
     while connecting_to(deaf) < 8:
         assert time.monotonic() < until
-        for events in under_way:
-            assert next(events) == Silence()
+        time.sleep(0.01)
     for work in works:
         work.close()
     fake.reply(file(PNG))
-    assert len(here(fake, patient(5))) == 1
+    assert len(here(fake, after(5))) == 1

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from conftest import free_port
 from fake_flowith import ABORT, CUT, DROP, HANG, FakeFlowith, Raw, Reply, Step, error
 from fake_images import drawn
@@ -161,15 +160,9 @@ class Net:
 
 
 @pytest.fixture
-def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlowith]:
-    """The stand-in behind a certificate for files.example, which this process trusts."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("files.example").configure_cert(context)
-    bundle = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(bundle)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-    with FakeFlowith(tls=context) as fake:
+def secure(tls: ssl.SSLContext) -> Iterator[FakeFlowith]:
+    """The stand-in as files.example."""
+    with FakeFlowith(tls=tls) as fake:
         fake.reply(file(PNG))
         yield fake
 

@@ -22,7 +22,7 @@ from events import Done, Event, Picture, Reasoning, Silence, Text, ToolCall
 from flowith.accounts import Account
 from flowith.connection import Exchange
 from flowith.decoders import Decoder, to_content_type
-from flowith.image_generation import AnyDialect, FileLines, FileReply, ImageDialect
+from flowith.dialects import Dialect
 from flowith.reader import Crew, Reader, Signal
 from flowith.transport import Transport, read_refusal
 from flowith.uploads import with_addresses
@@ -43,7 +43,7 @@ class Order:
     """
 
     account: Account
-    dialect: AnyDialect
+    dialect: Dialect
     prompt: Prompt
     model: Model
     upstream: tuple[str, ...]
@@ -59,7 +59,7 @@ class Order:
             account.token = account.login.renew(account.token if self.renew else "")
         headers = self._headers()
         body = self._body(headers, transport, exchange)
-        if isinstance(self.dialect, ImageDialect):
+        if self.model.kind == "image":
             exchange.fresh = True  # on a kept connection that dies a POST is sent again
         response = transport.post(self.dialect.url, headers, body, exchange)
         if response.status_code != 200:
@@ -105,8 +105,7 @@ class Attempt:
         self._spoke = False  # whether there are words or calls, and not thoughts alone
         self._held: list[Event] = []
         self._received = 0
-        # made when the head of the answer tells its type
-        self._decoder: Decoder | FileLines | FileReply
+        self._decoder: Decoder  # made when the head of the answer tells its type
         send = partial(self._send, order, transport)
         self._reader = Reader(send, order.dialect.url, clock, crew, signal)
 

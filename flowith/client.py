@@ -22,7 +22,7 @@ from flowith.deadlines import Deadlines
 from flowith.dialects import Dialect, dialects_at
 from flowith.download import Download
 from flowith.file_address import origin_of
-from flowith.image_generation import AnyDialect, costs_nothing, image_dialects
+from flowith.image_generation import costs_nothing, image_dialects
 from flowith.login import Login
 from flowith.reader import Crew, Signal
 from flowith.refusal import quote
@@ -77,7 +77,7 @@ class Flowith:
         self.tell_running(self.running)
         return Answer(self, prompt, model, label)
 
-    def dialect_for(self, model: Model, account: Account) -> AnyDialect:
+    def dialect_for(self, model: Model, account: Account) -> Dialect:
         """models.json decides, else `dialect_of` the account."""
         dialect = self.dialects[model.api] if model.api else self.dialect_of(account)
         return self.image_dialects[dialect.name] if model.kind == "image" else dialect
@@ -118,7 +118,7 @@ class Answer:
     def __init__(self, flowith: Flowith, prompt: Prompt, model: Model, label: str) -> None:
         self.flowith, self.settings = flowith, flowith.settings
         self.prompt, self.model, self.label = prompt, model, label
-        self.dialect: AnyDialect | None = None
+        self.dialect: Dialect | None = None
         self.attempts: list[tuple[str, str]] = []
         self.failures: list[tuple[str, str]] = []
         self.first_event: float | None = None
@@ -225,7 +225,7 @@ class Answer:
                 if way is ways[-1] or refusal.upstream_status is None:
                     raise
 
-    def _begin(self, account: Account, dialect: AnyDialect, bearer: bool, renew: bool) -> Attempt:
+    def _begin(self, account: Account, dialect: Dialect, bearer: bool, renew: bool) -> Attempt:
         flowith = self.flowith
         order = Order(
             account=account,

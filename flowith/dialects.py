@@ -5,15 +5,16 @@ Nothing here does I/O or knows of OpenAI.
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chat_request import Prompt
 from errors import UpstreamError
-from flowith.decoders import Decoder, KnowledgeDecoder, LlmDecoder, WebDecoder
+from flowith.decoders import Decoder, KnowledgeDecoder, WebDecoder
+from flowith.llm_frames import LlmDecoder
 from flowith.refusal import to_refusal
-from settings import Api, Model
+from settings import Model
 
 # identity: a compressed stream comes when the compressor likes, not when the model speaks
 HEADERS = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -21,12 +22,12 @@ HEADERS = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One of Flowith's APIs. `decoder` makes one answer's bytes events; `bearer`: which form of
-    the token is tried first."""
+    """One of Flowith's APIs. `decoder` makes what an answer of a content type is read with;
+    `bearer`: which form of the token is tried first."""
 
-    name: Api
+    name: str
     url: str
-    decoder: type[Decoder]
+    decoder: Callable[[str], Decoder]
     headers: Mapping[str, str]
     bearer: bool = True
     takes_system: bool = True

@@ -46,7 +46,7 @@ KNOWN: Mapping[Api, tuple[str, ...]] = {
 FIRST_WORDS = 20.0  # seconds
 ASKED = Prompt([{"role": "user", "content": "Say OK."}], thinking=False, options={"max_tokens": 16})
 LONGEST = 1_048_576  # bytes without a word
-FRAMES: Mapping[Api, bytes] = {"web": b"", "llm": b'"choices"', "knowledge": b'"tag"'}
+FRAMES: Mapping[str, bytes] = {"web": b"", "llm": b'"choices"', "knowledge": b'"tag"'}
 ALIVE = {"worked", "empty", "no_credits", "rate_limited"}  # address, API and token are right
 WORDS = {
     "worked": "worked",
@@ -193,7 +193,7 @@ def _read(dialect: Dialect, answer: requests.Response, until: float) -> Said:
         if status in (401, 403) and _is_page(said):
             return Said("web_page", f"{WORDS['web_page']} ({status})", status)
         raise to_refusal(status, said, answer.headers)
-    decoder, received = dialect.decoder(), b""
+    decoder, received = dialect.decoder(""), b""
     while block := answer.raw.read1(BLOCK, decode_content=True):
         if _is_page(block):
             return Said("web_page", WORDS["web_page"], status)

@@ -176,7 +176,7 @@ def to_decoded(api: Api, status: int, blocks: Blocks, whole: bool) -> dict[str, 
     if not 200 <= status < 300:
         told["error"] = to_refusal(status, body).ending
         return told
-    decoder = DIALECTS[api].decoder()
+    decoder = DIALECTS[api].decoder("")
     try:
         for _, block in blocks:
             _add(told, decoder.decode(block))

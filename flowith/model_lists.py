@@ -15,11 +15,11 @@ import requests
 from errors import UpstreamError, UpstreamTimeout
 from flowith.accounts import Account
 from flowith.client import Flowith
+from flowith.connection import Exchange
 from flowith.dialects import Dialect
 from flowith.file_address import origin_of
-from flowith.reach import open_session
 from flowith.refusal import to_refusal
-from flowith.transport import FOREIGN, to_error
+from flowith.transport import FOREIGN, read_whole, to_error
 from settings import SIZES, Api
 
 LONGEST = 4_194_304  # bytes of a list
@@ -148,26 +148,25 @@ def _beside(dialect: Dialect, path: str) -> str:
 
 def _get(flowith: Flowith, account: Account, api: Api, path: str) -> Any:
     """GET the JSON at a path of an API's host; a refused token is tried in its other form once."""
+    transport, patience = flowith.transport, flowith.settings.connect_timeout
     dialect = flowith.dialects[api]
     url = _beside(dialect, path)
-    patience = flowith.settings.connect_timeout
     token = account.login.renew() if account.login else account.token
-    with open_session() as session:
-        for bearer in (dialect.bearer, not dialect.bearer):
-            given = f"Bearer {token}" if bearer else token
-            headers = {**dialect.headers, "Authorization": given, "User-Agent": flowith.agent}
-            try:
-                with session.get(url, headers=headers, timeout=patience, stream=True) as response:
-                    status = response.status_code
-                    body = response.raw.read(LONGEST, decode_content=True)
-            except requests.Timeout as wrong:
-                raise UpstreamTimeout(f"No answer within {patience:g} seconds.") from wrong
-            except FOREIGN as wrong:
-                raise to_error(wrong, url) from wrong
-            if status != 401:
-                break
-    if status != 200:
-        raise to_refusal(status, body, response.headers)
+    for bearer in (dialect.bearer, not dialect.bearer):
+        given = f"Bearer {token}" if bearer else token
+        headers = {**dialect.headers, "Authorization": given, "User-Agent": flowith.agent}
+        exchange = Exchange()
+        try:
+            response = transport.send_once("GET", url, headers, None, exchange, patience)
+        except requests.Timeout as wrong:
+            raise UpstreamTimeout(f"No answer within {patience:g} seconds.") from wrong
+        except FOREIGN as wrong:
+            raise to_error(wrong, url) from wrong
+        body = read_whole(response, exchange, url, LONGEST, patience)
+        if response.status_code != 401:
+            break
+    if response.status_code != 200:
+        raise to_refusal(response.status_code, body, response.headers)
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -65,7 +65,7 @@ class Transport(HTTPAdapter):
 
     def __init__(self, connect_timeout: float, pool_size: int, more_connects: int = 1) -> None:
         retries = urllib3.Retry(
-            total=None, connect=more_connects, read=0, redirect=0, status=0, other=0
+            total=None, connect=more_connects, read=False, redirect=0, status=0, other=0
         )
         super().__init__(pool_connections=64, pool_maxsize=pool_size, max_retries=retries)
         self._connect_timeout = connect_timeout

@@ -1,6 +1,6 @@
-"""urllib3's connections, made for one thing: a POST whose answer is read as it comes.
+"""urllib3's connections, made for one thing: a request whose answer is read as it comes.
 
-An `Exchange` is one POST under way, which can be cancelled in every phase. urllib3 connects, keeps
+An `Exchange` is one request under way, which can be cancelled in every phase. urllib3 connects, keeps
 connections and speaks TLS; a request leaves in one write here, and `http_answer.py` reads what
 comes. Knows nothing of what the bytes mean.
 """
@@ -33,7 +33,7 @@ current = threading.local()  # its `exchange` is the one that this thread is sen
 
 
 class Exchange:
-    """One POST under way. `cancel` may be called from anywhere, at any time, more than once."""
+    """One request under way. `cancel` may be called from anywhere, at any time, more than once."""
 
     __slots__ = ("answer", "cancelled", "connection", "fresh", "reused", "socket")
 

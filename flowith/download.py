@@ -42,7 +42,8 @@ TOO_LARGE = f"The picture was made, but its file is larger than {LARGEST // 1_04
 
 
 class _Transport(Transport):
-    """Goes to one host, where it expects the certificate of the name in the URL."""
+    """Goes to one host, where it expects the certificate of the name in the URL; once, as it is
+    not the only one."""
 
     def __init__(self, host: str) -> None:
         super().__init__(STALLED, pool_size=1, more_connects=0)

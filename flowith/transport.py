@@ -56,7 +56,7 @@ class _Response(requests.Response):
 
 
 class Transport(HTTPAdapter):
-    """Sends POSTs; safe for all threads and greenlets of one process.
+    """Sends requests; safe for all threads and greenlets of one process.
 
     Overrides what requests documents for subclasses, so that proxies, certificates and the pool
     are worked out once per URL: of 650 us for a call, a third is left (docs/performance.md).

@@ -1,8 +1,8 @@
 """urllib3's connections, made for one thing: a request whose answer is read as it comes.
 
-An `Exchange` is one request under way, which can be cancelled in every phase. urllib3 connects, keeps
-connections and speaks TLS; a request leaves in one write here, and `http_answer.py` reads what
-comes. Knows nothing of what the bytes mean.
+An `Exchange` is one request under way, which can be cancelled in every phase. urllib3 connects,
+keeps connections and speaks TLS; a request leaves in one write here, and `http_answer.py` reads
+what comes. Knows nothing of what the bytes mean.
 """
 
 import fcntl

@@ -154,7 +154,7 @@ class Download:
     def _read(self, read: Callable[[], bytes]) -> tuple[bytes, str]:
         """The body in base64, and what it is. Raises UpstreamError, and what FOREIGN holds."""
         coded: list[bytes] = []
-        rest, received, kind = b"", 0, ""
+        rest, received, kind = bytearray(), 0, ""
         while block := read():
             self._still()
             received += len(block)
@@ -166,7 +166,7 @@ class Download:
             if len(rest) >= CODED:
                 whole = len(rest) - len(rest) % 3
                 coded.append(base64.b64encode(rest[:whole]))
-                rest = rest[whole:]
+                del rest[:whole]
                 time.sleep(0)  # others have their turn, however fast the file comes
         if not received:
             raise UpstreamCut(BROKE_OFF)
@@ -191,7 +191,7 @@ def _check(response: requests.Response) -> None:
         raise Forbidden(TOO_LARGE)
 
 
-def to_kind(begins: bytes) -> str:
+def to_kind(begins: bytes | bytearray) -> str:
     """What a file is by its first bytes: png, jpeg, webp or gif. Raises Forbidden for all else."""
     kind = next((kind for kind, mark in KINDS.items() if mark.match(begins)), "")
     if not kind:

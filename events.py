@@ -39,6 +39,12 @@ class Citation:
     text: str = ""
     source_id: str = ""
 
+    @property
+    def words(self) -> str:
+        """The source as a text can name it."""
+        name = self.title.strip() or self.url or self.source_id.strip() or "a source"
+        return f"[{name}]({self.url})" if self.url else name
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:

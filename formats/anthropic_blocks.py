@@ -78,10 +78,15 @@ class Blocks:
 
     def finish(self) -> list[Step]:
         """The end of the answer. Where it had to search and Flowith named no source, the pages that
-        its words link to are what was found."""
+        its words link to are what was found. Sources that came behind the last words are cited by
+        a text that names them: a block that is closed takes no more, and none may be empty."""
         steps = self.end()
         if self._query is not None and not self.searches:
             self._found = _links("".join(self._said))
+            steps += self.end()
+        untold = [one for one in self._uncited if self._query is None or not one.url]
+        if untold:
+            steps += self._say("\n".join(source.words for source in untold))
             steps += self.end()
         return steps
 

@@ -136,10 +136,7 @@ class _Writer:
         self._delta = f'event: {name}\ndata: {{"type":"{name}","sequence_number":'
         self._place = f',{dumps(place)[1:-1]},"delta":'
         self._tail = ',"logprobs":[]}\n\n' if kind is MESSAGE else "}\n\n"
-        block = added + part
-        for i, note in enumerate(item.notes):
-            block += self._noted(item.index, item.id, i, note)
-        return block
+        return added + part + self._noted(item.notes)
 
     def close(self, status: str = "completed") -> bytes:
         """The end of the item that is open, if there is one."""
@@ -179,20 +176,28 @@ class _Writer:
         return block + self.event("response.output_item.done", output_index=index, item=item)
 
     def cite(self, source: Citation) -> bytes:
-        """A source; it waits where no message has begun."""
-        item = self.output.cite(source)
-        if item is None:
-            return b""
-        return self._noted(item.index, item.id, len(item.notes) - 1, item.notes[-1])
+        """A source; it waits where no message is open."""
+        return self._noted(self.output.cite(source))
 
-    def _noted(self, index: int, item_id: str, number: int, note: dict[str, Any]) -> bytes:
-        place = {"item_id": item_id, "output_index": index, "content_index": 0}
-        place["annotation_index"] = number
-        return self.event("response.output_text.annotation.added", **place, annotation=note)
+    def _noted(self, notes: list[dict[str, Any]]) -> bytes:
+        """The last annotations of the last message."""
+        message = self.output.message
+        if message is None:
+            return b""
+        place: dict[str, Any] = {"item_id": message.id, "output_index": message.index}
+        place["content_index"] = 0
+        kind = "response.output_text.annotation.added"
+        first = len(message.notes) - len(notes)
+        return b"".join(
+            self.event(kind, **place, annotation_index=i, annotation=note)
+            for i, note in enumerate(notes, first)
+        )
 
     def end(self, reason: str, tally: Tally) -> bytes:
         """The last events of a proper answer."""
-        block = self.close(self.output.last_status(reason))
+        block = self._noted(self.output.cite_late())
+        block += self.say(MESSAGE, self.output.untold())
+        block += self.close(self.output.last_status(reason))
         if made := self.output.finish(reason):
             block += self.event("response.output_item.added", output_index=0, item=made)
             block += self.event("response.output_item.done", output_index=0, item=made)

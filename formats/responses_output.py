@@ -5,7 +5,7 @@ Knows nothing of the stream, which shows the same items while they come.
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, assert_never
 
@@ -47,10 +47,10 @@ class Kind(NamedTuple):
     part_type: str
     counter: str
 
-    def to_part(self, text: str, notes: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
-        """The part that holds all of an item's text."""
+    def to_part(self, text: str, notes: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        """The part that holds all of an item's text, and `notes` themselves: late ones follow."""
         part = {"type": self.part_type, "text": text}
-        return part | {"annotations": list(notes), "logprobs": []} if self is MESSAGE else part
+        return part | {"annotations": notes, "logprobs": []} if self is MESSAGE else part
 
 
 MESSAGE = Kind("msg", "content_part", "output_text", "output_text", "content_index")
@@ -62,6 +62,11 @@ THOUGHT = Kind(
 def to_id(prefix: str) -> str:
     """A new id for an item."""
     return f"{prefix}_{random.getrandbits(160):040x}"
+
+
+def _to_note(source: Citation) -> dict[str, Any]:
+    note = {"type": "url_citation", "url": source.url, "title": source.title}
+    return {**note, "start_index": 0, "end_index": 0}
 
 
 def to_usage(usage: Usage | None) -> dict[str, Any]:
@@ -140,7 +145,8 @@ class Output:
         self.hidden = envelope.compact
         self.items: list[dict[str, Any]] = []
         self.open: Item | None = None
-        self._notes: list[dict[str, Any]] = []  # sources that came before the text
+        self.message: Item | None = None  # the last one, open or done
+        self._waiting: list[Citation] = []  # sources that came while no message was open
         self._summary: list[str] = []
         self._reason = "stop"
 
@@ -161,6 +167,8 @@ class Output:
                 case Usage():
                     tally.add(event)
                 case Done(reason=reason):
+                    self.cite_late()
+                    self.add(MESSAGE, self.untold())
                     self.close(self.last_status(reason))
                     self.finish(reason)
                 case Picture() | Silence() | Working() | Answering() | PromptSize():
@@ -176,7 +184,8 @@ class Output:
         """Open an item; the one before has been closed."""
         item = Item(kind, len(self.items), self.envelope.encrypted, to_id(kind.prefix))
         if kind is MESSAGE:
-            item.notes, self._notes = self._notes, []
+            self.message = item
+            self.cite_late()
         self.open = item
         return item
 
@@ -211,18 +220,26 @@ class Output:
         self.items.append(item)
         return item
 
-    def cite(self, source: Citation) -> Item | None:
-        """Note a source at the open message, and return that; it waits where there is none. This
-        API has no annotation for a source without an address."""
-        if not source.url:
-            return None
-        note: dict[str, Any] = {"type": "url_citation", "url": source.url, "title": source.title}
-        note |= {"start_index": 0, "end_index": 0}
-        if self.open is None or self.open.kind is not MESSAGE:
-            self._notes.append(note)
-            return None
-        self.open.notes.append(note)
-        return self.open
+    def cite(self, source: Citation) -> list[dict[str, Any]]:
+        """A source that the open message rests on: its annotation, one more of `message`. It waits
+        where none is open. This API has no annotation for a source without an address."""
+        if not source.url or self.hidden:
+            return []
+        self._waiting.append(source)
+        return self.cite_late() if self.open is not None and self.open is self.message else []
+
+    def cite_late(self) -> list[dict[str, Any]]:
+        """The same for the sources that wait, whether the last message is open or done."""
+        if self.message is None:
+            return []
+        sources, self._waiting = self._waiting, []
+        made = [_to_note(source) for source in sources]
+        self.message.notes += made
+        return made
+
+    def untold(self) -> str:
+        """At the end of an answer without a message: the words of one that holds its sources."""
+        return "\n".join(source.words for source in self._waiting)
 
     def last_status(self, reason: str) -> str:
         """The status of the item that is open when an answer ends."""

@@ -1,6 +1,7 @@
 """Anthropic's answers, held against the types and the stream reader of its own Python package."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -123,6 +124,18 @@ def test_any_answer_is_the_same_streamed_and_whole(
     assert list(extras(made)) == []
     assert through_the_package(body) == made
     assert made.usage.input_tokens + (made.usage.cache_read_input_tokens or 0) == USAGE.prompt
+    sources = Counter(event for event in middle if isinstance(event, Citation))
+    assert told_sources(made) >= sources
+
+
+def told_sources(made: Message) -> Counter[Citation]:
+    """How often each source stands in an answer, cited or as what a search found."""
+    cited = [c for b in made.content if b.type == "text" for c in b.citations or ()]
+    found = [b.content for b in made.content if b.type == "web_search_tool_result"]
+    pages = [c.type for c in cited].count("web_search_result_location")
+    told = Counter({PASSAGE: len(cited) - pages})
+    told[PAGE] = max(pages, sum(len(results) for results in found if isinstance(results, list)))
+    return told
 
 
 def check_stream(found: list[dict[str, Any]]) -> None:
@@ -273,6 +286,25 @@ def test_what_was_found_late_is_told_too() -> None:
     made = to_object([Text("Cats."), PAGE, Done()], SEARCHING)
     kinds = [block["type"] for block in made["content"]]
     assert kinds == ["text", "server_tool_use", "web_search_tool_result"]
+
+
+@pytest.mark.parametrize(
+    ("said", "envelope"),
+    [
+        ([Text("Cats."), Reasoning("Hm."), PAGE, PASSAGE], PLAIN),
+        ([Text("Cats."), CALL, PAGE, PASSAGE], PLAIN),
+        ([CALL, PAGE, PASSAGE], PLAIN),
+        ([PAGE, PASSAGE], PLAIN),
+        ([Text("Cats."), PASSAGE], SEARCHING),
+    ],
+)
+def test_sources_behind_the_last_words_are_cited_by_a_text_of_their_own(
+    said: list[Event], envelope: Envelope
+) -> None:
+    text = to_object([*said, Done()], envelope)["content"][-1]
+    late = [event for event in said if isinstance(event, Citation)]
+    assert text["text"] == "\n".join(source.words for source in late)
+    assert [c["title"] for c in text["citations"]] == [source.title for source in late]
 
 
 def test_a_search_without_sources_names_the_pages_that_the_text_links_to() -> None:

@@ -86,7 +86,8 @@ class Blocks:
             steps += self.end()
         untold = [one for one in self._uncited if self._query is None or not one.url]
         if untold:
-            steps += self._say("\n".join(source.words for source in untold))
+            words = "\n".join(source.words for source in untold)
+            steps += self._say(f"\n\n{words}")  # clients join texts without anything between
             steps += self.end()
         return steps
 
@@ -188,19 +189,22 @@ class Blocks:
         return [Delta({"type": "citations_delta", "citation": self._cited(s)}) for s in sources]
 
     def _cited(self, source: Citation) -> dict[str, Any]:
+        """A citation of a kind that the AI SDK 6 takes: it refuses an answer that has others. A
+        passage without an address is one of a document."""
         text = source.text[:CITED_CHARS]
         if source.url:
             kind = {"type": "web_search_result_location", "encrypted_index": ""}
-            return {**kind, "url": source.url, "title": source.title or None, "cited_text": text}
+            title = source.title or source.url
+            return {**kind, "url": source.url, "title": title, "cited_text": text}
         number, self._passages = self._passages, self._passages + 1
         return {
-            "type": "search_result_location",
-            "source": source.source_id or source.title,
-            "title": source.title or None,
+            "type": "char_location",
             "cited_text": text,
-            "search_result_index": number,
-            "start_block_index": 0,
-            "end_block_index": 1,
+            "document_index": number,
+            "document_title": source.title or None,
+            "file_id": source.source_id or None,
+            "start_char_index": 0,
+            "end_char_index": len(text),
         }
 
 

@@ -264,11 +264,18 @@ def test_space_alone_opens_no_block_and_is_kept_before_words() -> None:
 def test_sources_are_cited_by_the_text() -> None:
     found = to_object([PAGE, PASSAGE, Text("Cats."), PASSAGE, Done()])["content"]
     (text,) = found
-    assert [c["type"] for c in text["citations"]] == [
-        "web_search_result_location", "search_result_location", "search_result_location",
-    ]  # fmt: skip
-    assert text["citations"][0]["url"] == PAGE.url
-    assert [c["search_result_index"] for c in text["citations"][1:]] == [0, 1]
+    page, *passages = text["citations"]
+    assert (page["type"], page["url"]) == ("web_search_result_location", PAGE.url)
+    assert [c["type"] for c in passages] == ["char_location", "char_location"]
+    assert [c["document_index"] for c in passages] == [0, 1]
+    assert passages[0]["document_title"] == PASSAGE.title
+    assert passages[0]["cited_text"] == PASSAGE.text
+
+
+def test_a_page_without_a_title_is_cited_by_its_address() -> None:
+    """The AI SDK takes no citation whose title is null."""
+    (text,) = to_object([Citation("", "https://cats.example"), Text("Cats."), Done()])["content"]
+    assert text["citations"][0]["title"] == "https://cats.example"
 
 
 def test_a_search_tells_what_it_found() -> None:
@@ -303,8 +310,9 @@ def test_sources_behind_the_last_words_are_cited_by_a_text_of_their_own(
 ) -> None:
     text = to_object([*said, Done()], envelope)["content"][-1]
     late = [event for event in said if isinstance(event, Citation)]
-    assert text["text"] == "\n".join(source.words for source in late)
-    assert [c["title"] for c in text["citations"]] == [source.title for source in late]
+    assert text["text"] == "\n\n" + "\n".join(source.words for source in late)
+    titles = [c.get("title") or c["document_title"] for c in text["citations"]]
+    assert titles == [source.title for source in late]
 
 
 def test_a_search_without_sources_names_the_pages_that_the_text_links_to() -> None:

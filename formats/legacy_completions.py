@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from chat_request import ChatRequest, Message
-from errors import ProxyError
-from events import Answering, Done, Event, Silence, Tally, Text, Usage, Working
+from events import Answering, Done, Event, Tally, Text, Usage
 from formats import chat
-from formats.chat_answer import Envelope, error, to_end, to_opening, to_tail, to_usage
+from formats.chat_answer import ChunkWriter, Envelope, error, to_opening, to_usage
 from formats.fields import bad_value, expect, missing, parse_json, wrong_type
-from formats.sse import DONE, PING, dumps, pieces
+from formats.sse import Frames, dumps, pieces, written
 from settings import Settings
 
 __all__ = ["ID_HEADERS", "NAME", "error", "parse", "stream", "to_envelope", "whole"]
@@ -82,47 +81,29 @@ def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> Co
     )
 
 
+class _CompletionWriter(ChunkWriter):
+    """Chunks that have text alone: thoughts, calls and sources have no place in them."""
+
+    kind = OBJECT
+
+    def __init__(self, envelope: Completions) -> None:
+        super().__init__(envelope)
+        self.before = envelope.before
+
+    def opening(self) -> bytes:
+        echoes = zip(self.heads, self.before, strict=False)  # no echo, or one for each choice
+        return b"".join([pieces(f'{head}"text":', prompt, self.tail()) for head, prompt in echoes])
+
+    def to_frames(self, head: str) -> Frames:
+        return {Text: (f'{head}"text":', self.tail())}
+
+    def finish(self, done: Done) -> bytes:
+        return self.chunk('"text":""', dumps(_reason(done.reason))).encode()
+
+
 def stream(events: Iterator[Event], envelope: Completions, tally: Tally) -> Iterator[bytes]:
-    """Events as bytes of whole chunks; thoughts have no place in them."""
-    heads = [_head(envelope, index) for index in range(envelope.choices)]
-    tail, head, left = to_tail(envelope), heads[0], len(heads)
-    quiet, begun = True, False
-    echoes = zip(heads, envelope.before, strict=False)  # no echo, or one for each choice
-    pending = b"".join([pieces(before, prompt, tail) for before, prompt in echoes])
-    try:
-        for event in events:
-            match event:
-                case Text(text=text):
-                    block = pieces(head, text, tail)
-                case Silence():
-                    block = PING
-                    tally.heartbeats += 1
-                case Working() if quiet:
-                    block = PING
-                    tally.heartbeats += 1
-                case Usage():
-                    tally.add(event)
-                    continue
-                case Answering(index=index):
-                    head = heads[index]
-                    continue
-                case Done(reason=reason):
-                    block = f'{head}""{to_tail(envelope, dumps(_reason(reason)))}'.encode()
-                    left -= 1
-                    if not left:
-                        yield pending + block + to_end(envelope, OBJECT, tally)
-                        return
-                case _:
-                    quiet = quiet or isinstance(event, Working)
-                    continue
-            quiet = quiet and block == PING
-            begun = True
-            yield pending + block
-            pending = b""
-    except ProxyError as wrong:
-        if begun:
-            yield b"data: " + error(wrong, envelope.request_id).body + b"\n\n" + DONE
-        raise
+    """Events as bytes of whole chunks."""
+    return written(events, _CompletionWriter(envelope), tally)
 
 
 def whole(events: Iterable[Event], envelope: Completions, tally: Tally) -> bytes:
@@ -152,9 +133,3 @@ def whole(events: Iterable[Event], envelope: Completions, tally: Tally) -> bytes
 def _reason(reason: str) -> str:
     """Tools have no place in this API: what a model calls behind its words is not passed on."""
     return "stop" if reason == "tool_calls" else reason
-
-
-def _head(envelope: Envelope, index: int) -> str:
-    """What stands before the text in each chunk."""
-    opening = dumps(to_opening(envelope, OBJECT))[:-1]
-    return f'data: {opening},"choices":[{{"index":{index},"text":'

@@ -1,15 +1,31 @@
-"""Server-sent events as bytes: framing, signs of life, and pieces that no reader chokes on.
+"""Server-sent events as bytes: framing, signs of life, and pieces that no reader chokes on; and
+the one way in which the events of an answer become those of a stream.
 
-Knows nothing of what the events say.
+Knows nothing of what they say.
 """
 
 import json
 import re
 from collections.abc import Iterator
 from json.encoder import encode_basestring  # the C function; 5 times faster than dumps
-from typing import Any
+from typing import Any, assert_never
 
-__all__ = ["DONE", "LONGEST_PIECE", "PING", "dumps", "pieces", "quoted", "slices"]
+from errors import ProxyError
+from events import (
+    Answering,
+    Citation,
+    Done,
+    Event,
+    Picture,
+    PromptSize,
+    Reasoning,
+    Silence,
+    Tally,
+    Text,
+    ToolCall,
+    Usage,
+    Working,
+)
 
 PING = b": ping\n"  # a comment line with one newline: safe in every client and hop tested
 DONE = b"data: [DONE]\n\n"
@@ -51,3 +67,88 @@ def slices(text: str) -> Iterator[str]:
     """`text` in parts of at most LONGEST_PIECE characters."""
     for start in range(0, len(text), LONGEST_PIECE):
         yield text[start : start + LONGEST_PIECE]
+
+
+Frames = dict[type, tuple[str, str]]
+
+
+class Writer:
+    """Writes one answer as an API's server-sent events. Each method returns whole ones, or nothing.
+
+    `answers` is how many answers have to end before the stream does. `frames` has the events that
+    do no more than add words to what is open, with what stands before and behind the words.
+    """
+
+    answers = 1
+    frames: Frames
+
+    def opening(self) -> bytes:
+        """What stands before the first block that `take` gives, or before a sign of life."""
+        return b""
+
+    def take(self, event: Event) -> bytes:
+        """What an event adds to the answer."""
+        raise NotImplementedError
+
+    def alive(self) -> bytes:
+        """A sign of life."""
+        return PING
+
+    def finish(self, done: Done) -> bytes:
+        """The end of one answer."""
+        return b""
+
+    def end(self, usage: Usage | None) -> bytes:
+        """The end of the stream, behind that of the last answer."""
+        return b""
+
+    def failed(self, wrong: ProxyError, usage: Usage | None) -> bytes:
+        """The end of a stream that cannot go on: clients take a bare one for a whole answer."""
+        raise NotImplementedError
+
+
+def written(events: Iterator[Event], writer: Writer, tally: Tally) -> Iterator[bytes]:
+    """`Format.stream`, for what the writer makes of each event.
+
+    `Working` is a sign of life only where nothing has been written since the one before it.
+    """
+    begun, quiet, left = False, True, writer.answers
+    try:
+        for event in events:
+            match event:
+                case Text(text=text) | Reasoning(text=text):
+                    frame = writer.frames.get(type(event))
+                    if frame and text:
+                        block = pieces(frame[0], text, frame[1])
+                    else:
+                        block = writer.take(event)
+                    quiet = quiet and not block
+                case Working() if not quiet:
+                    quiet = True
+                    continue
+                case Silence() | Working():
+                    block = writer.alive()
+                    tally.heartbeats += 1
+                case Usage():
+                    tally.add(event)
+                    continue
+                case Done():
+                    block = writer.finish(event)
+                    quiet = False
+                    left -= 1
+                    if not left:
+                        block += writer.end(tally.usage)
+                        yield block if begun else writer.opening() + block
+                        return
+                case ToolCall() | Citation() | Picture() | Answering() | PromptSize():
+                    block = writer.take(event)
+                    quiet = quiet and not block
+                case _:
+                    assert_never(event)
+            if block:
+                yield block if begun else writer.opening() + block
+                begun = True
+    except ProxyError as wrong:
+        if begun:
+            yield writer.failed(wrong, tally.usage)
+        raise

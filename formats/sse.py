@@ -138,8 +138,6 @@ def written(events: Iterator[Event], writer: Writer, tally: Tally) -> Iterator[b
                     left -= 1
                     if not left:
                         block += writer.end(tally.usage)
-                        yield block if begun else writer.opening() + block
-                        return
                 case ToolCall() | Citation() | Picture() | Answering() | PromptSize():
                     block = writer.take(event)
                     quiet = quiet and not block
@@ -148,6 +146,8 @@ def written(events: Iterator[Event], writer: Writer, tally: Tally) -> Iterator[b
             if block:
                 yield block if begun else writer.opening() + block
                 begun = True
+            if not left:
+                return
     except ProxyError as wrong:
         if begun:
             yield writer.failed(wrong, tally.usage)

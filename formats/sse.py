@@ -69,6 +69,11 @@ def slices(text: str) -> Iterator[str]:
         yield text[start : start + LONGEST_PIECE]
 
 
+def named(event: dict[str, Any]) -> bytes:
+    """An event whose line `event:` says the `type` that its data has, too."""
+    return f"event: {event['type']}\ndata: {dumps(event)}\n\n".encode("utf-8", "replace")
+
+
 Frames = dict[type, tuple[str, str]]
 
 

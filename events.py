@@ -3,7 +3,9 @@
 Knows nothing of HTTP, of OpenAI's chunks or of Flowith's dialects.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,15 @@ Event = (
     | Answering
     | Done
 )
+
+
+def joined(events: Iterable[Event]) -> Iterator[Event]:
+    """The events of a whole answer, neighbouring words as one piece, and thoughts too."""
+    for kind, alike in groupby(events, type):
+        if kind is Text:
+            yield Text("".join([event.text for event in alike if isinstance(event, Text)]))
+        else:
+            yield from alike
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from errors import ContextTooLong, Overloaded, ProxyError
-from events import Done, Event, PromptSize, Reasoning, Tally, Text, Usage
+from events import Done, Event, PromptSize, Tally, Usage, joined
 from formats import ErrorReply
 from formats.anthropic_blocks import Blocks, Step
 from formats.sse import Writer, dumps, named, written
@@ -47,7 +47,6 @@ class _MessageWriter(Writer):
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
         self.blocks = Blocks(envelope.id.removeprefix("msg_"), envelope.query)
-        self.frames = {}
         self.prompt = 0
         self.ending: tuple[str, str | None] = ("end_turn", None)
 
@@ -64,11 +63,11 @@ class _MessageWriter(Writer):
 
     def _written(self, steps: list[Step]) -> bytes:
         head = f'{DELTA}{self.blocks.index},"delta":'
-        self.frames = {}
+        self.said = self.thought = None
         if self.blocks.open == "thinking":
-            self.frames = {Reasoning: (head + '{"type":"thinking_delta","thinking":', "}}\n\n")}
+            self.thought = (head + '{"type":"thinking_delta","thinking":', "}}\n\n")
         elif self.blocks.open == "text" and self.envelope.query is None:  # else it is noted
-            self.frames = {Text: (head + '{"type":"text_delta","text":', "}}\n\n")}
+            self.said = (head + '{"type":"text_delta","text":', "}}\n\n")
         return b"".join([named(step) for step in steps])
 
     def alive(self) -> bytes:
@@ -98,7 +97,7 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     blocks = Blocks(envelope.id.removeprefix("msg_"), envelope.query)
     content = _Content()
     ending = Done()
-    for event in events:
+    for event in joined(events):
         match event:
             case Usage():
                 tally.add(event)

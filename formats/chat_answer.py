@@ -23,9 +23,10 @@ from events import (
     ToolCall,
     Usage,
     Working,
+    joined,
 )
 from formats import ErrorReply
-from formats.sse import DONE, Frames, Writer, dumps, slices, written
+from formats.sse import DONE, Frame, Writer, dumps, slices, written
 
 CHUNK = "chat.completion.chunk"  # the `object` of a chunk
 CALLS = "tool_calls"
@@ -63,11 +64,16 @@ class ChunkWriter(Writer):
             f'data: {opening},"choices":[{{"index":{index},' for index in range(envelope.choices)
         ]
         self._frames = [self.to_frames(head) for head in self.heads]
-        self.index, self.frames = 0, self._frames[0]
+        self.turn_to(0)
 
-    def to_frames(self, head: str) -> Frames:
-        """The frames of one choice."""
+    def to_frames(self, head: str) -> tuple[Frame, Frame | None]:
+        """Those of words and of thoughts in one choice."""
         raise NotImplementedError
+
+    def turn_to(self, index: int) -> None:
+        """What comes belongs to this choice."""
+        self.index = index
+        self.said, self.thought = self._frames[index]
 
     def chunk(self, told: str, reason: str = "null") -> str:
         """One chunk; `reason` is JSON."""
@@ -80,7 +86,7 @@ class ChunkWriter(Writer):
 
     def take(self, event: Event) -> bytes:
         if isinstance(event, Answering):
-            self.index, self.frames = event.index, self._frames[event.index]
+            self.turn_to(event.index)
         return b""
 
     def end(self, usage: Usage | None) -> bytes:
@@ -106,12 +112,9 @@ class _ChatWriter(ChunkWriter):
         role = '"delta":{"role":"assistant","content":""}' + self.tail()
         return "".join([head + role for head in self.heads]).encode()
 
-    def to_frames(self, head: str) -> Frames:
-        head, end = head + '"delta":{', "}" + self.tail()
-        return {
-            Text: (f'{head}"content":', end),
-            Reasoning: (f'{head}"{self.envelope.thoughts}":', end),
-        }
+    def to_frames(self, head: str) -> tuple[Frame, Frame | None]:
+        begin, end = head + '"delta":{', "}" + self.tail()
+        return (f'{begin}"content":', end), (f'{begin}"{self.envelope.thoughts}":', end)
 
     def take(self, event: Event) -> bytes:
         match event:
@@ -146,7 +149,7 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     """Events as one completion."""
     messages = [_Message() for _ in range(envelope.choices)]
     message = messages[0]
-    for event in events:
+    for event in joined(events):
         match event:
             case Text(text=text):
                 message.said.append(text)

@@ -35,7 +35,6 @@ class _PictureWriter(Writer):
     """A `completed` event for each picture; the partial ones that OpenAI may send do not exist."""
 
     def __init__(self, envelope: Envelope) -> None:
-        self.frames = {}
         self.envelope = envelope
         self.answers = envelope.pictures
         self.prompt = 0

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from chat_request import ChatRequest, Message
-from events import Answering, Done, Event, Tally, Text, Usage
+from events import Answering, Done, Event, Tally, Text, Usage, joined
 from formats import chat
 from formats.chat_answer import ChunkWriter, Envelope, error, to_opening, to_usage
 from formats.fields import bad_value, expect, missing, parse_json, wrong_type
-from formats.sse import Frames, dumps, pieces, written
+from formats.sse import Frame, dumps, pieces, written
 from settings import Settings
 
 __all__ = ["ID_HEADERS", "NAME", "error", "parse", "stream", "to_envelope", "whole"]
@@ -94,8 +94,8 @@ class _CompletionWriter(ChunkWriter):
         echoes = zip(self.heads, self.before, strict=False)  # no echo, or one for each choice
         return b"".join([pieces(f'{head}"text":', prompt, self.tail()) for head, prompt in echoes])
 
-    def to_frames(self, head: str) -> Frames:
-        return {Text: (f'{head}"text":', self.tail())}
+    def to_frames(self, head: str) -> tuple[Frame, Frame | None]:
+        return (f'{head}"text":', self.tail()), None
 
     def finish(self, done: Done) -> bytes:
         return self.chunk('"text":""', dumps(_reason(done.reason))).encode()
@@ -111,7 +111,7 @@ def whole(events: Iterable[Event], envelope: Completions, tally: Tally) -> bytes
     texts = [list[str](envelope.before[i : i + 1]) for i in range(envelope.choices)]
     reasons = ["stop"] * envelope.choices
     now = 0
-    for event in events:
+    for event in joined(events):
         match event:
             case Text(text=text):
                 texts[now].append(text)

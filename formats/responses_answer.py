@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from errors import EmptyAnswer, ProxyError, UpstreamError
-from events import Citation, Done, Event, Reasoning, Tally, Text, ToolCall, Usage
+from events import Citation, Done, Event, Reasoning, Tally, Text, ToolCall, Usage, joined
 from formats.chat_answer import error
 from formats.responses_items import to_summary
 from formats.responses_output import (
@@ -23,7 +23,7 @@ from formats.responses_output import (
     to_usage,
 )
 from formats.responses_tools import Called
-from formats.sse import Writer, dumps, named, quoted, slices, written
+from formats.sse import LONGEST_PIECE, Writer, dumps, named, quoted, slices, written
 
 __all__ = ["Envelope", "error", "read", "stream", "to_usage", "whole"]
 
@@ -44,12 +44,12 @@ class ResponseWriter(Writer):
 
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
-        self.frames = {}  # each piece has a number of its own
         self.items: list[dict[str, Any]] = []
         self.open: Item | None = None
         self.message: Item | None = None
         self._waiting: list[Citation] = []  # sources that came while no message was open
-        self._summary: list[str] = []
+        # of a summary: it is shown when it is whole, and nothing else is
+        self._summary: list[str] | None = [] if envelope.compact else None
         self._reason = "stop"
         self._number = 0
         self._frame = ("", "", "")  # around the number and the text of the next piece
@@ -61,14 +61,14 @@ class ResponseWriter(Writer):
         number, self._number = self._number, self._number + 1
         return named({"type": kind, "sequence_number": number, **fields})
 
-    def _grow(self, pieces: Iterable[str]) -> bytes:
-        """Pieces of the item that is open; the text around them was made once."""
+    def _grow(self, text: str) -> bytes:
+        """A piece of the item that is open, or several where it is long; what stands around it was
+        made once."""
+        if len(text) > LONGEST_PIECE:
+            return b"".join([self._grow(piece) for piece in slices(text)])
         head, middle, tail = self._frame
-        events = []
-        for piece in pieces:
-            events.append(f"{head}{self._number}{middle}{quoted(piece)}{tail}")
-            self._number += 1
-        return "".join(events).encode("utf-8", "replace")
+        number, self._number = self._number, self._number + 1
+        return f"{head}{number}{middle}{quoted(text)}{tail}".encode("utf-8", "replace")
 
     def opening(self) -> bytes:
         opening, self._opening = self._opening, b""
@@ -79,12 +79,12 @@ class ResponseWriter(Writer):
         item that is open, else the response under way. That holds the items so far, or openai-node
         6 forgets them."""
         if self.open is not None:
-            return self._grow([""])
+            return self._grow("")
         response = self.envelope.to_slim_response(self.items)
         return self._tell("response.in_progress", response=response)
 
     def take(self, event: Event) -> bytes:
-        if self.envelope.compact:  # a summary is shown when it is whole, and nothing else is
+        if self._summary is not None:
             if isinstance(event, Text):
                 self._summary.append(event.text)
             return b""
@@ -111,7 +111,7 @@ class ResponseWriter(Writer):
             item = Item(kind, len(self.items), to_id(kind.prefix), self.envelope.encrypted)
             block += self._begin(item)
         item.said.append(text)
-        return block + self._grow(slices(text))
+        return block + self._grow(text)
 
     def _begin(self, item: Item) -> bytes:
         kind, place = item.kind, item.place()
@@ -186,18 +186,17 @@ class ResponseWriter(Writer):
 
     def finish(self, done: Done) -> bytes:
         self._reason = done.reason
-        if self.envelope.compact:
-            return self._show_summary()
+        if self._summary is not None:
+            return self._show("".join(self._summary))
         if self.message is not None:
             block = self._cite(self.message)
         else:
             block = self._say(MESSAGE, "\n".join(source.words for source in self._waiting))
         return block + self._close("incomplete" if done.reason in INCOMPLETE else "completed")
 
-    def _show_summary(self) -> bytes:
+    def _show(self, summary: str) -> bytes:
         """The one item of a summary. Raises EmptyAnswer where there is none, as after a call of a
         tool, which is not passed on."""
-        summary = "".join(self._summary)
         if not summary.strip():
             raise EmptyAnswer("The model wrote no summary.")
         content = to_summary(summary)
@@ -251,14 +250,14 @@ class _Unheard(ResponseWriter):
     def _tell(self, kind: str, **fields: Any) -> bytes:
         return b""
 
-    def _grow(self, pieces: Iterable[str]) -> bytes:
+    def _grow(self, text: str) -> bytes:
         return b""
 
 
 def read(events: Iterable[Event], envelope: Envelope, tally: Tally) -> ResponseWriter:
     """A whole answer, with its items."""
     writer = _Unheard(envelope)
-    for event in events:
+    for event in joined(events):
         match event:
             case Usage():
                 tally.add(event)

@@ -59,14 +59,13 @@ def pieces(head: str, text: str, tail: str) -> bytes:
         written = encode_basestring(text)
         if not written.isascii():
             written = SEPARATOR.sub(_escaped, written)
-        return (head + written + tail).encode("utf-8", "replace")
+        return f"{head}{written}{tail}".encode("utf-8", "replace")
     return b"".join([pieces(head, piece, tail) for piece in slices(text)])
 
 
-def slices(text: str) -> Iterator[str]:
+def slices(text: str) -> list[str]:
     """`text` in parts of at most LONGEST_PIECE characters."""
-    for start in range(0, len(text), LONGEST_PIECE):
-        yield text[start : start + LONGEST_PIECE]
+    return [text[at : at + LONGEST_PIECE] for at in range(0, len(text), LONGEST_PIECE)]
 
 
 def named(event: dict[str, Any]) -> bytes:
@@ -74,18 +73,19 @@ def named(event: dict[str, Any]) -> bytes:
     return f"event: {event['type']}\ndata: {dumps(event)}\n\n".encode("utf-8", "replace")
 
 
-Frames = dict[type, tuple[str, str]]
+Frame = tuple[str, str]  # what stands before and behind the words of an event
 
 
 class Writer:
     """Writes one answer as an API's server-sent events. Each method returns whole ones, or nothing.
 
-    `answers` is how many answers have to end before the stream does. `frames` has the events that
-    do no more than add words to what is open, with what stands before and behind the words.
+    `answers` is how many answers have to end before the stream does. `said` and `thought` are the
+    frames of words and of thoughts, as long as these do no more than add to what is open.
     """
 
     answers = 1
-    frames: Frames
+    said: Frame | None = None
+    thought: Frame | None = None
 
     def opening(self) -> bytes:
         """What stands before the first block that `take` gives, or before a sign of life."""
@@ -115,40 +115,40 @@ class Writer:
 def written(events: Iterator[Event], writer: Writer, tally: Tally) -> Iterator[bytes]:
     """`Format.stream`, for what the writer makes of each event.
 
-    `Working` is a sign of life only where nothing has been written since the one before it.
+    `Working` is a sign of life only where nothing has been said since the one before it.
     """
     begun, quiet, left = False, True, writer.answers
     try:
         for event in events:
             match event:
-                case Text(text=text) | Reasoning(text=text):
-                    frame = writer.frames.get(type(event))
-                    if frame and text:
-                        block = pieces(frame[0], text, frame[1])
-                    else:
-                        block = writer.take(event)
-                    quiet = quiet and not block
+                case Text(text=text):
+                    said = writer.said
+                    block = pieces(said[0], text, said[1]) if said else writer.take(event)
+                case Reasoning(text=text):
+                    thought = writer.thought
+                    block = pieces(thought[0], text, thought[1]) if thought else writer.take(event)
+                case ToolCall() | Citation() | Picture() | Answering() | PromptSize():
+                    block = writer.take(event)
+                case Usage():
+                    tally.add(event)
+                    continue
                 case Working() if not quiet:
                     quiet = True
                     continue
                 case Silence() | Working():
-                    block = writer.alive()
                     tally.heartbeats += 1
-                case Usage():
-                    tally.add(event)
+                    yield writer.alive() if begun else writer.opening() + writer.alive()
+                    begun = True
                     continue
                 case Done():
                     block = writer.finish(event)
-                    quiet = False
                     left -= 1
                     if not left:
                         block += writer.end(tally.usage)
-                case ToolCall() | Citation() | Picture() | Answering() | PromptSize():
-                    block = writer.take(event)
-                    quiet = quiet and not block
                 case _:
                     assert_never(event)
             if block:
+                quiet = False
                 yield block if begun else writer.opening() + block
                 begun = True
             if not left:

@@ -41,24 +41,16 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     unused = [name for name in WITHOUT if body.pop(name, None) is not None]
     conversations = [[Message("user", one)] for one in prompts]
     request = chat.to_request(body, conversations, settings)
-    request = replace(
-        request,
-        echo={"before": _before(request) if echo else []},
-        ignored=(*request.ignored, *unused),
-    )
     _check_count(len(request.conversations), settings)
-    return request
+    # the prompt of each answer, to be said again before it
+    before = [str(one[0].content) for one in request.conversations] if echo else []
+    return replace(request, echo={"before": before}, ignored=(*request.ignored, *unused))
 
 
 def _check_count(answers: int, settings: Settings) -> None:
     if answers > settings.max_choices:
         wanted = f"at most {settings.max_choices} answers"
         raise bad_value("prompt", wanted, "array_above_max_length")
-
-
-def _before(request: ChatRequest) -> list[str]:
-    """The prompt of each answer, to be said again before it."""
-    return [str(one[0].content) for one in request.conversations]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ belongs to the bridge.
 from typing import Any, NamedTuple
 
 from chat_request import Choice, Tool, ToolUse
-from formats.fields import bad_value, check_schema, expect, missing, parse_name, require
-from formats.tools import check_count
+from formats.fields import bad_value, expect, missing, parse_name, require
+from formats.tools import check_count, parse_definition
 from jsontools.budget import Budget
 
 NAME_CHARS = 128
@@ -66,20 +66,11 @@ def _parse_tool(item: Any, param: str, budget: Budget) -> Tool | None:
         wanted = "that is OpenAI's form, send 'name', 'description' and 'input_schema'"
         raise bad_value(f"{param}.type", wanted)
     if kind == "custom" or "input_schema" in item:
-        return _parse_custom(item, param, budget)
+        require(f"{param}.input_schema", item.get("input_schema"), dict)
+        spec = {name: item.get(name) for name in ("name", "description", "input_schema", "strict")}
+        return parse_definition(spec, param, budget, longest=NAME_CHARS)
     family = next((family for family in KNOWN if kind.startswith(family)), None)
     return _known(family, kind, item, param) if family else None
-
-
-def _parse_custom(item: dict[str, Any], param: str, budget: Budget) -> Tool:
-    name = parse_name(f"{param}.name", item.get("name"), longest=NAME_CHARS)
-    description, strict = item.get("description") or "", item.get("strict") or False
-    expect(f"{param}.description", description, str)
-    expect(f"{param}.strict", strict, bool)
-    schema = require(f"{param}.input_schema", item.get("input_schema"), dict)
-    if strict:
-        check_schema(schema, f"{param}.input_schema", f"the tool '{name}'", budget)
-    return Tool(name, description, schema, strict)
 
 
 def _known(family: str, kind: str, item: dict[str, Any], param: str) -> Tool:

@@ -63,9 +63,12 @@ def parse_tool(item: Any, param: str, budget: Budget) -> Tool:
     return parse_definition(item, param, budget, custom=kind == "custom")
 
 
-def parse_definition(spec: Any, param: str, budget: Budget, *, custom: bool = False) -> Tool:
-    """What is said of a tool: its name, description and what it takes. Raises InvalidRequest."""
-    name = parse_name(f"{param}.name", expect(param, spec, dict).get("name"))
+def parse_definition(
+    spec: Any, param: str, budget: Budget, *, custom: bool = False, longest: int = 64
+) -> Tool:
+    """What is said of a tool: its name, of at most `longest` characters, its description and what
+    it takes. Raises InvalidRequest."""
+    name = parse_name(f"{param}.name", expect(param, spec, dict).get("name"), longest)
     for key, kind in _FIELDS.items():
         if spec.get(key) is not None:
             expect(f"{param}.{key}", spec[key], kind)

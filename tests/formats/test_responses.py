@@ -430,6 +430,13 @@ def test_the_choice_among_tools(choice: Any, mode: str, left: list[str]) -> None
     assert (chat.tools.choice, names(chat)) == (mode, left)
 
 
+def test_a_choice_of_the_web_search_alone_is_one_of_no_other_tool() -> None:
+    choice = {"type": "allowed_tools", "tools": [{"type": "web_search"}]}
+    chat = parse(tools=[WEATHER, {"type": "web_search"}], tool_choice=choice)
+    assert chat.tools
+    assert (chat.tools.choice, chat.online) == ("none", True)
+
+
 def test_a_choice_without_tools_that_work_here() -> None:
     dropped = [{"type": "local_shell"}]
     assert parse(tools=dropped, tool_choice="auto").tools is None

@@ -410,6 +410,7 @@ ALLOWED: dict[str, Any] = {"type": "allowed_tools", "mode": "auto", "tools": [WE
     ("asked", "shown"),
     [
         ({"type": "auto"}, "auto"),
+        ("any", "required"),
         ({"type": "function", "function": {"name": "weather"}}, WEATHER),
         (WEATHER, WEATHER),
         ({"type": "allowed_tools", "allowed_tools": {"tools": [WEATHER]}}, ALLOWED),

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from chat_request import ChatRequest, Drawing, Message
 from errors import InvalidRequest
-from formats.attachments import IMAGE_BYTES, decoded, image_type
+from formats.attachments import IMAGE_BYTES, image_type, parse_data_url
 from formats.chat_answer import error
 from formats.fields import bad_value, boolean, integer, missing, one_of, parse_json, require, string
 from formats.images_answer import Envelope, stream, whole
@@ -110,7 +110,8 @@ def _linked(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
             if url[:5].lower() != "data:":
                 wanted = "expected a file, an https: URL or a base64 data: URL"
                 raise bad_value(field, wanted, "invalid_image_url")
-            yield _to_part(decoded(field, url))
+            _, content = parse_data_url(field, url)
+            yield _to_part(content)
 
 
 def _to_part(content: bytes) -> dict[str, Any]:

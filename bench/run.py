@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from processes import cpu_seconds, memory_mb
-from scenarios import SCENARIOS, Job, Run, Scenario
+from scenarios import SCENARIOS, Job, Row, Run, Scenario
 from stalls import NAME as STALLS
 from stalls import Stalls
 from targets import HERE, TARGET_CORE, TOOL_CORE, Bench, BenchError, Target, at_work, start_targets
@@ -51,10 +51,10 @@ def shorter(scenario: Scenario) -> Scenario:
 def measure(
     bench: Bench, scenario: Scenario, targets: list[Target], reps: int
 ) -> dict[str, list[Run]]:
-    """All runs of a scenario, one target after the other, over and over."""
+    """All runs of a scenario, one target after the other, over and over, there and back."""
     runs: dict[str, list[Run]] = {t.name: [] for t in targets}
     for rep in range(reps):
-        for target in targets:
+        for target in targets if rep % 2 == 0 else reversed(targets):
             if target.name == "direct" and rep >= scenario.direct_reps:
                 continue
             told = f"\r{scenario.name:14} {rep + 1}/{reps} {target.name:12}"
@@ -84,23 +84,29 @@ def chosen(scenario: Scenario, all_targets: dict[str, Target]) -> list[Target]:
     return [t for t in all_targets.values() if t.name != "tls"]
 
 
+def figures(row: Row, name: str, runs: dict[str, list[Run]]) -> list[float]:
+    """A row's figure in each run of a target. Where the row compares it with another, each run is
+    held against the one just before or after it: a minute later the machine is not the same."""
+    base = row.part or row.over
+    if not base or name == row.over:
+        return [value for run in runs[name] if (value := row.value(run)) is not None]
+    beside = zip(runs[name], runs.get(base, []), strict=False)  # direct may have run less often
+    pairs = [(row.value(run), row.value(other)) for run, other in beside]
+    if row.over:
+        return [value - other for value, other in pairs if value is not None and other is not None]
+    return [value / other for value, other in pairs if value is not None and other]
+
+
 def tabulate(scenario: Scenario, runs: dict[str, list[Run]]) -> list[dict[str, Any]]:
-    """The rows that a scenario adds to the table: medians, less those of the base where asked."""
+    """The rows that a scenario adds to the table: medians."""
     table = []
     for row in scenario.rows:
         values = {}
-        for name, all_runs in runs.items():
-            found = [v for run in all_runs if (v := row.value(run)) is not None]
-            if found:
+        for name in runs:
+            if found := figures(row, name, runs):
                 values[name] = statistics.median(found)
-        base = values.get(row.over or row.part)
-        if row.part and not base:
+        if row.part and row.part not in values:
             continue
-        for name in values:
-            if row.over and name != row.over:
-                values[name] -= base or 0.0
-            elif row.part and base:
-                values[name] /= base
         entry: dict[str, Any] = {"scenario": scenario.name, "title": row.title, "unit": row.unit}
         entry |= {"values": values, "goal": row.goal, "digits": row.digits, "over": row.over}
         if "ours" in values and values.get("nginx"):

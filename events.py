@@ -129,7 +129,7 @@ Event = (
 
 
 def joined(events: Iterable[Event]) -> Iterator[Event]:
-    """The events of a whole answer, neighbouring words as one piece, and thoughts too."""
+    """The events of a whole answer, neighbouring pieces of its text as one."""
     for kind, alike in groupby(events, type):
         if kind is Text:
             yield Text("".join([event.text for event in alike if isinstance(event, Text)]))

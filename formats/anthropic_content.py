@@ -52,13 +52,12 @@ def to_messages(given: Any) -> list[Message]:
         raise missing("messages")
     check_messages("messages", expect("messages", given, list, "an array of objects"))
     messages: list[Message] = []
-    tools: dict[str, str] = {}
     notes: list[str] = []
     for i, message in enumerate(given):
         where = f"messages.{i}"
         role = require(f"{where}.role", expect(where, message, dict).get("role"), str)
         one_of(f"{where}.role", role, ROLES)
-        told = _to_turn(role, message.get("content"), where, tools)
+        told = _to_turn(role, message.get("content"), where)
         if role == "system":
             notes += [text_of(note.content) for note in told]
         elif told:
@@ -81,9 +80,9 @@ def _to_blocks(where: str, content: Any) -> list[dict[str, Any]]:
     return blocks
 
 
-def _to_turn(role: str, content: Any, where: str, tools: dict[str, str]) -> list[Message]:
-    """What one message says, behind the results of tools that it holds, each a message of its own.
-    `tools` has the names of those called so far, by the id of the call."""
+def _to_turn(role: str, content: Any, where: str) -> list[Message]:
+    """What one message says, behind the results of tools that it holds, each a message of its
+    own."""
     results: list[Message] = []
     calls: list[ToolCall] = []
     parts: list[Part] = []
@@ -91,10 +90,9 @@ def _to_turn(role: str, content: Any, where: str, tools: dict[str, str]) -> list
         place = f"{where}.content.{j}"
         match role, block["type"]:
             case "user", "tool_result":
-                results.append(_to_result(block, place, tools))
+                results.append(_to_result(block, place))
             case "assistant", "tool_use":
                 calls.append(_to_call(block, place))
-                tools[calls[-1].id] = calls[-1].name
             case _:
                 parts += _to_parts(block, place, images=role == "user")
     said = _joined(parts)
@@ -103,12 +101,12 @@ def _to_turn(role: str, content: Any, where: str, tools: dict[str, str]) -> list
     return results
 
 
-def _to_result(block: dict[str, Any], where: str, tools: dict[str, str]) -> Message:
+def _to_result(block: dict[str, Any], where: str) -> Message:
     call_id = require(f"{where}.tool_use_id", block.get("tool_use_id"), str)
     parts = _to_all_parts(block.get("content"), f"{where}.content", images=True)
     if block.get("is_error"):
         parts = [{"type": "text", "text": "Error:"}, *parts]
-    return Message("tool", _joined(parts), (), call_id, tools.get(call_id, ""), where)
+    return Message("tool", _joined(parts), (), call_id, where=where)
 
 
 def _to_call(block: dict[str, Any], where: str) -> ToolCall:

@@ -75,7 +75,7 @@ def pipe(format: Format, events: Iterator[Event]) -> Iterator[bytes]:
     return format.stream(shaped, envelope, Tally())
 
 
-@pytest.mark.parametrize(("format", "most"), [(chat, 5.5), (responses, 11), (anthropic, 10)])
+@pytest.mark.parametrize(("format", "most"), [(chat, 5.5), (responses, 8), (anthropic, 7)])
 def test_a_token_of_plain_text_passes_few_hands(format: Format, most: float) -> None:
     """Chat: three generators and the source, each going on once, and one function that frames it.
     Responses number each piece and keep it for the end; Messages have a limit and blocks."""

@@ -3,12 +3,16 @@
 Knows nothing of what it watches.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
+from errors import bug_place
+
 TICK = 0.1  # seconds between two looks at the deadlines, for all calls together
+log = logging.getLogger("proxy")
 
 
 class Ticking(Protocol):
@@ -33,7 +37,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._calls: set[Ticking] = set()
-        self._last: dict[Limited, float] = {}  # the first is the first to be due
+        self._last: dict[Limited, float] = {}  # monotonic seconds
         self._lock = threading.Lock()
         self._runs = False
         self.sleep_until: Callable[[float], None] = sleep_until
@@ -43,7 +47,7 @@ class Clock:
         return len(self._calls)
 
     def add(self, call: Ticking) -> None:
-        """Have `call.tick` called every TICK seconds."""
+        """Have `call.tick` called every TICK seconds, until it fails."""
         with self._lock:
             self._calls.add(call)
             self._start()
@@ -53,8 +57,7 @@ class Clock:
         self._calls.discard(call)  # in one step, whoever looks at them
 
     def limit(self, work: Limited, seconds: float) -> None:
-        """Call `work.overdue` after so many seconds, unless it is released before. They have to be
-        the same for all: then it costs nothing to wait for the first."""
+        """Call `work.overdue` once after so many seconds, unless it is released before."""
         with self._lock:
             self._last[work] = time.monotonic() + seconds
             self._start()
@@ -75,24 +78,27 @@ class Clock:
             now = time.monotonic()
             with self._lock:
                 calls = list(self._calls)
-                overdue = self._take_overdue(now)
+                overdue = [work for work, until in self._last.items() if until <= now]
+                for work in overdue:
+                    del self._last[work]
                 if not (calls or self._last or overdue):
                     self._runs = False
                     return
             for work in overdue:
-                work.overdue()
+                try:
+                    work.overdue()
+                except Exception as wrong:  # noqa: BLE001 - the others' deadlines have to hold
+                    _tell(wrong)
             for call in calls:
-                call.tick(now)
+                try:
+                    call.tick(now)
+                except Exception as wrong:  # noqa: BLE001 - as above
+                    _tell(wrong)
+                    self.drop(call)
 
-    def _take_overdue(self, now: float) -> list[Limited]:
-        found = []
-        for work, until in self._last.items():
-            if until > now:
-                break
-            found.append(work)
-        for work in found:
-            del self._last[work]
-        return found
+
+def _tell(wrong: Exception) -> None:
+    log.error("internal error at a deadline: %s", bug_place(wrong))
 
 
 def sleep_until(moment: float) -> None:

@@ -38,6 +38,7 @@ CallerLeft is no error: it unwinds the work for a caller who has gone.
 """
 
 import math
+import traceback
 
 OPERATORS = (402, 424)  # statuses of what the operator alone can mend
 DOCTOR = "The operator should run `flask doctor`."  # where the account or the address is at fault
@@ -90,6 +91,13 @@ class Bug(ProxyError):
 
     def __init__(self) -> None:
         super().__init__("The proxy failed; its log says where.")
+
+
+def bug_place(wrong: BaseException) -> str:
+    """What may be told of a bug: its type, and where it struck. Its message may quote anything."""
+    frames = traceback.extract_tb(wrong.__traceback__)[-6:]
+    where = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
+    return f"{type(wrong).__name__} at {where}"
 
 
 class InvalidRequest(ProxyError, status=400, type="invalid_request_error", code=None): ...

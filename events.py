@@ -3,7 +3,9 @@
 Knows nothing of HTTP, of OpenAI's chunks or of Flowith's dialects.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,12 @@ class Citation:
     url: str = ""
     text: str = ""
     source_id: str = ""
+
+    @property
+    def words(self) -> str:
+        """The source as a text can name it."""
+        name = self.title.strip() or self.url or self.source_id.strip() or "a source"
+        return f"[{name}]({self.url})" if self.url else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +126,15 @@ Event = (
     | Answering
     | Done
 )
+
+
+def joined(events: Iterable[Event]) -> Iterator[Event]:
+    """The events of a whole answer, neighbouring pieces of its text as one."""
+    for kind, alike in groupby(events, type):
+        if kind is Text:
+            yield Text("".join([event.text for event in alike if isinstance(event, Text)]))
+        else:
+            yield from alike
 
 
 @dataclass(slots=True)

@@ -97,52 +97,33 @@ def finish(response: Response) -> Response:
     return response
 
 
+# At addresses with /deployments, which clients of Azure use, the address names the model.
 @api.post("/chat/completions")
-def chat_completions() -> Response:
+@api.post("/deployments/<model>/chat/completions")
+def chat_completions(model: str = "") -> Response:
     """OpenAI's chat completions, streamed or not."""
-    return deliver(chat)
+    return deliver(chat, default_model=model)
 
 
 @api.post("/completions")
-def completions() -> Response:
+@api.post("/deployments/<model>/completions")
+def completions(model: str = "") -> Response:
     """OpenAI's legacy completions."""
-    return deliver(legacy_completions)
+    return deliver(legacy_completions, default_model=model)
 
 
 @api.post("/images/generations")
-def image_generations() -> Response:
+@api.post("/deployments/<model>/images/generations")
+def image_generations(model: str = "") -> Response:
     """OpenAI's images, made from words."""
-    return deliver(images.GENERATIONS)
+    return deliver(images.GENERATIONS, default_model=model)
 
 
 @api.post("/images/edits")
-def image_edits() -> Response:
+@api.post("/deployments/<model>/images/edits")
+def image_edits(model: str = "") -> Response:
     """OpenAI's images, made from words and other images."""
-    return deliver(images.EDITS)
-
-
-@api.post("/deployments/<name>/chat/completions")
-def deployed_chat_completions(name: str) -> Response:
-    """Chat completions at the address that clients of Azure use, which names the model."""
-    return deliver(chat, default_model=name)
-
-
-@api.post("/deployments/<name>/completions")
-def deployed_completions(name: str) -> Response:
-    """Legacy completions at such an address."""
-    return deliver(legacy_completions, default_model=name)
-
-
-@api.post("/deployments/<name>/images/generations")
-def deployed_image_generations(name: str) -> Response:
-    """Images made from words, at such an address."""
-    return deliver(images.GENERATIONS, default_model=name)
-
-
-@api.post("/deployments/<name>/images/edits")
-def deployed_image_edits(name: str) -> Response:
-    """Images made from words and other images, at such an address."""
-    return deliver(images.EDITS, default_model=name)
+    return deliver(images.EDITS, default_model=model)
 
 
 @api.post("/messages")

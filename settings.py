@@ -79,7 +79,7 @@ class Model:
 
 
 def _list(value: str) -> tuple[str, ...]:
-    return tuple(part for part in (p.strip() for p in value.split(",")) if part)
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def _tokens(value: str) -> tuple[str, ...]:
@@ -278,18 +278,18 @@ def read_rows(path: Path) -> dict[str, Any]:
     """The rows of models.json as they are written, unchecked. Raises SettingsError."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if twice := [k for k, _ in pairs if [p[0] for p in pairs].count(k) > 1]:
-            raise SettingsError(f"{path}: {twice[0]!r} stands there twice")
+        names = [name for name, _ in pairs]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} stands there twice")
         return dict(pairs)
 
     try:
         rows = json.loads(path.read_text("utf-8"), object_pairs_hook=unique)
     except OSError as wrong:
         raise SettingsError(f"{path} cannot be read: {wrong.strerror}") from wrong
-    except SettingsError:
-        raise
     except (ValueError, RecursionError) as wrong:
-        raise SettingsError(f"{path} is not JSON: {wrong}") from wrong
+        raise SettingsError(f"{path} is not usable JSON: {wrong}") from wrong
     if not isinstance(rows, dict) or not rows:
         raise SettingsError(f"{path} must be an object with at least one model")
     return rows
@@ -319,9 +319,11 @@ def _to_model(where: str, name: str, row: Any) -> Model:
         raise SettingsError(f"{where}: 'sizes' may hold {', '.join(SIZES)}")
     if row.get("native_tools") and row.get("api") != "llm":
         raise SettingsError(f'{where}: \'native_tools\' needs "api": "llm", which alone has them')
-    upstream = (row.pop("model"), *row.pop("fallbacks", ()))
-    lists: dict[str, Any] = {f: tuple(row.pop(f, ())) for f in ("kb_list", "sizes")}
-    return Model(name, upstream, **lists, **row)
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
+    }
+    upstream = (values.pop("model"), *values.pop("fallbacks", ()))
+    return Model(name, upstream, **values)
 
 
 def given() -> dict[str, str]:

@@ -72,7 +72,7 @@ def doctor(
         check_target(target)
     report = Report(as_json)
     try:
-        examine(report, asked, everything, Wish(target, pictures, agreed))
+        examine(report, asked, everything, Wish(target, pictures, agreed) if target else None)
     except KeyboardInterrupt:
         kept = f" {target} holds what had come until then." if target and target.exists() else ""
         click.echo(f"\nStopped before the end.{kept}", err=True)
@@ -83,9 +83,9 @@ def doctor(
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Whether a sample is wanted, with pictures or without, and whether their price is agreed."""
+    """A sample that is wanted, with pictures or without, and whether their price is agreed."""
 
-    target: Path | None
+    target: Path
     pictures: bool
     agreed: bool
 
@@ -100,7 +100,7 @@ def read_aloud(source: Path) -> None:
     click.echo("\n".join(explain(sample)))
 
 
-def examine(report: Report, asked: str | None, everything: bool, wish: Wish) -> None:
+def examine(report: Report, asked: str | None, everything: bool, wish: Wish | None) -> None:
     """All checks, in order. Raises click.BadParameter for a model that has no row."""
     try:
         settings = load()
@@ -124,8 +124,8 @@ def examine(report: Report, asked: str | None, everything: bool, wish: Wish) -> 
     tokens = {account: check_login(report, account) for account in flowith.accounts.all}
     asking = Asking(settings, flowith.agent, down, model, everything)
     probes = ask_all(report, asking, flowith.accounts, tokens)
-    if wish.target:
-        take_sample(report, wish, wish.target, asking, tokens, probes)
+    if wish:
+        take_sample(report, wish, asking, tokens, probes)
     conclude(report, settings, flowith.accounts, probes)
 
 
@@ -186,28 +186,31 @@ def check_network(report: Report, settings: Settings, accounts: Accounts) -> dic
 
 def check_login(report: Report, account: Account) -> str:
     """The token to ask with, empty when it would be refused; a refresh token is not spent."""
+    token, mark, text = to_token(account)
+    report.add(mark, "login", f"account {account.name}: {text}", account=account.name)
+    return token
+
+
+def to_token(account: Account) -> tuple[str, Mark, str]:
+    """The token to ask with, how good it is, and why."""
     token = account.login.stored() if account.login else account.token
     if account.login and account.login.used_elsewhere():
-        text = f"account {account.name}: {USED_ELSEWHERE}"
-        report.add("problem", "login", text, account=account.name)
-        return ""
+        return "", "problem", USED_ELSEWHERE
+    if account.kind == "llm":
+        return token, "ok", "a flo_... key"
     ends = expiry(token)
+    if token and ends is None:
+        return token, "warning", "neither a flo_... key nor a web login"
     end = time.gmtime(min(ends or 0.0, LATEST))
-    when = "" if ends is None else time.strftime("%Y-%m-%d %H:%M UTC", end)
-    if not token or (ends is not None and ends <= time.time()):
-        said = f"account {account.name}: the web login {f'ended {when}' if when else 'is to come'}"
-        if account.login:
-            text = f"{said}; the service renews it at its next call. Make one, then run this again."
-            report.add("warning", "login", text, account=account.name)
-        else:
-            text = f"{said}: sign in at Flowith again and set FLOWITH_AUTH_TOKEN (a flo_... key"
-            report.add("problem", "login", f"{text} lasts longer).", account=account.name)
-        return ""
-    kind = f"a web login, good until {when}" if when else "neither a flo_... key nor a web login"
-    kind = "a flo_... key" if account.kind == "llm" else kind
-    mark: Mark = "ok" if when or account.kind == "llm" else "warning"
-    report.add(mark, "login", f"account {account.name}: {kind}", account=account.name)
-    return token
+    when = time.strftime("%Y-%m-%d %H:%M UTC", end)
+    if ends is not None and ends > time.time():
+        return token, "ok", f"a web login, good until {when}"
+    said = f"the web login {'is to come' if ends is None else f'ended {when}'}"
+    if account.login:
+        text = f"{said}; the service renews it at its next call. Make one, then run this again."
+        return "", "warning", text
+    text = f"{said}: sign in at Flowith again and set FLOWITH_AUTH_TOKEN (a flo_... key lasts"
+    return "", "problem", f"{text} longer)."
 
 
 def ask_all(
@@ -236,7 +239,6 @@ def ask_all(
 def take_sample(
     report: Report,
     wish: Wish,
-    target: Path,
     asking: Asking,
     tokens: dict[Account, str],
     probes: list[Probe],
@@ -245,7 +247,7 @@ def take_sample(
     settings = asking.settings
     calls = to_calls(probes, wish.pictures)
     if not calls:
-        report.add("problem", "sample", f"nobody can be asked, so {target} was not written")
+        report.add("problem", "sample", f"nobody can be asked, so {wish.target} was not written")
         return
     click.echo(price(calls), err=report.as_json)
     paid = [call for call in calls if call.name == "picture"]
@@ -253,7 +255,7 @@ def take_sample(
         calls = [call for call in calls if call not in paid]
     report.at_most += len(calls)
     secrets = to_secrets(given(), [*tokens.values(), *kept_tokens(settings)])
-    make_sample(report, target, asking, tokens, calls, secrets)
+    make_sample(report, wish.target, asking, tokens, calls, secrets)
 
 
 def kept_tokens(settings: Settings) -> set[str]:

@@ -51,11 +51,10 @@ def _bullets(lines: Iterable[str]) -> Iterator[str]:
 
 def _row(exchange: Exchange) -> str:
     took = f"{exchange.blocks[-1][0]:.2f} s" if exchange.blocks else "-"
-    cells = (
-        f"{exchange.api:10}{exchange.call:18}{exchange.status}  {exchange.framing:8}"
+    return (
+        f"  {exchange.api:10}{exchange.call:18}{exchange.status}  {exchange.framing:8}"
         f"{len(exchange.blocks):4} blocks {took:>9}  {exchange.end}"
     )
-    return f"  {cells}"
 
 
 def _shown(text: str) -> str:
@@ -82,8 +81,8 @@ def _decoded(exchange: Exchange) -> dict[str, Any]:
 
 def _find(exchanges: Iterable[Exchange], call: str) -> Exchange | None:
     """The call of that name, one that was answered if there is one."""
-    found = sorted((e for e in exchanges if e.call == call), key=lambda e: e.status)
-    return next(iter(found), None)
+    found = (exchange for exchange in exchanges if exchange.call == call)
+    return min(found, key=lambda exchange: exchange.status, default=None)
 
 
 def _worked(exchange: Exchange | None) -> bool:

@@ -9,7 +9,8 @@ from commands.diagnosis import Mark
 
 
 class Report:
-    """What was found, told line by line at once, or as one JSON object at the end."""
+    """`at_most` and `sent` count requests to Flowith, `env` is what to put into .env, and `advice`
+    what else to do."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json

@@ -5,12 +5,9 @@ Knows nothing of what is asked, or of what a sample means.
 
 import os
 import re
-import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 
 import click
@@ -38,45 +35,6 @@ KNOWN_PATHS = {urlsplit(url).path for urls in KNOWN.values() for url in urls}
 KNOWN_PATHS |= {urlsplit(dialect.url).path for dialect in image_dialects("").values()}
 
 
-class SampleFile:
-    """A sample that is being written; what it is called is there when it is whole and was searched
-    for secrets. In a `with` block; raises OSError."""
-
-    def __init__(self, path: Path, secrets: Collection[str], service: str) -> None:
-        self._path, self._secrets, self._service = path, secrets, service
-        self.exchanges = 0
-        self.leaked = 0  # the line in which a secret was found, after which nothing is kept
-
-    def __enter__(self) -> Self:
-        number, name = tempfile.mkstemp(dir=self._path.resolve().parent, prefix=".sample.")
-        self._file, self._temporary = os.fdopen(number, "w+b"), Path(name)
-        self._file.write(first_line(_now(), self._service))
-        return self
-
-    def add(self, exchange: Exchange) -> None:
-        self._file.write(exchange_line(exchange))
-        self.exchanges += 1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        wrong: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Keeps what there is after Ctrl-C too: the calls were paid for."""
-        try:
-            self._file.write(last_line(self.exchanges))
-            self._file.seek(0)
-            for number, line in enumerate(self._file, 1):
-                if find_secret(line, self._secrets):
-                    self.leaked = number
-            self._file.close()
-            if self.exchanges and not self.leaked:
-                self._temporary.rename(self._path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
-
-
 def make_sample(
     report: Report,
     path: Path,
@@ -85,36 +43,44 @@ def make_sample(
     calls: Collection[Call],
     secrets: Collection[str],
 ) -> None:
-    """Make all calls, one after the other, and write what came; a line for each."""
-    mask, service = Mask(secrets), asking.agent.partition("/")[2]
+    """Make all calls, one after the other, a line for each, and write what came; after Ctrl-C too,
+    as the calls were paid for."""
+    lines = [first_line(_now(), asking.agent.partition("/")[2])]
+    mask = Mask(secrets)
     try:
-        with SampleFile(path, secrets, service) as file:
-            for number, call in enumerate(calls, 1):
-                where = f"{number} of {len(calls)}: {call.probe.api}, {call.name}"
-                _make(report, where, file, asking, tokens[call.probe.account], call, mask)
-    except OSError as wrong:
-        report.add("problem", "sample", f"{path} cannot be written ({wrong.strerror})")
-        return
-    if file.leaked:
-        text = f"line {file.leaked} would have held a secret, so {path} was not written"
+        for number, call in enumerate(calls, 1):
+            where = f"{number} of {len(calls)}: {call.probe.api}, {call.name}"
+            for exchange in _make(report, where, asking, tokens[call.probe.account], call, mask):
+                lines.append(exchange_line(exchange))
+    finally:
+        lines.append(last_line(len(lines) - 1))
+        _write(report, path, lines, secrets)
+
+
+def _write(report: Report, path: Path, lines: Collection[bytes], secrets: Collection[str]) -> None:
+    """Write a sample, unless it is empty or holds a secret after all."""
+    leaked = next((n for n, line in enumerate(lines, 1) if find_secret(line, secrets)), 0)
+    exchanges = len(lines) - 2
+    if leaked:
+        text = f"line {leaked} would have held a secret, so {path} was not written"
         report.add("problem", "sample", f"{text}: report this, without the secret")
-    elif not file.exchanges:
+    elif not exchanges:
         report.add("problem", "sample", f"nothing came, so {path} was not written")
     else:
-        text = f"{path} holds {file.exchanges} calls. Read it before you give it away:"
+        try:
+            path.touch(0o600, exist_ok=False)
+            path.write_bytes(b"".join(lines))
+        except OSError as wrong:
+            report.add("problem", "sample", f"{path} cannot be written ({wrong.strerror})")
+            return
+        text = f"{path} holds {exchanges} calls. Read it before you give it away:"
         report.add("ok", "sample", f"{text} `flask doctor --read {path}` explains it")
 
 
 def _make(
-    report: Report,
-    where: str,
-    file: SampleFile,
-    asking: Asking,
-    token: str,
-    call: Call,
-    mask: Mask,
-) -> None:
-    """One call, made again after a while if it met the rate limit; both are kept."""
+    report: Report, where: str, asking: Asking, token: str, call: Call, mask: Mask
+) -> Iterator[Exchange]:
+    """What came of one call, which is made again after a while if it met the rate limit."""
     for is_last in (False, True):
         report.sent += 1
         date = _now()
@@ -124,7 +90,7 @@ def _make(
             report.add("warning", "sample", f"{where}: no answer, it {to_said(wrong).words}")
             return
         exchange = to_exchange(call, recording, date, mask)
-        file.add(exchange)
+        yield exchange
         report.add("ok", "sample", f"{where}: {_told(exchange)}")
         if is_last or recording.status != 429:
             return

@@ -22,7 +22,7 @@ from events import Done, Event, Picture, Reasoning, Silence, Text, ToolCall
 from flowith.accounts import Account
 from flowith.connection import Exchange
 from flowith.decoders import Decoder, to_content_type
-from flowith.image_generation import AnyDialect, FileLines, FileReply, ImageDialect
+from flowith.dialects import Dialect
 from flowith.reader import Crew, Reader, Signal
 from flowith.transport import Transport, read_refusal
 from flowith.uploads import with_addresses
@@ -43,8 +43,7 @@ class Order:
     """
 
     account: Account
-    dialect: AnyDialect
-    url: str
+    dialect: Dialect
     prompt: Prompt
     model: Model
     upstream: tuple[str, ...]
@@ -60,9 +59,9 @@ class Order:
             account.token = account.login.renew(account.token if self.renew else "")
         headers = self._headers()
         body = self._body(headers, transport, exchange)
-        if isinstance(self.dialect, ImageDialect):
+        if self.model.kind == "image":
             exchange.fresh = True  # on a kept connection that dies a POST is sent again
-        response = transport.post(self.url, headers, body, exchange)
+        response = transport.post(self.dialect.url, headers, body, exchange)
         if response.status_code != 200:
             said = read_refusal(response, exchange)
             raise self.dialect.to_refusal(response.status_code, said, response.headers)
@@ -80,10 +79,10 @@ class Order:
 
     def _body(self, headers: Mapping[str, str], transport: Transport, exchange: Exchange) -> bytes:
         """The payload, its images stored at Flowith first."""
-        prompt = self.prompt
+        prompt, url = self.prompt, self.dialect.url
         if any(isinstance(message["content"], list) for message in prompt.messages):
             try:
-                messages = with_addresses(prompt.messages, self.url, headers, transport, exchange)
+                messages = with_addresses(prompt.messages, url, headers, transport, exchange)
             except errors.UpstreamAuth:
                 if self.dialect.name.startswith("web"):
                     raise
@@ -106,10 +105,9 @@ class Attempt:
         self._spoke = False  # whether there are words or calls, and not thoughts alone
         self._held: list[Event] = []
         self._received = 0
-        # made when the head of the answer tells its type
-        self._decoder: Decoder | FileLines | FileReply
+        self._decoder: Decoder  # made when the head of the answer tells its type
         send = partial(self._send, order, transport)
-        self._reader = Reader(send, order.url, clock, crew, signal)
+        self._reader = Reader(send, order.dialect.url, clock, crew, signal)
 
     def _send(self, order: Order, transport: Transport, exchange: Exchange) -> requests.Response:
         """In a thread of the crew."""

@@ -19,10 +19,10 @@ from events import Event, Picture, Silence, Working
 from flowith.accounts import Account, Accounts
 from flowith.attempt import Attempt, Order
 from flowith.deadlines import Deadlines
-from flowith.dialects import DIALECTS, Dialect, moved
+from flowith.dialects import Dialect, dialects_at
 from flowith.download import Download
 from flowith.file_address import origin_of
-from flowith.image_generation import AnyDialect, ImageDialect, costs_nothing, image_dialects
+from flowith.image_generation import costs_nothing, image_dialects
 from flowith.login import Login
 from flowith.reader import Crew, Signal
 from flowith.refusal import quote
@@ -47,6 +47,7 @@ class Flowith:
         self.crew = Crew()
         self.transport = Transport(settings.connect_timeout, settings.max_streams)
         self.accounts = self._to_accounts()
+        self.dialects = dialects_at(settings.flowith_api_url)
         self.image_dialects = image_dialects(settings.flowith_api_url)
         self.running = 0
         self.limit = fitting(settings.max_streams)
@@ -76,24 +77,18 @@ class Flowith:
         self.tell_running(self.running)
         return Answer(self, prompt, model, label)
 
-    def dialect_for(self, model: Model, account: Account) -> AnyDialect:
+    def dialect_for(self, model: Model, account: Account) -> Dialect:
         """models.json decides, else `dialect_of` the account."""
-        dialect = DIALECTS[model.api] if model.api else self.dialect_of(account)
+        dialect = self.dialects[model.api] if model.api else self.dialect_of(account)
         return self.image_dialects[dialect.name] if model.kind == "image" else dialect
 
     def dialect_of(self, account: Account) -> Dialect:
         """FLOWITH_API decides, else the shape of the token."""
-        return DIALECTS[self.settings.chosen_api or account.kind]
+        return self.dialects[self.settings.chosen_api or account.kind]
 
     def apis_for(self, model: Model) -> set[str]:
         """The APIs that a call to this model may go to; none without an account."""
         return {self.dialect_for(model, account).name for account in self.accounts.all}
-
-    def url_for(self, dialect: AnyDialect) -> str:
-        """Where a dialect is."""
-        if isinstance(dialect, ImageDialect):
-            return dialect.url
-        return moved(dialect.url, self.settings.flowith_api_url)
 
 
 def fitting(wanted: int) -> int:
@@ -123,7 +118,7 @@ class Answer:
     def __init__(self, flowith: Flowith, prompt: Prompt, model: Model, label: str) -> None:
         self.flowith, self.settings = flowith, flowith.settings
         self.prompt, self.model, self.label = prompt, model, label
-        self.dialect: AnyDialect | None = None
+        self.dialect: Dialect | None = None
         self.attempts: list[tuple[str, str]] = []
         self.failures: list[tuple[str, str]] = []
         self.first_event: float | None = None
@@ -135,7 +130,6 @@ class Answer:
         self._look_at = 0.0  # when to find that out where nothing tells
         self._signal = Signal()  # where it waits for anything but bytes
         self._attempt: Attempt | None = None
-        self._download: Download | None = None
         self._generator = self._events()
         self.deadlines = Deadlines.start(flowith.settings)
 
@@ -152,11 +146,9 @@ class Answer:
     def interrupt(self) -> None:
         """Make `events` look up at once, because the caller has left. Never blocks."""
         self._stops = True
-        attempt, download = self._attempt, self._download
+        attempt = self._attempt
         if attempt:
             attempt.cancel()
-        if download:
-            download.wake()
         self._signal.wake()
 
     def close(self) -> None:
@@ -181,16 +173,16 @@ class Answer:
     def fetch(self, picture: Picture) -> Iterator[Event]:
         """A picture that `events` has given, with its file; signs of life until it is here. Raises
         as `events` does."""
-        settings = self.settings
-        self._download = Download(
-            picture.url,
-            origin_of(settings.flowith_api_url),
-            self.flowith.agent,
-            settings.heartbeat,
-            self.flowith.clock,
-            lambda: self._look(time.monotonic()),
-        )
-        return self._download.events()
+        origin = origin_of(self.settings.flowith_api_url)
+        download = Download(picture.url, origin, self.flowith.agent, self._signal.wake)
+        self.flowith.crew.do(download.run)
+        try:
+            while download.outcome is None:
+                yield from self._pause(download.until)
+                download.look_at_clock()
+        finally:
+            download.close()
+        yield download.take()
 
     def _events(self) -> Generator[Event]:
         accounts, avoid = self.flowith.accounts, list[Account]()
@@ -233,12 +225,11 @@ class Answer:
                 if way is ways[-1] or refusal.upstream_status is None:
                     raise
 
-    def _begin(self, account: Account, dialect: AnyDialect, bearer: bool, renew: bool) -> Attempt:
+    def _begin(self, account: Account, dialect: Dialect, bearer: bool, renew: bool) -> Attempt:
         flowith = self.flowith
         order = Order(
             account=account,
             dialect=dialect,
-            url=flowith.url_for(dialect),
             prompt=self.prompt,
             model=self.model,
             upstream=self._upstream,
@@ -298,12 +289,16 @@ class Answer:
 
     def _wait(self, until: float) -> Iterator[Event]:
         """Pause between two tries."""
-        deadlines = self.deadlines
-        while (now := time.monotonic()) < until:
-            self._look(now)
-            if deadlines.silence_is_due(now):
-                yield Silence()
-            self._signal.wait(min(until, deadlines.tick_at, deadlines.total_by))
+        while time.monotonic() < until:
+            yield from self._pause(until)
+
+    def _pause(self, until: float) -> Iterator[Event]:
+        """Wait until then at most, or for whoever wakes; a sign of life where one is due."""
+        deadlines, now = self.deadlines, time.monotonic()
+        self._look(now)
+        if deadlines.silence_is_due(now):
+            yield Silence()
+        self._signal.wait(min(until, deadlines.tick_at, deadlines.total_by))
 
     def _delay(self, refusal: UpstreamError, avoid: list[Account]) -> float | None:
         """Seconds until the next try, None when there is to be none."""

@@ -1,8 +1,8 @@
-"""urllib3's connections, made for one thing: a POST whose answer is read as it comes.
+"""urllib3's connections, made for one thing: a request whose answer is read as it comes.
 
-An `Exchange` is one POST under way, which can be cancelled in every phase. urllib3 connects, keeps
-connections and speaks TLS; a request leaves in one write here, and `http_answer.py` reads what
-comes. Knows nothing of what the bytes mean.
+An `Exchange` is one request under way, which can be cancelled in every phase. urllib3 connects,
+keeps connections and speaks TLS; a request leaves in one write here, and `http_answer.py` reads
+what comes. Knows nothing of what the bytes mean.
 """
 
 import fcntl
@@ -19,7 +19,6 @@ from typing import Any
 import requests
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ProtocolError
 
 from flowith.encoding import to_reader
@@ -34,7 +33,7 @@ current = threading.local()  # its `exchange` is the one that this thread is sen
 
 
 class Exchange:
-    """One POST under way. `cancel` may be called from anywhere, at any time, more than once."""
+    """One request under way. `cancel` may be called from anywhere, at any time, more than once."""
 
     __slots__ = ("answer", "cancelled", "connection", "fresh", "reused", "socket")
 
@@ -64,9 +63,9 @@ class Exchange:
 
         def read() -> bytes:
             block = answer.read1()  # type: ignore[union-attr]
-            if not block and self.cancelled:
-                raise OSError("cancelled")  # which looks like the end of a body without a frame
             if not block:
+                if self.cancelled:
+                    raise OSError("cancelled")  # which looks like the end of a body without a frame
                 raw.release_conn()
             return block
 
@@ -99,19 +98,22 @@ class _Recorded:
     used = 0.0  # when the last one did, in monotonic seconds
     _answer: HttpAnswer | None = None
 
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
+    def _new_conn(self) -> socket.socket:
+        """urllib3's, before any handshake: that must not outlast its exchange either."""
+        sock: socket.socket = super()._new_conn()  # type: ignore[misc]
         exchange: Exchange | None = getattr(current, "exchange", None)
         if exchange is not None:
-            exchange.socket = self.sock
+            self.exchange, exchange.connection, exchange.socket = exchange, self, sock
             if exchange.cancelled:
+                sock.close()
                 raise OSError("cancelled")
+        return sock
 
     def request(
         self,
         method: str,
         url: str,
-        body: bytes = b"",
+        body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         **_how: Any,
     ) -> None:
@@ -132,8 +134,9 @@ class _Recorded:
         if not head.count(b"\r") == head.count(b"\n") == len(lines) + 1:
             raise ValueError("a header holds a line break")
         if self.sock is None:
-            self.connect()
+            self.connect()  # type: ignore[attr-defined]
         self.sock.settimeout(self.timeout)
+        body = body or b""
         if len(body) <= BLOCK:
             self.sock.sendall(head + body)
         else:  # which must not be held once more
@@ -200,12 +203,4 @@ class Secure(_Recorded, _OverTls):  # type: ignore[misc]
     pass
 
 
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = Plain  # type: ignore[assignment]
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = Secure  # type: ignore[assignment]
-
-
-POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+CONNECTIONS = {"http": Plain, "https": Secure}

@@ -7,12 +7,11 @@ Nothing here does I/O or knows of OpenAI.
 import codecs
 import json
 import re
-from typing import Any
+from typing import Any, Protocol
 
 from errors import DOCTOR, UpstreamCut, UpstreamError
 from events import Citation, Done, Event, Reasoning, Silence, Text
 from flowith.lines import LineDecoder, flat, is_error, unknown
-from flowith.llm_frames import LlmDecoder
 from flowith.refusal import to_refusal
 
 STEPS = ("searching", "seeds")  # tags of the knowledge API before its answer
@@ -39,6 +38,16 @@ def to_content_type(value: str) -> str:
     if name not in CONTENT_TYPES:
         raise UpstreamError("Flowith's answer is of a kind that is not known here.")
     return name
+
+
+class Decoder(Protocol):
+    """Makes events of the bytes of one answer."""
+
+    def decode(self, block: bytes) -> list[Event]:
+        """Raises UpstreamError for what is no answer."""
+
+    def flush(self) -> list[Event]:
+        """The body has ended. Raises UpstreamError where the answer had not."""
 
 
 class WebDecoder:
@@ -133,7 +142,3 @@ def _to_citation(seed: dict[str, Any]) -> Citation:
     url = text("url", "source_url", "link")
     url = url or (title if title.startswith(("http://", "https://")) else "")
     return Citation(title, url, text("content"), text("source_id", "id"))
-
-
-Decoder = WebDecoder | LlmDecoder | KnowledgeDecoder
-__all__ = ["Decoder", "KnowledgeDecoder", "LlmDecoder", "WebDecoder", "to_content_type"]

@@ -4,15 +4,17 @@ Nothing here does I/O or knows of OpenAI.
 """
 
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chat_request import Prompt
 from errors import UpstreamError
-from flowith.decoders import Decoder, KnowledgeDecoder, LlmDecoder, WebDecoder
+from flowith.decoders import Decoder, KnowledgeDecoder, WebDecoder
+from flowith.llm_frames import LlmDecoder
 from flowith.refusal import to_refusal
-from settings import Api, Model
+from settings import Model
 
 # identity: a compressed stream comes when the compressor likes, not when the model speaks
 HEADERS = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -20,12 +22,12 @@ HEADERS = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One of Flowith's APIs. `decoder` makes one answer's bytes events; `bearer`: which form of
-    the token is tried first."""
+    """One of Flowith's APIs. `decoder` makes what an answer of a content type is read with;
+    `bearer`: which form of the token is tried first."""
 
-    name: Api
+    name: str
     url: str
-    decoder: type[Decoder]
+    decoder: Callable[[str], Decoder]
     headers: Mapping[str, str]
     bearer: bool = True
     takes_system: bool = True
@@ -48,7 +50,7 @@ class Dialect:
         payload["model"] = upstream[0]
         if self.name == "knowledge":
             return payload | ({"kb_list": list(model.kb_list)} if model.kb_list else {})
-        payload |= {"nodeId": _random_id(), "convId": _random_id()}
+        payload |= new_ids()
         payload["target_feature"] = "text_completion"
         return payload | ({"websearch": True} if prompt.online else {})
 
@@ -72,11 +74,22 @@ DIALECTS: dict[str, Dialect] = {
 }
 
 
+def dialects_at(given: str) -> dict[str, Dialect]:
+    """All three, where the operator's FLOWITH_API_URL says that they are."""
+    return {api: replace(one, url=moved(one.url, given)) for api, one in DIALECTS.items()}
+
+
 def moved(url: str, given: str) -> str:
     """Where `url` is by the operator's FLOWITH_API_URL; without a path that changes the host."""
+    given = re.sub("//[^/]*@", "//", given)  # nobody would send a password, but it would be shown
     if not given or given.count("/") > 2:
         return given or url
     return f"{given}/{url.split('/', 3)[3]}"
+
+
+def new_ids() -> dict[str, str]:
+    """The web API's ids of a canvas and of what is on it: new ones, which nothing there has."""
+    return {"nodeId": _random_id(), "convId": _random_id()}
 
 
 def _random_id() -> str:

@@ -7,7 +7,6 @@ not lead this service, or who reads its answers, into somebody's own network. No
 import ipaddress
 import re
 import socket
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from requests.utils import requote_uri
@@ -27,19 +26,6 @@ class Forbidden(UpstreamError, code="upstream_error"):
     """The file may not be fetched, or is none; to try again would change nothing."""
 
     retryable = False
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a file is. `name` is the host as the URL has it, `trusted` whether it lies at the
-    origin that the operator set."""
-
-    scheme: str
-    host: str
-    name: str
-    port: int
-    target: str
-    trusted: bool
 
 
 def origin_of(url: str) -> str:
@@ -69,17 +55,6 @@ def to_address(given: object, origin: str) -> str:
     return address
 
 
-def to_place(address: str, origin: str) -> Place:
-    """Raises Forbidden as `to_address` does."""
-    parts = urlsplit(to_address(address, origin))
-    target = parts.path or "/"
-    if parts.query:
-        target += f"?{parts.query}"
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    trusted = bool(origin) and origin_of(address) == origin
-    return Place(parts.scheme, parts.hostname or "", parts.netloc, port, target, trusted)
-
-
 def _is_public_name(host: str) -> bool:
     return bool(NAME.fullmatch(host)) and not INSIDE.fullmatch(host)
 
@@ -105,12 +80,15 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def resolve(place: Place) -> list[str]:
-    """The addresses to connect to. Raises Forbidden where one of them is not public."""
-    if place.trusted:
-        return [place.host]
-    found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
-    if not all(map(is_public, addresses)):
+def resolve(address: str, origin: str) -> list[str]:
+    """The hosts to connect to for an address that is fit to be fetched: the public Internet's by
+    their IP addresses. Raises Forbidden where one of those is not public."""
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    if origin_of(address) == origin:
+        return [host]
+    found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
+    hosts = list(dict.fromkeys(str(one[4][0]) for one in found))
+    if not all(map(is_public, hosts)):
         raise Forbidden("Flowith named a file whose host is at an address that is not public.")
-    return addresses
+    return hosts

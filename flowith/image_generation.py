@@ -7,8 +7,7 @@ answers with one object. Both tell where the file is. Nothing here does I/O or k
 import json
 import math
 import re
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,11 +16,11 @@ import errors
 from chat_request import Prompt, images_of, text_of
 from errors import DOCTOR, EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
-from flowith.dialects import DIALECTS, Dialect
+from flowith.dialects import DIALECTS, Dialect, new_ids
 from flowith.file_address import Forbidden, origin_of, to_address
 from flowith.lines import LONGEST_LINE
 from flowith.refusal import CREDITS, RATE, status_in, to_refusal
-from settings import Api, Model
+from settings import Model
 
 HOST = "https://edge.flowith.io"
 ADDRESSES = ("url", "resultUrl", "imageUrl", "result")  # of a line that names its file plainly
@@ -220,24 +219,17 @@ def to_resolution(size: tuple[int, int], known: tuple[str, ...]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageDialect:
-    """One of the two APIs, with the names that a `Dialect` has. `decoder` makes what one answer's
-    bytes are read with, whatever type they claim to be; `bearer`: which form of the token is tried
-    first."""
+class ImageDialect(Dialect):
+    """One of the two APIs. Its answers are read alike, whatever type they claim to be."""
 
-    name: str
-    url: str
-    decoder: Callable[[str], FileLines | FileReply]
-    headers: Mapping[str, str]
-    ratios: tuple[str, ...]
-    bearer: bool = True
+    ratios: tuple[str, ...] = RATIOS
 
     def payload(self, prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
         """The JSON body for the first of `upstream`, the model ids still to be tried."""
         payload: dict[str, Any] = {"model": upstream[0]} | self._shape(prompt, model)
         if self.name == "web_images":
             payload |= {"target_feature": "image_generation", "messages": prompt.messages}
-            payload |= {"nodeId": str(uuid.uuid4()), "convId": str(uuid.uuid4()), "stream": True}
+            payload |= {**new_ids(), "stream": True}
             quality = (prompt.options or {}).get("quality")
             payload |= {"quality": quality} if quality else {}
             return payload | ({"websearch": True} if prompt.online else {})
@@ -269,16 +261,13 @@ class ImageDialect:
         return refusal
 
 
-AnyDialect = Dialect | ImageDialect
-
-
 def _last_words(prompt: Prompt) -> tuple[str, list[str]]:
     """The text of the last user message, and the addresses of its images."""
     content = next(m["content"] for m in reversed(prompt.messages) if m["role"] == "user")
     return text_of(content), [part["image_url"]["url"] for part in images_of(content)]
 
 
-def image_dialects(given: str) -> dict[Api, ImageDialect]:
+def image_dialects(given: str) -> dict[str, ImageDialect]:
     """The dialect for pictures by that for chat; `given` is FLOWITH_API_URL, whose host counts."""
     origin = origin_of(given)
     web = ImageDialect(
@@ -286,13 +275,12 @@ def image_dialects(given: str) -> dict[Api, ImageDialect]:
         f"{origin or HOST}/image_gen",
         partial(FileLines, origin),
         DIALECTS["web"].headers,
-        RATIOS,
     )
     key = ImageDialect(
         "key_images",
         f"{origin or HOST}/external/use/image/generate",
         partial(FileReply, origin),
         DIALECTS["llm"].headers,
-        KEY_RATIOS,
+        ratios=KEY_RATIOS,
     )
     return {"web": web, "llm": key, "knowledge": key}

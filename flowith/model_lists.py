@@ -9,24 +9,27 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 
 from errors import UpstreamError, UpstreamTimeout
 from flowith.accounts import Account
 from flowith.client import Flowith
-from flowith.dialects import DIALECTS, Dialect
+from flowith.connection import Exchange
+from flowith.dialects import Dialect
+from flowith.file_address import origin_of
 from flowith.refusal import to_refusal
-from flowith.transport import FOREIGN, to_error
-from settings import SIZES
+from flowith.transport import FOREIGN, read_whole, to_error
+from settings import SIZES, Api
 
 LONGEST = 4_194_304  # bytes of a list
 LONGEST_TEXT = 200  # characters of a name or a description
 MODEL_ID = re.compile(r"[!-)+-~]{1,128}")  # no blanks, and no star, which means all models here
 PICTURES, FILMS = re.compile("image"), re.compile("video|audio|music|3d")
-WEB, KNOWLEDGE = DIALECTS["web"], DIALECTS["knowledge"]
-
+LISTS: dict[Api, str] = {
+    "web": "models?logo=1&desc=1",
+    "knowledge": "external/use/knowledge-base/models",
+}
 SIZED = re.compile(r"\d+x\d+")
 
 Named = dict[str, dict[str, Any]]  # fields of a row by id, as far as Flowith gives them
@@ -34,9 +37,12 @@ Named = dict[str, dict[str, Any]]  # fields of a row by id, as far as Flowith gi
 
 def list_url(flowith: Flowith, account: Account) -> str:
     """Where an account's list is; FLOWITH_API_URL moves its host, too."""
-    if flowith.dialect_of(account).name == "web":
-        return _beside(flowith, WEB, "models?logo=1&desc=1")
-    return _beside(flowith, KNOWLEDGE, "external/use/knowledge-base/models")
+    api = _lister(flowith, account)
+    return _beside(flowith.dialects[api], LISTS[api])
+
+
+def _lister(flowith: Flowith, account: Account) -> Api:
+    return "web" if flowith.dialect_of(account).name == "web" else "knowledge"
 
 
 def read_list(flowith: Flowith, account: Account) -> tuple[Named, str]:
@@ -46,8 +52,8 @@ def read_list(flowith: Flowith, account: Account) -> tuple[Named, str]:
     Models of a tier that the account lacks are left out when its credits tell. Raises
     UpstreamError that says why in plain words.
     """
-    dialect = WEB if flowith.dialect_of(account).name == "web" else KNOWLEDGE
-    entries = dict(_entries(_get(flowith, account, dialect, list_url(flowith, account))))
+    api = _lister(flowith, account)
+    entries = dict(_entries(_get(flowith, account, api, LISTS[api])))
     fit = {i: e for i, e in entries.items() if not _is_film(e)}
     tiers = _tiers(flowith, account) if any(e.get("tier") for e in fit.values()) else set()
     usable = {i: e for i, e in fit.items() if not tiers or str(e.get("tier") or "") in tiers}
@@ -56,16 +62,15 @@ def read_list(flowith: Flowith, account: Account) -> tuple[Named, str]:
     counts = {"media": len(entries) - len(fit), "in another tier": len(fit) - len(usable)}
     left_out = ", ".join(f"{count} {why}" for why, count in counts.items() if count)
     named = {i: _facts(e) for i, e in usable.items()}
-    if dialect is KNOWLEDGE:
+    if api == "knowledge":
         named = _pictures_by_key(flowith, account) | named
     return named, left_out
 
 
 def _pictures_by_key(flowith: Flowith, account: Account) -> Named:
     """What the API for pictures by key lists, in whatever form; nothing where that fails."""
-    url = _beside(flowith, DIALECTS["llm"], "external/use/image/models")
     try:
-        entries = dict(_entries(_get(flowith, account, KNOWLEDGE, url)))
+        entries = dict(_entries(_get(flowith, account, "llm", "external/use/image/models")))
     except UpstreamError:
         return {}
     return {i: _facts({"media": "image", **e}) for i, e in entries.items()}
@@ -124,7 +129,7 @@ def _listed(entry: dict[str, Any], name: str) -> list[str]:
 def _tiers(flowith: Flowith, account: Account) -> set[str]:
     """The tiers of an account's grants, and "" for models of none; empty when nothing tells."""
     try:
-        grants = _get(flowith, account, WEB, _beside(flowith, WEB, "user/credits"))
+        grants = _get(flowith, account, "web", "user/credits")
     except UpstreamError:
         return set()
     policies = [
@@ -137,34 +142,31 @@ def _tiers(flowith: Flowith, account: Account) -> set[str]:
     return told and told | {""}
 
 
-def _beside(flowith: Flowith, dialect: Dialect, path: str) -> str:
-    place = urlsplit(flowith.url_for(dialect))
-    return f"{place.scheme}://{place.netloc.rpartition('@')[2]}/{path}"
+def _beside(dialect: Dialect, path: str) -> str:
+    return f"{origin_of(dialect.url)}/{path}"
 
 
-def _get(flowith: Flowith, account: Account, dialect: Dialect, url: str) -> Any:
-    """GET the JSON at a URL; a refused token is tried in its other form once."""
-    patience = flowith.settings.connect_timeout
+def _get(flowith: Flowith, account: Account, api: Api, path: str) -> Any:
+    """GET the JSON at a path of an API's host; a refused token is tried in its other form once."""
+    transport, patience = flowith.transport, flowith.settings.connect_timeout
+    dialect = flowith.dialects[api]
+    url = _beside(dialect, path)
     token = account.login.renew() if account.login else account.token
-    with requests.Session() as session:
-        session.auth = lambda request: request  # or an entry in ~/.netrc replaces the token
-        for bearer in (dialect.bearer, not dialect.bearer):
-            given = f"Bearer {token}" if bearer else token
-            headers = {**dialect.headers, "Authorization": given, "User-Agent": flowith.agent}
-            try:
-                with session.get(
-                    url, headers=headers, timeout=patience, allow_redirects=False, stream=True
-                ) as response:
-                    status = response.status_code
-                    body = response.raw.read(LONGEST, decode_content=True)
-            except requests.Timeout as wrong:
-                raise UpstreamTimeout(f"No answer within {patience:g} seconds.") from wrong
-            except FOREIGN as wrong:
-                raise to_error(wrong, url) from wrong
-            if status != 401:
-                break
-    if status != 200:
-        raise to_refusal(status, body, response.headers)
+    for bearer in (dialect.bearer, not dialect.bearer):
+        given = f"Bearer {token}" if bearer else token
+        headers = {**dialect.headers, "Authorization": given, "User-Agent": flowith.agent}
+        exchange = Exchange()
+        try:
+            response = transport.send_once("GET", url, headers, None, exchange, patience)
+        except requests.Timeout as wrong:
+            raise UpstreamTimeout(f"No answer within {patience:g} seconds.") from wrong
+        except FOREIGN as wrong:
+            raise to_error(wrong, url) from wrong
+        body = read_whole(response, exchange, url, LONGEST, patience)
+        if response.status_code != 401:
+            break
+    if response.status_code != 200:
+        raise to_refusal(response.status_code, body, response.headers)
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -6,8 +6,8 @@ Holds every address that Flowith's APIs have had. Knows nothing of reports or of
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
 
 import orjson
 import requests
@@ -17,11 +17,11 @@ from chat_request import Prompt
 from errors import UpstreamError
 from events import Done, Event, Reasoning, Text, ToolCall
 from flowith.accounts import Account
-from flowith.connection import BLOCK
+from flowith.connection import Exchange
 from flowith.dialects import DIALECTS, Dialect, moved
-from flowith.reach import PATIENCE, Said, open_session, to_host, to_said
+from flowith.reach import PATIENCE, Said, to_host, to_said
 from flowith.refusal import quote, to_refusal
-from flowith.transport import ERROR_BODY, FOREIGN
+from flowith.transport import FOREIGN, Transport, read_refusal
 from settings import Api, Model, Settings
 
 # From public clients of Flowith and its documentation, the newest first. Beside each: the year
@@ -46,7 +46,7 @@ KNOWN: Mapping[Api, tuple[str, ...]] = {
 FIRST_WORDS = 20.0  # seconds
 ASKED = Prompt([{"role": "user", "content": "Say OK."}], thinking=False, options={"max_tokens": 16})
 LONGEST = 1_048_576  # bytes without a word
-FRAMES: Mapping[Api, bytes] = {"web": b"", "llm": b'"choices"', "knowledge": b'"tag"'}
+FRAMES: Mapping[str, bytes] = {"web": b"", "llm": b'"choices"', "knowledge": b'"tag"'}
 ALIVE = {"worked", "empty", "no_credits", "rate_limited"}  # address, API and token are right
 WORDS = {
     "worked": "worked",
@@ -171,30 +171,33 @@ class Asking:
         headers["Authorization"] = f"Bearer {token}" if bearer else token
         body = orjson.dumps(dialect.payload(ASKED, model, model.upstream[:1]))
         patience = min(self.settings.first_token_timeout, FIRST_WORDS)
-        how: dict[str, Any] = {"headers": headers, "stream": True}
-        how["timeout"] = (min(self.settings.connect_timeout, PATIENCE), patience)
+        connect_timeout = min(self.settings.connect_timeout, PATIENCE)
+        exchange = Exchange()
         try:
-            with open_session() as session, session.post(url, body, **how) as answer:
-                return _read(dialect, answer, time.monotonic() + patience)
+            with closing(Transport(connect_timeout, pool_size=1, more_connects=0)) as transport:
+                answer = transport.send_once("POST", url, headers, body, exchange, patience)
+                with closing(answer.raw):
+                    return _read(dialect, answer, exchange, time.monotonic() + patience)
         except UpstreamError as refusal:
             return _refused(refusal, (token, *self.settings.flowith_auth_token))
         except FOREIGN as wrong:
             return to_said(wrong)
 
 
-def _read(dialect: Dialect, answer: requests.Response, until: float) -> Said:
+def _read(dialect: Dialect, answer: requests.Response, exchange: Exchange, until: float) -> Said:
     """Raises UpstreamError. `until` is monotonic seconds."""
     status = answer.status_code
     if 300 <= status < 400:
         to = re.match(r"https?://([\w.-]+)", answer.headers.get("Location", ""), re.ASCII)
         return Said("redirect", WORDS["redirect"] + (f" (to {to[1]})" if to else ""), status)
     if not 200 <= status < 300:
-        said = answer.raw.read(ERROR_BODY, decode_content=True)
+        said = read_refusal(answer, exchange)
         if status in (401, 403) and _is_page(said):
             return Said("web_page", f"{WORDS['web_page']} ({status})", status)
         raise to_refusal(status, said, answer.headers)
-    decoder, received = dialect.decoder(), b""
-    while block := answer.raw.read1(BLOCK, decode_content=True):
+    decoder, received = dialect.decoder(""), b""
+    read = exchange.reader(answer)
+    while block := read():
         if _is_page(block):
             return Said("web_page", WORDS["web_page"], status)
         if dialect.name == "web" and re.match(rb"\s*(data:|\{)", block):

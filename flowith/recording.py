@@ -14,8 +14,6 @@ from typing import Any, Literal
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from errors import ProxyError
 from events import Done, Reasoning, Text, ToolCall, Usage
@@ -97,44 +95,26 @@ class _Adapter(HTTPAdapter):
     """Opens connections that keep their socket in `watched`, and see how TLS ends."""
 
     def __init__(self, watched: list[Watched]) -> None:
-        self._pools = _watching_pools(watched)
         super().__init__(max_retries=0)
+        self._watched = watched
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = self._pools
-        return manager
+    def get_connection_with_tls_context(self, *what: Any, **how: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*what, **how)
+        pool.ConnectionCls = _watching(pool.ConnectionCls, self._watched)
+        return pool
 
 
-def _watching_pools(watched: list[Watched]) -> dict[str, Any]:
-    class Watching:
-        sock: Any
-
+def _watching(kind: Any, watched: list[Watched]) -> Any:
+    class Watching(kind):  # type: ignore[misc]
         def connect(self) -> None:
-            super().connect()  # type: ignore[misc]
+            super().connect()
             if hasattr(self.sock, "suppress_ragged_eofs"):
                 # else Python takes an end of TLS without close_notify for a proper one
                 self.sock.suppress_ragged_eofs = False
             # the second file keeps the socket open when urllib3 has done with it
             watched.append((self.sock, self.sock.makefile("rb", buffering=0)))
 
-    class Plain(Watching, HTTPConnection):
-        pass
-
-    class Secure(Watching, HTTPSConnection):
-        pass
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    return {"http": PlainPool, "https": SecurePool}
+    return Watching
 
 
 def _read(raw: Any, started: float, whole: float) -> tuple[Blocks, End, bool | None]:
@@ -196,7 +176,7 @@ def to_decoded(api: Api, status: int, blocks: Blocks, whole: bool) -> dict[str, 
     if not 200 <= status < 300:
         told["error"] = to_refusal(status, body).ending
         return told
-    decoder = DIALECTS[api].decoder()
+    decoder = DIALECTS[api].decoder("")
     try:
         for _, block in blocks:
             _add(told, decoder.decode(block))

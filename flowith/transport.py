@@ -1,4 +1,4 @@
-"""One POST over requests; a kept connection that turned out dead is replaced once.
+"""One request over requests; a kept connection that turned out dead is replaced once.
 
 The adapter is used without a Session: no cookies, netrc entries or redirects, and a third of the
 cost per call (docs/performance.md). Knows nothing of what the bytes mean.
@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
 
 from errors import DOCTOR, UpstreamCut, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from flowith.connection import POOLS, Exchange, current
+from flowith.connection import CONNECTIONS, Exchange, current
 from flowith.encoding import UnknownEncoding
 from flowith.tls import decrypt_in_memory
 
@@ -55,27 +56,20 @@ class _Response(requests.Response):
 
 
 class Transport(HTTPAdapter):
-    """Sends POSTs; safe for all threads and greenlets of one process.
+    """Sends requests; safe for all threads and greenlets of one process.
 
     Overrides what requests documents for subclasses, so that proxies, certificates and the pool
     are worked out once per URL: of 650 us for a call, a third is left (docs/performance.md).
     Connects alone are retried by urllib3, which is safe for a POST.
     """
 
-    def __init__(self, connect_timeout: float, pool_size: int) -> None:
-        retries = urllib3.Retry(total=None, connect=1, read=0, redirect=0, status=0, other=0)
+    def __init__(self, connect_timeout: float, pool_size: int, more_connects: int = 1) -> None:
+        retries = urllib3.Retry(
+            total=None, connect=more_connects, read=False, redirect=0, status=0, other=0
+        )
         super().__init__(pool_connections=64, pool_maxsize=pool_size, max_retries=retries)
         self._connect_timeout = connect_timeout
         self._ways: dict[str, _Way] = {}
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = POOLS
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = POOLS
-        return manager
 
     def post(
         self,
@@ -92,32 +86,36 @@ class Transport(HTTPAdapter):
         without a byte of an answer: most likely the server had closed it before our request
         arrived. Raises UpstreamError.
         """
-        way = self._way(url)
-        request = requests.PreparedRequest()
-        request.method, request.url, request.body = "POST", way.url, body
-        plain = {"Host": way.host, "Accept-Encoding": "identity", **headers}
-        plain["Content-Length"] = str(len(body))
-        request.headers = cast("CaseInsensitiveDict[str]", plain)
         try:
-            return self._send(request, way, exchange, patience)
+            return self.send_once("POST", url, headers, body, exchange, patience)
         except FOREIGN as wrong:
             if not (exchange.reused and not exchange.cancelled and _was_dropped(wrong, exchange)):
                 raise to_error(wrong, url) from None
             forget_frames(wrong)
-        log.warning("%s sent again: its kept connection was dead", plain.get("X-Request-ID", "-"))
+        log.warning("%s sent again: its kept connection was dead", headers.get("X-Request-ID", "-"))
         exchange.fresh = True
         try:
-            return self._send(request, way, exchange, patience)
+            return self.send_once("POST", url, headers, body, exchange, patience)
         except FOREIGN as wrong:
             raise to_error(wrong, url) from None
 
-    def _send(
+    def send_once(
         self,
-        request: requests.PreparedRequest,
-        way: _Way,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
         exchange: Exchange,
         patience: float | None,
     ) -> requests.Response:
+        """As `post`, but never a second time. Raises what FOREIGN holds."""
+        way = self._way(url)
+        request = requests.PreparedRequest()
+        request.method, request.url, request.body = method, way.url, body
+        plain = {"Host": way.host, "Accept-Encoding": "identity", **headers}
+        if body is not None:
+            plain["Content-Length"] = str(len(body))
+        request.headers = cast("CaseInsensitiveDict[str]", plain)
         current.exchange = exchange
         try:
             if exchange.cancelled:
@@ -148,6 +146,8 @@ class Transport(HTTPAdapter):
         way = self._ways[request.url or ""]
         if way.pool is None:
             way.pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            way.pool.ConnectionCls = CONNECTIONS[way.pool.scheme]
+            way.target = super().request_url(request, proxies)
             super().cert_verify(way.pool, way.url, verify, cert)  # type: ignore[no-untyped-call]
             if way.pool.scheme == "https":
                 _share_context(way.pool)
@@ -157,10 +157,7 @@ class Transport(HTTPAdapter):
         """Done once for each pool."""
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        way = self._ways[request.url or ""]
-        if not way.target:
-            way.target = super().request_url(request, proxies)
-        return way.target
+        return self._ways[request.url or ""].target
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
         """Status, headers and raw body; no cookies, no redirects, no guess of an encoding."""
@@ -171,16 +168,22 @@ class Transport(HTTPAdapter):
 
 
 def _share_context(pool: Any) -> None:
-    """One TLS context for all connections of a pool: to load the certificates anew for each costs
-    15 ms (measured)."""
-    context = create_urllib3_context()
-    if pool.ca_certs or pool.ca_cert_dir:
-        context.load_verify_locations(pool.ca_certs, pool.ca_cert_dir)
+    """Have all connections of a pool use one TLS context."""
+    context = _context(pool.ca_certs, pool.ca_cert_dir)
     pool.ca_certs = pool.ca_cert_dir = None
-    decrypt_in_memory(context)
     pool.conn_kw["ssl_context"] = context
     if proxy := pool.conn_kw.get("proxy_config"):  # which may be spoken to over TLS itself
         pool.conn_kw["proxy_config"] = proxy._replace(ssl_context=context)
+
+
+@cache
+def _context(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """For certificates from there: to load them anew for each connection costs 15 ms (measured)."""
+    context = create_urllib3_context()
+    if file or folder:
+        context.load_verify_locations(file, folder)
+    decrypt_in_memory(context)
+    return context
 
 
 def _was_dropped(wrong: BaseException, exchange: Exchange) -> bool:

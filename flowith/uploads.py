@@ -11,12 +11,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from urllib3.filepost import encode_multipart_formdata
 
 from errors import UpstreamError
 from flowith.connection import Exchange
+from flowith.file_address import origin_of
 from flowith.refusal import to_refusal
 from flowith.transport import Transport, read_refusal, read_whole
 
@@ -37,12 +37,12 @@ def with_addresses(
 
     `url` is the API's own: the file store stands beside it. Raises UpstreamError.
     """
+    store = f"{origin_of(url)}/file/store"
 
     def stored(part: dict[str, Any]) -> dict[str, Any]:
         image = part.get("image_url")
         if not image or image["url"][:5].lower() != "data:":
             return part
-        store = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/file/store"
         address = _address(image["url"], store, headers, transport, exchange)
         return {**part, "image_url": {**image, "url": address}}
 

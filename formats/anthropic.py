@@ -17,6 +17,7 @@ from formats.fields import (
     Check,
     an_object,
     boolean,
+    check_fields,
     check_stops,
     expect,
     integer,
@@ -50,16 +51,6 @@ def _stop_sequences(param: str, value: Any) -> None:
 def _thinking(param: str, value: Any) -> None:
     kinds = ("enabled", "disabled", "adaptive", "between_tools")
     one_of(f"{param}.type", expect(param, value, dict).get("type"), kinds)
-    if value.get("budget_tokens") is not None:
-        integer(f"{param}.budget_tokens", value["budget_tokens"], low=LEAST_BUDGET)
-    if value.get("display") is not None:
-        one_of(f"{param}.display", value["display"], ("summarized", "omitted"))
-
-
-def _output_config(param: str, value: Any) -> None:
-    effort = expect(param, value, dict).get("effort")
-    if effort is not None:
-        one_of(f"{param}.effort", effort, ("low", "medium", "high", "xhigh", "max"))
 
 
 CHECKS: dict[str, Check] = {
@@ -71,7 +62,10 @@ CHECKS: dict[str, Check] = {
     "top_p": partial(number, low=0, high=1),
     "top_k": partial(integer, low=0),
     "thinking": _thinking,
-    "output_config": _output_config,
+    "thinking.budget_tokens": partial(integer, low=LEAST_BUDGET),
+    "thinking.display": partial(one_of, allowed=("summarized", "omitted")),
+    "output_config": an_object,
+    "output_config.effort": partial(one_of, allowed=("low", "medium", "high", "xhigh", "max")),
     "output_format": an_object,
 }
 EFFECTIVE = {
@@ -84,9 +78,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     """Check a request for a message, or for the count of its tokens, which lacks `max_tokens`.
     Raises InvalidRequest that names the field."""
     body = parse_json(raw)
-    for name, check in CHECKS.items():
-        if name in body:
-            check(name, body[name])
+    check_fields(body, CHECKS)
     model = parse_model(body, settings.default_model)
     messages = to_messages(body.get("messages"))
     system = to_system(body.get("system", ""))

@@ -1,6 +1,6 @@
 """The answer of Anthropic's Messages: events as its stream, or as one message; its errors.
 
-Pure. Every event of a stream has its `event:` line, for Anthropic's own packages see none without.
+Pure.
 """
 
 import json
@@ -9,18 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from errors import ContextTooLong, Overloaded, ProxyError
-from events import Done, Event, PromptSize, Reasoning, Silence, Tally, Text, Usage, Working
+from events import Done, Event, PromptSize, Tally, Usage, joined
 from formats import ErrorReply
-from formats.anthropic_blocks import Blocks, Delta, Start, Step, Stop
-from formats.sse import LONGEST_PIECE, dumps, pieces
+from formats.anthropic_blocks import Blocks, Step
+from formats.sse import Writer, dumps, named, written
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
-DELTA = 'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":'
-WORDS = {
-    "text_delta": "text",
-    "thinking_delta": "thinking",
-    "input_json_delta": "partial_json",
-}
+DELTA = 'event: content_block_delta\ndata: {"type":"content_block_delta","index":'
 TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -45,97 +40,56 @@ class Envelope:
     query: str | None = None
 
 
-class _Encoder:
-    """Steps as bytes of a stream. The fixed text before a block's words is made once for each."""
+class _MessageWriter(Writer):
+    """Writes the events of one message. Every event has its `event:` line, for Anthropic's own
+    packages see none without."""
 
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
         self.blocks = Blocks(envelope.id.removeprefix("msg_"), envelope.query)
-        self.index = -1
-        # of the open block, by the events that do no more than add their words to it
-        self.heads: dict[type[Event], str] = {}
+        self.prompt = 0
+        self.ending: tuple[str, str | None] = ("end_turn", None)
 
-    def start(self, prompt_tokens: int) -> bytes:
-        """The event before all blocks."""
-        usage = to_usage(Usage(prompt_tokens, 0), 0)
+    def opening(self) -> bytes:
+        usage = to_usage(Usage(self.prompt, 0), 0)
         message = to_message(self.envelope, [], None, None, usage)
-        return _event("message_start", {"message": message})
+        return named({"type": "message_start", "message": message})
 
-    def say(self, event: Text | Reasoning) -> bytes:
-        """What words add to the content; empty when that is nothing yet."""
-        head, text = self.heads.get(type(event)), event.text
-        if not head or len(text) > LONGEST_PIECE:
-            return self.add(event)
-        return pieces(head, text, "}}\n\n") if text else b""
+    def take(self, event: Event) -> bytes:
+        if isinstance(event, PromptSize):
+            self.prompt = event.tokens
+            return b""
+        return self._written(self.blocks.take(event))
 
-    def add(self, event: Event) -> bytes:
-        """The same for any event."""
-        return b"".join([self._encode(step) for step in self.blocks.take(event)])
+    def _written(self, steps: list[Step]) -> bytes:
+        head = f'{DELTA}{self.blocks.index},"delta":'
+        self.said = self.thought = None
+        if self.blocks.open == "thinking":
+            self.thought = (head + '{"type":"thinking_delta","thinking":', "}}\n\n")
+        elif self.blocks.open == "text" and self.envelope.query is None:  # else it is noted
+            self.said = (head + '{"type":"text_delta","text":', "}}\n\n")
+        return b"".join([named(step) for step in steps])
 
-    def finish(self, done: Done, usage: Usage | None) -> bytes:
-        """What is left to send: ends of blocks, the reason, the usage."""
-        steps = [self._encode(step) for step in self.blocks.finish()]
-        reason, stop = to_reason(done, self.blocks.called)
+    def alive(self) -> bytes:
+        return PING
+
+    def finish(self, done: Done) -> bytes:
+        self.ending = to_reason(done, self.blocks.called)
+        return self._written(self.blocks.finish())
+
+    def end(self, usage: Usage | None) -> bytes:
+        reason, stop = self.ending
         delta = {"stop_reason": reason, "stop_sequence": stop}
         told = {"delta": delta, "usage": to_usage(usage, self.blocks.searches)}
-        return b"".join([*steps, _event("message_delta", told), _event("message_stop", {})])
+        return named({"type": "message_delta", **told}) + named({"type": "message_stop"})
 
-    def _encode(self, step: Step) -> bytes:
-        match step:
-            case Start(block):
-                self.index += 1
-                head = DELTA % self.index
-                if block["type"] == "thinking":
-                    self.heads = {Reasoning: head + '{"type":"thinking_delta","thinking":'}
-                elif block["type"] == "text" and self.envelope.query is None:  # else it is noted
-                    self.heads = {Text: head + '{"type":"text_delta","text":'}
-                return _event("content_block_start", {"index": self.index, "content_block": block})
-            case Delta(delta):
-                return _event("content_block_delta", {"index": self.index, "delta": delta})
-            case Stop():
-                self.heads = {}
-                return _event("content_block_stop", {"index": self.index})
+    def failed(self, wrong: ProxyError, usage: Usage | None) -> bytes:
+        return b"event: error\ndata: " + error(wrong, self.envelope.request_id).body + b"\n\n"
 
 
 def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
-    """Events as bytes of whole server-sent events, from message_start to message_stop.
-
-    A stream that cannot go on ends in an `error` event: a bare end is taken for a whole answer.
-    """
-    encoder = _Encoder(envelope)
-    size, quiet, begun = 0, True, False
-    try:
-        for event in events:
-            match event:
-                case Text() | Reasoning():
-                    block = encoder.say(event)
-                    quiet = quiet and not block
-                case PromptSize(tokens=tokens):
-                    size = tokens
-                    continue
-                case Usage():
-                    tally.add(event)
-                    continue
-                case Working() if not quiet:
-                    quiet = True
-                    continue
-                case Silence() | Working():
-                    block = PING
-                    tally.heartbeats += 1
-                case Done():
-                    block = encoder.finish(event, tally.usage)
-                    yield block if begun else encoder.start(size) + block
-                    return
-                case _:
-                    block = encoder.add(event)
-                    quiet = quiet and not block
-            if block:
-                yield block if begun else encoder.start(size) + block
-                begun = True
-    except ProxyError as wrong:
-        if begun:
-            yield b"event: error\ndata: " + error(wrong, envelope.request_id).body + b"\n\n"
-        raise
+    """Events as bytes of whole server-sent events, from message_start to message_stop."""
+    return written(events, _MessageWriter(envelope), tally)
 
 
 def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
@@ -143,7 +97,7 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     blocks = Blocks(envelope.id.removeprefix("msg_"), envelope.query)
     content = _Content()
     ending = Done()
-    for event in events:
+    for event in joined(events):
         match event:
             case Usage():
                 tally.add(event)
@@ -168,21 +122,16 @@ class _Content:
     def add(self, steps: Iterable[Step]) -> None:
         for step in steps:
             match step:
-                case Start(block):
+                case {"content_block": block}:
                     self.blocks.append(block)
-                case Delta(delta):
-                    self._add(delta)
-                case Stop():
+                case {"delta": {"citation": source}}:
+                    self.blocks[-1].setdefault("citations", []).append(source)
+                case {"delta": {"signature": signature}}:
+                    self.blocks[-1]["signature"] = signature
+                case {"delta": {"text": words} | {"thinking": words} | {"partial_json": words}}:
+                    self._words.append(words)
+                case {"type": "content_block_stop"}:
                     self._close()
-
-    def _add(self, delta: dict[str, Any]) -> None:
-        match delta["type"]:
-            case "citations_delta":
-                self.blocks[-1].setdefault("citations", []).append(delta["citation"])
-            case "signature_delta":
-                self.blocks[-1]["signature"] = delta["signature"]
-            case kind:
-                self._words.append(delta[WORDS[kind]])
 
     def _close(self) -> None:
         words, self._words = "".join(self._words), []
@@ -259,8 +208,3 @@ def to_message(
     opening = {"id": envelope.id, "type": "message", "role": "assistant", "model": envelope.model}
     ending = {"stop_reason": reason, "stop_sequence": stop, "usage": usage}
     return {**opening, "content": content, **ending}
-
-
-def _event(kind: str, fields: dict[str, Any]) -> bytes:
-    data = dumps({"type": kind, **fields})
-    return f"event: {kind}\ndata: {data}\n\n".encode("utf-8", "replace")

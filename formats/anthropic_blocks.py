@@ -1,11 +1,11 @@
 """An answer of Anthropic's API as its content blocks, one open at a time, for streams and objects.
 
-Pure: events in; beginnings, deltas and ends of blocks out. A block begins with its first words
-only: programs keep an empty one, and Anthropic refuses the conversation that holds it later.
+Pure: an answer's events in; beginnings, deltas and ends of blocks out. A block begins with its
+first words only: programs keep an empty one, and Anthropic refuses the conversation that holds it
+later.
 """
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from errors import Unmet
@@ -22,26 +22,7 @@ LINK = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The beginning of a content block, with its fields as they are at first."""
-
-    block: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """An addition to the open block, in the form that streams have it."""
-
-    delta: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """The end of the open block."""
-
-
-Step = Start | Delta | Stop
+Step = dict[str, Any]  # an event of a stream: a block begins, grows or ends
 
 
 class Blocks:
@@ -49,9 +30,11 @@ class Blocks:
 
     `query` is what was searched for, None where the request has no tool that searches: then
     sources are only cited. `id` makes the ids of calls that came without a usable one unique.
+    `index` is the number of the last block, `open` its type where it can grow.
     """
 
     def __init__(self, id: str, query: str | None) -> None:
+        self.index = -1
         self.open = ""
         self.searches = 0
         self.called = False
@@ -78,10 +61,16 @@ class Blocks:
 
     def finish(self) -> list[Step]:
         """The end of the answer. Where it had to search and Flowith named no source, the pages that
-        its words link to are what was found."""
+        its words link to are what was found. Sources that came behind the last words are cited by
+        a text that names them: a block that is closed takes no more, and none may be empty."""
         steps = self.end()
         if self._query is not None and not self.searches:
             self._found = _links("".join(self._said))
+            steps += self.end()
+        untold = [one for one in self._uncited if self._query is None or not one.url]
+        if untold:
+            words = "\n".join(source.words for source in untold)
+            steps += self._say(f"\n\n{words}")  # clients join texts without anything between
             steps += self.end()
         return steps
 
@@ -89,14 +78,25 @@ class Blocks:
         """Close what is open."""
         steps: list[Step] = []
         if self.open == "thinking":
-            steps.append(Delta({"type": "signature_delta", "signature": SIGNATURE}))
+            steps.append(self._delta("signature_delta", signature=SIGNATURE))
         if self.open:
-            steps.append(Stop())
+            steps.append(self._stop())
         self.open = ""
         self._spaces.clear()
         if self._found:
             steps += self._search()
         return steps
+
+    def _start(self, block: dict[str, Any]) -> Step:
+        self.index += 1
+        return {"type": "content_block_start", "index": self.index, "content_block": block}
+
+    def _delta(self, kind: str, **added: Any) -> Step:
+        delta = {"type": kind, **added}
+        return {"type": "content_block_delta", "index": self.index, "delta": delta}
+
+    def _stop(self) -> Step:
+        return {"type": "content_block_stop", "index": self.index}
 
     def _say(self, text: str) -> list[Step]:
         steps: list[Step] = []
@@ -113,10 +113,10 @@ class Blocks:
             block: dict[str, Any] = {"type": "text", "text": ""}
             if self._uncited:
                 block["citations"] = []
-            steps.append(Start(block))
+            steps.append(self._start(block))
             self.open = "text"
             steps += self._cite()
-        return steps + [Delta({"type": "text_delta", "text": piece}) for piece in slices(text)]
+        return steps + [self._delta("text_delta", text=piece) for piece in slices(text)]
 
     def _think(self, text: str) -> list[Step]:
         steps: list[Step] = []
@@ -124,10 +124,9 @@ class Blocks:
             if not text.strip():
                 return steps
             steps += self.end()
-            steps.append(Start({"type": "thinking", "thinking": "", "signature": ""}))
+            steps.append(self._start({"type": "thinking", "thinking": "", "signature": ""}))
             self.open = "thinking"
-        pieces = slices(text)
-        return steps + [Delta({"type": "thinking_delta", "thinking": one}) for one in pieces]
+        return steps + [self._delta("thinking_delta", thinking=piece) for piece in slices(text)]
 
     def _call(self, call: ToolCall) -> list[Step]:
         try:
@@ -138,7 +137,13 @@ class Blocks:
             raise Unmet(words, said="") from None
         self.called = True
         head = {"type": "tool_use", "id": self._to_id(call.id), "name": call.name, "input": {}}
-        return [Start(head), *_input(call.arguments or "{}"), Stop()]
+        return self._used(head, call.arguments or "{}")
+
+    def _used(self, head: dict[str, Any], arguments: str) -> list[Step]:
+        """The block of a tool that is used, its input in pieces that no reader chokes on."""
+        start = self._start(head)
+        pieces = [self._delta("input_json_delta", partial_json=one) for one in slices(arguments)]
+        return [start, *pieces, self._stop()]
 
     def _to_id(self, given: str) -> str:
         """An id that Anthropic's API would take back, unlike all others in this answer."""
@@ -174,28 +179,31 @@ class Blocks:
             for source in found
         ]
         result = {"type": "web_search_tool_result", "tool_use_id": use_id, "content": results}
-        asked = dumps({"query": self._query})
-        return [Start(use), *_input(asked), Stop(), Start(result), Stop()]
+        asked = self._used(use, dumps({"query": self._query}))
+        return [*asked, self._start(result), self._stop()]
 
     def _cite(self) -> list[Step]:
         """The sources that wait, as citations of the open text."""
         sources, self._uncited = self._uncited, []
-        return [Delta({"type": "citations_delta", "citation": self._cited(s)}) for s in sources]
+        return [self._delta("citations_delta", citation=self._cited(one)) for one in sources]
 
     def _cited(self, source: Citation) -> dict[str, Any]:
+        """A citation of a kind that the AI SDK 6 takes: it refuses an answer that has others. A
+        passage without an address is one of a document."""
         text = source.text[:CITED_CHARS]
         if source.url:
             kind = {"type": "web_search_result_location", "encrypted_index": ""}
-            return {**kind, "url": source.url, "title": source.title or None, "cited_text": text}
+            title = source.title or source.url
+            return {**kind, "url": source.url, "title": title, "cited_text": text}
         number, self._passages = self._passages, self._passages + 1
         return {
-            "type": "search_result_location",
-            "source": source.source_id or source.title,
-            "title": source.title or None,
+            "type": "char_location",
             "cited_text": text,
-            "search_result_index": number,
-            "start_block_index": 0,
-            "end_block_index": 1,
+            "document_index": number,
+            "document_title": source.title or None,
+            "file_id": source.source_id or None,
+            "start_char_index": 0,
+            "end_char_index": len(text),
         }
 
 
@@ -208,8 +216,3 @@ def _links(text: str) -> list[Citation]:
         if len(found) == MOST_LINKS:
             break
     return list(found.values())
-
-
-def _input(arguments: str) -> list[Step]:
-    """The input of a call, in pieces that no reader chokes on."""
-    return [Delta({"type": "input_json_delta", "partial_json": one}) for one in slices(arguments)]

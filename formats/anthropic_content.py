@@ -5,10 +5,11 @@ Block types are those of the Messages API reference. Places are named as it does
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from chat_request import Message
+from chat_request import Message, text_of
 from events import ToolCall
 from formats.attachments import image_from_source
 from formats.fields import bad_value, check_messages, expect, missing, one_of, require
@@ -51,22 +52,15 @@ def to_messages(given: Any) -> list[Message]:
         raise missing("messages")
     check_messages("messages", expect("messages", given, list, "an array of objects"))
     messages: list[Message] = []
-    tools: dict[str, str] = {}
     notes: list[str] = []
     for i, message in enumerate(given):
         where = f"messages.{i}"
         role = require(f"{where}.role", expect(where, message, dict).get("role"), str)
         one_of(f"{where}.role", role, ROLES)
-        blocks = _to_blocks(f"{where}.content", message.get("content"))
-        match role:
-            case "system":
-                notes += _to_notes(blocks, where)
-                continue
-            case "user":
-                told = _to_user(blocks, where, tools)
-            case _:
-                told = _to_assistant(blocks, where, tools)
-        if told:
+        told = _to_turn(role, message.get("content"), where)
+        if role == "system":
+            notes += [text_of(note.content) for note in told]
+        elif told:
             _add_notes(messages, notes)
             messages += told
     _add_notes(messages, notes)
@@ -86,43 +80,33 @@ def _to_blocks(where: str, content: Any) -> list[dict[str, Any]]:
     return blocks
 
 
-def _to_user(blocks: list[dict[str, Any]], where: str, tools: dict[str, str]) -> list[Message]:
-    """The results in a user message, each a message of its own, and then what else it says."""
-    messages: list[Message] = []
-    parts: list[Part] = []
-    for j, block in enumerate(blocks):
-        if block["type"] == "tool_result":
-            messages.append(_to_result(block, f"{where}.content.{j}", tools))
-        else:
-            parts += _to_parts(block, f"{where}.content.{j}", images=True)
-    content = _joined(parts)
-    return [*messages, Message("user", content, where=where)] if content else messages
-
-
-def _to_result(block: dict[str, Any], where: str, tools: dict[str, str]) -> Message:
-    call_id = require(f"{where}.tool_use_id", block.get("tool_use_id"), str)
-    parts = []
-    for j, inner in enumerate(_to_blocks(f"{where}.content", block.get("content"))):
-        parts += _to_parts(inner, f"{where}.content.{j}", images=True)
-    if block.get("is_error"):
-        parts = [{"type": "text", "text": "Error:"}, *parts]
-    return Message("tool", _joined(parts), (), call_id, tools.get(call_id, ""), where)
-
-
-def _to_assistant(blocks: list[dict[str, Any]], where: str, tools: dict[str, str]) -> list[Message]:
+def _to_turn(role: str, content: Any, where: str) -> list[Message]:
+    """What one message says, behind the results of tools that it holds, each a message of its
+    own."""
+    results: list[Message] = []
     calls: list[ToolCall] = []
     parts: list[Part] = []
-    for j, block in enumerate(blocks):
-        if block["type"] == "tool_use":
-            call = _to_call(block, f"{where}.content.{j}")
-            tools[call.id] = call.name
-            calls.append(call)
-        else:
-            parts += _to_parts(block, f"{where}.content.{j}")
-    content = _text(parts)
-    if not (content or calls):
-        return []
-    return [Message("assistant", content, tuple(calls), where=where)]
+    for j, block in enumerate(_to_blocks(f"{where}.content", content)):
+        place = f"{where}.content.{j}"
+        match role, block["type"]:
+            case "user", "tool_result":
+                results.append(_to_result(block, place))
+            case "assistant", "tool_use":
+                calls.append(_to_call(block, place))
+            case _:
+                parts += _to_parts(block, place, images=role == "user")
+    said = _joined(parts)
+    if said or calls:
+        return [*results, Message(role, said, tuple(calls), where=where)]
+    return results
+
+
+def _to_result(block: dict[str, Any], where: str) -> Message:
+    call_id = require(f"{where}.tool_use_id", block.get("tool_use_id"), str)
+    parts = _to_all_parts(block.get("content"), f"{where}.content", images=True)
+    if block.get("is_error"):
+        parts = [{"type": "text", "text": "Error:"}, *parts]
+    return Message("tool", _joined(parts), (), call_id, where=where)
 
 
 def _to_call(block: dict[str, Any], where: str) -> ToolCall:
@@ -131,14 +115,6 @@ def _to_call(block: dict[str, Any], where: str) -> ToolCall:
     given = block.get("input")
     given = expect(f"{where}.input", {} if given is None else given, dict)
     return ToolCall(call_id, name, json.dumps(given, ensure_ascii=False))
-
-
-def _to_notes(blocks: list[dict[str, Any]], where: str) -> list[str]:
-    """What the caller's program notes in mid-conversation."""
-    parts: list[Part] = []
-    for j, block in enumerate(blocks):
-        parts += _to_parts(block, f"{where}.content.{j}")
-    return [text] if (text := _text(parts)) else []
 
 
 def _add_notes(messages: list[Message], notes: list[str]) -> None:
@@ -160,6 +136,18 @@ def _add_notes(messages: list[Message], notes: list[str]) -> None:
         messages[-1] = replace(last, content=f"{last.content}\n\n{note}")
     else:
         messages[-1] = replace(last, content=[*last.content, {"type": "text", "text": note}])
+
+
+def _to_all_parts(
+    content: Any, where: str, *, images: bool = False, only: Sequence[str] = ()
+) -> list[Part]:
+    """The blocks of a content as parts of a message; `only` names the types that may be there."""
+    parts: list[Part] = []
+    for j, block in enumerate(_to_blocks(where, content)):
+        if only:
+            one_of(f"{where}.{j}.type", block["type"], only)
+        parts += _to_parts(block, f"{where}.{j}", images=images)
+    return parts
 
 
 def _to_parts(block: dict[str, Any], where: str, *, images: bool = False) -> list[Part]:
@@ -204,11 +192,9 @@ def _to_document(block: dict[str, Any], where: str, *, images_too: bool) -> list
         case "text":
             text = require(f"{where}.source.data", source.get("data"), str)
         case "content":
-            parts: list[Part] = []
-            for j, one in enumerate(_to_blocks(f"{where}.source.content", source.get("content"))):
-                place = f"{where}.source.content.{j}"
-                one_of(f"{place}.type", one["type"], ("text", "image"))
-                parts += _to_parts(one, place, images=images_too)
+            place = f"{where}.source.content"
+            allowed = ("text", "image")
+            parts = _to_all_parts(source.get("content"), place, images=images_too, only=allowed)
             text = _text(parts)
             images = [part for part in parts if part["type"] == "image_url"]
         case _:
@@ -225,10 +211,7 @@ def _to_search_result(block: dict[str, Any], where: str) -> list[Part]:
     """A passage that the caller found, with its title and source."""
     title = require(f"{where}.title", block.get("title"), str)
     source = require(f"{where}.source", block.get("source"), str)
-    parts = []
-    for j, inner in enumerate(_to_blocks(f"{where}.content", block.get("content"))):
-        one_of(f"{where}.content.{j}.type", inner["type"], ("text",))
-        parts += _to_parts(inner, f"{where}.content.{j}")
+    parts = _to_all_parts(block.get("content"), f"{where}.content", only=("text",))
     return _as_text("\n".join([title, source, _text(parts)]))
 
 

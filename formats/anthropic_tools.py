@@ -8,13 +8,16 @@ belongs to the bridge.
 from typing import Any, NamedTuple
 
 from chat_request import Choice, Tool, ToolUse
-from formats.fields import bad_value, check_schema, expect, missing, parse_name, require
-from formats.tools import check_count
+from formats.fields import bad_value, expect, one_of, parse_name, require
+from formats.tools import check_count, parse_definition
 from jsontools.budget import Budget
 
 NAME_CHARS = 128
 WEB_TOOLS = ("web_search_", "web_fetch_")
 TOOLSETS = ("computer_toolset_", "browser_toolset_")  # many tools under one type
+CHOICES: dict[str, Choice] = {
+    "auto": "auto", "none": "none", "any": "required", "tool": "required",
+}  # fmt: skip
 TEXT = {"type": "string"}
 NUMBER = {"type": "integer"}
 POINT = {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2}
@@ -66,20 +69,11 @@ def _parse_tool(item: Any, param: str, budget: Budget) -> Tool | None:
         wanted = "that is OpenAI's form, send 'name', 'description' and 'input_schema'"
         raise bad_value(f"{param}.type", wanted)
     if kind == "custom" or "input_schema" in item:
-        return _parse_custom(item, param, budget)
+        require(f"{param}.input_schema", item.get("input_schema"), dict)
+        spec = {name: item.get(name) for name in ("name", "description", "input_schema", "strict")}
+        return parse_definition(spec, param, budget, longest=NAME_CHARS)
     family = next((family for family in KNOWN if kind.startswith(family)), None)
     return _known(family, kind, item, param) if family else None
-
-
-def _parse_custom(item: dict[str, Any], param: str, budget: Budget) -> Tool:
-    name = parse_name(f"{param}.name", item.get("name"), longest=NAME_CHARS)
-    description, strict = item.get("description") or "", item.get("strict") or False
-    expect(f"{param}.description", description, str)
-    expect(f"{param}.strict", strict, bool)
-    schema = require(f"{param}.input_schema", item.get("input_schema"), dict)
-    if strict:
-        check_schema(schema, f"{param}.input_schema", f"the tool '{name}'", budget)
-    return Tool(name, description, schema, strict)
 
 
 def _known(family: str, kind: str, item: dict[str, Any], param: str) -> Tool:
@@ -125,34 +119,20 @@ def _parse_choice(wanted: Any, tools: list[Tool], served: list[str]) -> ToolUse 
     wanted = expect("tool_choice", {"type": "auto"} if wanted is None else wanted, dict)
     once = wanted.get("disable_parallel_tool_use") or False
     expect("tool_choice.disable_parallel_tool_use", once, bool)
-    choice: Choice = "auto"
+    kind = require("tool_choice.type", wanted.get("type"), str)
+    one_of("tool_choice.type", kind, tuple(CHOICES))
     chosen = tools
-    match wanted.get("type"):
-        case "auto":
-            pass
-        case "none":
-            choice = "none"
-        case "any":
-            choice = "required" if tools else "auto"
-            if not tools and not served:
-                wanted = "it demands a tool, but the request offers none"
-                raise bad_value("tool_choice", wanted)
-        case "tool":
-            name = require("tool_choice.name", wanted.get("name"), str)
-            chosen = [tool for tool in tools if tool.name == name]
-            if chosen:
-                choice = "required"
-            elif name in served:
-                chosen = tools
-            else:
-                text = f"the tool '{name[:64]}' is not among those offered"
-                raise bad_value("tool_choice.name", text)
-        case None:
-            raise missing("tool_choice.type")
-        case _:
-            supported = "supported values are 'auto', 'any', 'tool' and 'none'"
-            raise bad_value("tool_choice.type", supported)
-    return ToolUse(tuple(chosen), choice, parallel=not once) if chosen else None
+    if kind == "tool":
+        name = require("tool_choice.name", wanted.get("name"), str)
+        chosen = [tool for tool in tools if tool.name == name]
+        if not chosen and name not in served:
+            text = f"the tool '{name[:64]}' is not among those offered"
+            raise bad_value("tool_choice.name", text)
+    if kind == "any" and not tools and not served:
+        raise bad_value("tool_choice", "it demands a tool, but the request offers none")
+    if not chosen:
+        kind, chosen = "auto", tools
+    return ToolUse(tuple(chosen), CHOICES[kind], parallel=not once) if chosen else None
 
 
 OLD_EDITOR = "20250124"  # the last date at which an insertion was `new_str` and could be undone

@@ -66,9 +66,7 @@ def to_file(where: str, file: Any) -> Part:
         wanted = "send the file itself as 'file_data': nothing is stored here"
         raise bad_value(where, wanted, "unsupported_value")
     where = f"{where}.file_data"
-    head = DATA_URL.match(url, 0, LONGEST_HEAD)
-    kind = (head[1] or "").lower() if head else ""
-    content = decoded(where, url)
+    kind, content = parse_data_url(where, url)
     if kind in IMAGE_TYPES or image_type(content):
         return to_image(where, url)
     if TEXT_FILE.match(kind):
@@ -89,9 +87,7 @@ def image_type(content: bytes) -> str:
 
 def _to_plain_url(where: str, url: str) -> str:
     """A data: URL as the next reader takes it: its type right, its base64 in the common form."""
-    head = DATA_URL.match(url, 0, LONGEST_HEAD)
-    said = (head[1] or "").lower() if head else ""
-    content = decoded(where, url)
+    said, content = parse_data_url(where, url)
     kind = image_type(content) or said
     if kind not in IMAGE_TYPES:
         raise bad_value(where, f"supported types are {', '.join(IMAGE_TYPES)}", "unsupported_value")
@@ -101,9 +97,9 @@ def _to_plain_url(where: str, url: str) -> str:
     return f"{begin}{base64.b64encode(content).decode()}"
 
 
-def decoded(where: str, url: str) -> bytes:
-    """The bytes of a base64 data: URL: broken into lines, unpadded or url-safe as writers have it.
-    Raises InvalidRequest."""
+def parse_data_url(where: str, url: str) -> tuple[str, bytes]:
+    """The type that a base64 data: URL names, empty where it names none, and its bytes: broken into
+    lines, unpadded or url-safe as writers have it. Raises InvalidRequest."""
     head = DATA_URL.match(url, 0, LONGEST_HEAD)
     if head is None or not head[3]:
         raise bad_value(where, "expected data:<type>;base64,<data>", "invalid_base64")
@@ -116,7 +112,7 @@ def decoded(where: str, url: str) -> bytes:
     if not 0 < len(content) <= IMAGE_BYTES:
         limit = IMAGE_BYTES // 1_048_576
         raise bad_value(where, f"expected 1 byte to {limit} MB", "invalid_size")
-    return content
+    return (head[1] or "").lower(), content
 
 
 def _is_text(content: bytes) -> bool:

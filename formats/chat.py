@@ -16,10 +16,12 @@ from formats.content import to_messages, told_apart
 from formats.fields import (
     EFFORTS,
     ONLINE,
+    STREAMING,
     Check,
     an_object,
     bad_value,
     boolean,
+    check_fields,
     check_messages,
     check_stops,
     expect,
@@ -30,7 +32,6 @@ from formats.fields import (
     parse_json,
     parse_model,
     sampling,
-    stream_options,
     string,
 )
 from formats.response_format import parse_format
@@ -97,8 +98,7 @@ def _no_audio(param: str, _value: Any) -> None:
 
 CHECKS: dict[str, Check] = {
     "model": string,
-    "stream": boolean,
-    "stream_options": stream_options,
+    **STREAMING,
     "temperature": partial(number, low=0, high=2),
     "top_p": partial(number, low=0, high=1),
     "frequency_penalty": partial(number, low=-2, high=2),
@@ -152,9 +152,7 @@ def to_request(
     body: dict[str, Any], conversations: list[list[Message]], settings: Settings
 ) -> ChatRequest:
     """The checked request for `n` answers to each conversation. Raises InvalidRequest."""
-    for name, given in body.items():
-        if name in CHECKS:
-            CHECKS[name](name, given)
+    check_fields(body, CHECKS)
     model = parse_model(body, settings.default_model)
     n = int(body.get("n", 1))
     if n > settings.max_choices:

@@ -23,11 +23,13 @@ from events import (
     ToolCall,
     Usage,
     Working,
+    joined,
 )
 from formats import ErrorReply
-from formats.sse import DONE, PING, dumps, pieces, slices
+from formats.sse import DONE, Frame, Writer, dumps, slices, written
 
 CHUNK = "chat.completion.chunk"  # the `object` of a chunk
+CALLS = "tool_calls"
 PASSAGE_CHARS = 2_000  # of a passage that an answer rests on
 
 
@@ -48,106 +50,106 @@ class Envelope:
     pictures: bool = False
 
 
-class _Choice:
-    """One choice of a streamed answer: the fixed text around its deltas, made once."""
+class ChunkWriter(Writer):
+    """The chunks of a stream, each a part of one choice. `kind` is their `object`; `heads` has what
+    the chunks of each choice begin with, `index` is the choice that what comes belongs to."""
 
-    __slots__ = ("calls", "head", "said", "sources", "tail", "tail_said", "thought")
+    kind = CHUNK
 
-    def __init__(self, envelope: Envelope, index: int) -> None:
-        opening = dumps(to_opening(envelope, CHUNK))[:-1]
-        self.head = f'data: {opening},"choices":[{{"index":{index},"delta":'
-        self.tail = to_tail(envelope)
-        self.said = self.head + '{"content":'
-        self.thought = f'{self.head}{{"{envelope.thoughts}":'
-        self.tail_said = "}" + self.tail
-        self.calls = 0
-        self.sources: Counter[str] = Counter()
+    def __init__(self, envelope: Envelope) -> None:
+        self.envelope = envelope
+        self.answers = envelope.choices
+        opening = dumps(to_opening(envelope, self.kind))[:-1]
+        self.heads = [
+            f'data: {opening},"choices":[{{"index":{index},' for index in range(envelope.choices)
+        ]
+        self._frames = [self.to_frames(head) for head in self.heads]
+        self.turn_to(0)
 
-    def role(self) -> bytes:
-        return f'{self.head}{{"role":"assistant","content":""}}{self.tail}'.encode()
+    def to_frames(self, head: str) -> tuple[Frame, Frame | None]:
+        """Those of words and of thoughts in one choice."""
+        raise NotImplementedError
 
-    def source_out(self, source: Citation) -> bytes:
-        """With its place among those of its kind: OpenAI's Python package fails without."""
-        kind, told = _to_source(source)
-        told = {"index": self.sources[kind], **told}
-        self.sources[kind] += 1
-        return f"{self.head}{dumps({kind: [told]})}{self.tail}".encode("utf-8", "replace")
+    def turn_to(self, index: int) -> None:
+        """What comes belongs to this choice."""
+        self.index = index
+        self.said, self.thought = self._frames[index]
 
-    def calls_out(self, call: ToolCall, envelope: Envelope) -> bytes:
-        deltas = _deltas(call, self.calls, envelope)
-        self.calls += 1
-        events = [self.head + delta + self.tail for delta in deltas]
-        return "".join(events).encode("utf-8", "replace")
+    def chunk(self, told: str, reason: str = "null") -> str:
+        """One chunk; `reason` is JSON."""
+        return self.heads[self.index] + told + self.tail(reason)
+
+    def tail(self, reason: str = "null") -> str:
+        """What each chunk ends with; `reason` is JSON."""
+        usage = ',"usage":null' if self.envelope.usage else ""
+        return f',"logprobs":null,"finish_reason":{reason}}}]{usage}}}\n\n'
+
+    def take(self, event: Event) -> bytes:
+        if isinstance(event, Answering):
+            self.turn_to(event.index)
+        return b""
+
+    def end(self, usage: Usage | None) -> bytes:
+        if not self.envelope.usage:
+            return DONE
+        last = {**to_opening(self.envelope, self.kind), "choices": [], "usage": to_usage(usage)}
+        return f"data: {dumps(last)}\n\n".encode() + DONE
+
+    def failed(self, wrong: ProxyError, usage: Usage | None) -> bytes:
+        return b"data: " + error(wrong, self.envelope.request_id).body + b"\n\n" + DONE
+
+
+class _ChatWriter(ChunkWriter):
+    """Chat's chunks; calls and sources are counted, for each choice and kind."""
+
+    def __init__(self, envelope: Envelope) -> None:
+        super().__init__(envelope)
+        self.counts: Counter[tuple[int, str]] = Counter()
+
+    def opening(self) -> bytes:
+        """The role chunks of all choices, in order, or `.stream()` of OpenAI's own Python package
+        fails."""
+        role = '"delta":{"role":"assistant","content":""}' + self.tail()
+        return "".join([head + role for head in self.heads]).encode()
+
+    def to_frames(self, head: str) -> tuple[Frame, Frame | None]:
+        begin, end = head + '"delta":{', "}" + self.tail()
+        return (f'{begin}"content":', end), (f'{begin}"{self.envelope.thoughts}":', end)
+
+    def take(self, event: Event) -> bytes:
+        match event:
+            case ToolCall():
+                deltas = _deltas(event, self._next_of(CALLS), self.envelope)
+            case Citation():
+                kind, told = _to_source(event)
+                # OpenAI's Python package fails without its place
+                deltas = [{kind: [{"index": self._next_of(kind), **told}]}]
+            case Picture() if self.envelope.pictures:
+                deltas = [{"images": [_to_image(event)]}]
+            case _:
+                return super().take(event)
+        chunks = [self.chunk(f'"delta":{dumps(delta)}') for delta in deltas]
+        return "".join(chunks).encode("utf-8", "replace")
+
+    def _next_of(self, kind: str) -> int:
+        self.counts[self.index, kind] += 1
+        return self.counts[self.index, kind] - 1
+
+    def finish(self, done: Done) -> bytes:
+        reason = _reason(self.envelope, done.reason, called=self.counts[self.index, CALLS] > 0)
+        return self.chunk('"delta":{}', dumps(reason)).encode()
 
 
 def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
-    """Events as bytes of whole chunks, from the role chunk to the end of the stream.
-
-    Only the delta is encoded for each piece. The role chunks of all choices come first, in order,
-    or `.stream()` of OpenAI's own Python package fails.
-    """
-    choices = [_Choice(envelope, index) for index in range(envelope.choices)]
-    choice, left = choices[0], len(choices)
-    pending = b"".join([one.role() for one in choices])
-    quiet = True
-    try:
-        for event in events:
-            match event:
-                case Text(text=text):
-                    block = pieces(choice.said, text, choice.tail_said)
-                case Reasoning(text=text):
-                    block = pieces(choice.thought, text, choice.tail_said)
-                case ToolCall():
-                    block = choice.calls_out(event, envelope)
-                case Citation():
-                    block = choice.source_out(event)
-                case Picture():
-                    if not envelope.pictures:
-                        continue
-                    shown = f'{{"images":[{dumps(_to_image(event))}]}}'
-                    block = (choice.head + shown + choice.tail).encode()
-                case Silence():
-                    block = PING
-                    tally.heartbeats += 1
-                case Working():
-                    if not quiet:
-                        quiet = True
-                        continue
-                    block = PING
-                    tally.heartbeats += 1
-                case Usage():
-                    tally.add(event)
-                    continue
-                case Answering(index=index):
-                    choice = choices[index]
-                    continue
-                case PromptSize():
-                    continue
-                case Done(reason=reason):
-                    reason = _reason(envelope, reason, called=choice.calls > 0)
-                    finish = to_tail(envelope, f'"{reason}"')
-                    block = f"{choice.head}{{}}{finish}".encode()
-                    left -= 1
-                    if not left:
-                        yield pending + block + to_end(envelope, CHUNK, tally)
-                        return
-                case _:
-                    assert_never(event)
-            quiet = quiet and block == PING
-            if pending:
-                block, pending = pending + block, b""
-            yield block
-    except ProxyError as wrong:
-        if not pending:
-            yield b"data: " + error(wrong, envelope.request_id).body + b"\n\n" + DONE
-        raise
+    """Events as bytes of whole chunks, from the role chunk to the end of the stream."""
+    return written(events, _ChatWriter(envelope), tally)
 
 
 def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     """Events as one completion."""
     messages = [_Message() for _ in range(envelope.choices)]
     message = messages[0]
-    for event in events:
+    for event in joined(events):
         match event:
             case Text(text=text):
                 message.said.append(text)
@@ -219,20 +221,6 @@ def to_opening(envelope: Envelope, kind: str) -> dict[str, Any]:
     return {**fixed, "model": envelope.model}
 
 
-def to_tail(envelope: Envelope, reason: str = "null") -> str:
-    """What stands after the delta, or the text, of a chunk; `reason` is JSON."""
-    usage = ',"usage":null' if envelope.usage else ""
-    return f',"logprobs":null,"finish_reason":{reason}}}]{usage}}}\n\n'
-
-
-def to_end(envelope: Envelope, kind: str, tally: Tally) -> bytes:
-    """The end of a stream, after the finish chunk of each choice."""
-    if not envelope.usage:
-        return DONE
-    last = {**to_opening(envelope, kind), "choices": [], "usage": to_usage(tally.usage)}
-    return f"data: {dumps(last)}\n\n".encode() + DONE
-
-
 def _reason(envelope: Envelope, reason: str, *, called: bool) -> str:
     """Clients run the calls of an answer only where its reason says that it has some, whatever
     ended it, be it a stop string behind them."""
@@ -243,16 +231,14 @@ def _reason(envelope: Envelope, reason: str, *, called: bool) -> str:
     return "function_call" if envelope.legacy else "tool_calls"
 
 
-def _deltas(call: ToolCall, index: int, envelope: Envelope) -> Iterator[str]:
+def _deltas(call: ToolCall, index: int, envelope: Envelope) -> list[dict[str, Any]]:
     """The deltas of one call: first who is called, then with what."""
     kind, field = ("custom", "input") if call.custom else ("function", "arguments")
     parts = [_to_call(replace(call, arguments=""))]
     parts += [{kind: {field: piece}} for piece in slices(call.arguments)]
-    for part in parts:
-        if envelope.legacy:
-            yield dumps({"function_call": part[kind]})
-        else:
-            yield dumps({"tool_calls": [{"index": index, **part}]})
+    if envelope.legacy:
+        return [{"function_call": part[kind]} for part in parts]
+    return [{"tool_calls": [{"index": index, **part}]} for part in parts]
 
 
 def _to_call(call: ToolCall) -> dict[str, Any]:

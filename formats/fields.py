@@ -105,12 +105,24 @@ integer = partial(number, whole=True)
 boolean, string, an_object = (partial(expect, kind=kind) for kind in (bool, str, dict))
 
 
-def stream_options(param: str, value: Any) -> None:
-    """What OpenAI's APIs take beside `stream`. Raises InvalidRequest."""
-    given = expect(param, value, dict)
-    for name in ("include_usage", "include_obfuscation"):
-        if given.get(name) is not None:
-            expect(f"{param}.{name}", given[name], bool)
+STREAMING: dict[str, Check] = {
+    "stream": boolean,
+    "stream_options": an_object,
+    "stream_options.include_usage": boolean,
+    "stream_options.include_obfuscation": boolean,
+}
+
+
+def check_fields(body: dict[str, Any], checks: dict[str, Check]) -> None:
+    """Hold what is there of a request against its checks; that of `a.b` concerns the member `b` of
+    the object `a`, whose own check stands before it. Raises InvalidRequest."""
+    for param, check in checks.items():
+        name, _, inner = param.partition(".")
+        value = body.get(name)
+        if inner and value is not None:
+            value = value.get(inner)
+        if value is not None:
+            check(param, value)
 
 
 def parse_name(param: str, value: Any, longest: int = 64) -> str:

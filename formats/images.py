@@ -7,16 +7,14 @@ reference, with what its clients send besides.
 import base64
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Literal
 
 from chat_request import ChatRequest, Drawing, Message
-from errors import InvalidRequest, ProxyError
-from events import Event, Tally
-from formats import ErrorReply
-from formats.attachments import IMAGE_BYTES, decoded, image_type
+from errors import InvalidRequest
+from formats.attachments import IMAGE_BYTES, image_type, parse_data_url
 from formats.chat_answer import error
 from formats.fields import bad_value, boolean, integer, missing, one_of, parse_json, require, string
 from formats.images_answer import Envelope, stream, whole
@@ -57,20 +55,20 @@ class Images:
 
     def to_envelope(self, chat: ChatRequest, settings: Settings, request_id: str) -> Envelope:
         """The envelope of an answer that begins now."""
-        inline = chat.drawing is not None and chat.drawing.inline
-        quality = chat.options.get("quality", "auto")
         content = chat.conversations[0][0].content
-        images = 0 if isinstance(content, str) else len(content) - 1
-        return Envelope(request_id, int(time.time()), self.NAME, inline, quality, images)
+        return Envelope(
+            request_id=request_id,
+            created=int(time.time()),
+            event=self.NAME,
+            inline=chat.drawing is not None and chat.drawing.inline,
+            quality=chat.options.get("quality", "auto"),
+            pictures=len(chat.conversations),
+            images=0 if isinstance(content, str) else len(content) - 1,
+        )
 
-    def stream(self, events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
-        return stream(events, envelope, tally)
-
-    def whole(self, events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
-        return whole(events, envelope, tally)
-
-    def error(self, wrong: ProxyError, request_id: str) -> ErrorReply:
-        return error(wrong, request_id)
+    stream = staticmethod(stream)
+    whole = staticmethod(whole)
+    error = staticmethod(error)
 
 
 GENERATIONS, EDITS = Images("image_generation"), Images("image_edit")
@@ -112,7 +110,8 @@ def _linked(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
             if url[:5].lower() != "data:":
                 wanted = "expected a file, an https: URL or a base64 data: URL"
                 raise bad_value(field, wanted, "invalid_image_url")
-            yield _to_part(decoded(field, url))
+            _, content = parse_data_url(field, url)
+            yield _to_part(content)
 
 
 def _to_part(content: bytes) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from chat_request import IMAGE_TOKENS
 from errors import ProxyError
-from events import Event, Picture, PromptSize, Silence, Tally, Usage, Working
+from events import Event, Picture, PromptSize, Tally, Usage
 from formats.chat_answer import error
-from formats.sse import PING, dumps
+from formats.sse import Writer, dumps, written
 
 AUTO = "auto"
 
@@ -19,50 +19,53 @@ AUTO = "auto"
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """What all of one answer shares. `event` is image_generation or image_edit, `inline` whether
-    the files themselves go into it, `images` how many images went up."""
+    the files themselves go into it, `pictures` how many are to be made, `images` how many images
+    went up."""
 
     request_id: str
     created: int
     event: str
     inline: bool
     quality: str
+    pictures: int = 1
     images: int = 0
 
 
-def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
+class _PictureWriter(Writer):
     """A `completed` event for each picture; the partial ones that OpenAI may send do not exist."""
-    begun, prompt = False, 0
-    try:
-        for event in events:
-            match event:
-                case Picture():
-                    block = _completed(event, envelope, prompt)
-                case Silence() | Working():
-                    block = PING
-                    tally.heartbeats += 1
-                case Usage():
-                    tally.add(event)
-                    continue
-                case PromptSize(tokens=tokens):
-                    prompt = tokens
-                    continue
-                case _:
-                    continue
-            begun = True
-            yield block
-    except ProxyError as wrong:
-        if begun:
-            yield b"event: error\ndata: " + error(wrong, envelope.request_id).body + b"\n\n"
-        raise
+
+    def __init__(self, envelope: Envelope) -> None:
+        self.envelope = envelope
+        self.answers = envelope.pictures
+        self.prompt = 0
+
+    def take(self, event: Event) -> bytes:
+        match event:
+            case PromptSize(tokens=tokens):
+                self.prompt = tokens
+            case Picture():
+                return self._completed(event)
+        return b""
+
+    def _completed(self, picture: Picture) -> bytes:
+        """One event, with all members that OpenAI's document requires. What is not known is
+        AUTO."""
+        envelope = self.envelope
+        name = f"{envelope.event}.completed"
+        told = {"type": name, "created_at": envelope.created, "background": AUTO, "size": AUTO}
+        told |= {"quality": envelope.quality, "output_format": picture.kind or "png"}
+        head = dumps({**told, "usage": to_usage(self.prompt, envelope.images)})[:-1]
+        begin = f"event: {name}\ndata: {head},".encode()
+        return b"".join([begin, _file(picture, envelope), b"}\n\n"])
+
+    def failed(self, wrong: ProxyError, usage: Usage | None) -> bytes:
+        body = error(wrong, self.envelope.request_id).body
+        return b"event: error\ndata: " + body + b"\n\n"
 
 
-def _completed(picture: Picture, envelope: Envelope, prompt: int) -> bytes:
-    """One event, with all members that OpenAI's document requires. What is not known is AUTO."""
-    name = f"{envelope.event}.completed"
-    told = {"type": name, "created_at": envelope.created, "background": AUTO, "size": AUTO}
-    told |= {"quality": envelope.quality, "output_format": picture.kind or "png"}
-    head = dumps({**told, "usage": to_usage(prompt, envelope.images)})[:-1]
-    return b"".join([f"event: {name}\ndata: {head},".encode(), _file(picture, envelope), b"}\n\n"])
+def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
+    """Events as bytes of whole server-sent events."""
+    return written(events, _PictureWriter(envelope), tally)
 
 
 def _file(picture: Picture, envelope: Envelope) -> bytes:

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from chat_request import ChatRequest, Message
-from errors import ProxyError
-from events import Answering, Done, Event, Silence, Tally, Text, Usage, Working
+from events import Answering, Done, Event, Tally, Text, Usage, joined
 from formats import chat
-from formats.chat_answer import Envelope, error, to_end, to_opening, to_tail, to_usage
+from formats.chat_answer import ChunkWriter, Envelope, error, to_opening, to_usage
 from formats.fields import bad_value, expect, missing, parse_json, wrong_type
-from formats.sse import DONE, PING, dumps, pieces
+from formats.sse import Frame, dumps, pieces, written
 from settings import Settings
 
 __all__ = ["ID_HEADERS", "NAME", "error", "parse", "stream", "to_envelope", "whole"]
@@ -42,24 +41,16 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     unused = [name for name in WITHOUT if body.pop(name, None) is not None]
     conversations = [[Message("user", one)] for one in prompts]
     request = chat.to_request(body, conversations, settings)
-    request = replace(
-        request,
-        echo={"before": _before(request) if echo else []},
-        ignored=(*request.ignored, *unused),
-    )
     _check_count(len(request.conversations), settings)
-    return request
+    # the prompt of each answer, to be said again before it
+    before = [str(one[0].content) for one in request.conversations] if echo else []
+    return replace(request, echo={"before": before}, ignored=(*request.ignored, *unused))
 
 
 def _check_count(answers: int, settings: Settings) -> None:
     if answers > settings.max_choices:
         wanted = f"at most {settings.max_choices} answers"
         raise bad_value("prompt", wanted, "array_above_max_length")
-
-
-def _before(request: ChatRequest) -> list[str]:
-    """The prompt of each answer, to be said again before it."""
-    return [str(one[0].content) for one in request.conversations]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,47 +73,29 @@ def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> Co
     )
 
 
+class _CompletionWriter(ChunkWriter):
+    """Chunks that have text alone: thoughts, calls and sources have no place in them."""
+
+    kind = OBJECT
+
+    def __init__(self, envelope: Completions) -> None:
+        super().__init__(envelope)
+        self.before = envelope.before
+
+    def opening(self) -> bytes:
+        echoes = zip(self.heads, self.before, strict=False)  # no echo, or one for each choice
+        return b"".join([pieces(f'{head}"text":', prompt, self.tail()) for head, prompt in echoes])
+
+    def to_frames(self, head: str) -> tuple[Frame, Frame | None]:
+        return (f'{head}"text":', self.tail()), None
+
+    def finish(self, done: Done) -> bytes:
+        return self.chunk('"text":""', dumps(_reason(done.reason))).encode()
+
+
 def stream(events: Iterator[Event], envelope: Completions, tally: Tally) -> Iterator[bytes]:
-    """Events as bytes of whole chunks; thoughts have no place in them."""
-    heads = [_head(envelope, index) for index in range(envelope.choices)]
-    tail, head, left = to_tail(envelope), heads[0], len(heads)
-    quiet, begun = True, False
-    echoes = zip(heads, envelope.before, strict=False)  # no echo, or one for each choice
-    pending = b"".join([pieces(before, prompt, tail) for before, prompt in echoes])
-    try:
-        for event in events:
-            match event:
-                case Text(text=text):
-                    block = pieces(head, text, tail)
-                case Silence():
-                    block = PING
-                    tally.heartbeats += 1
-                case Working() if quiet:
-                    block = PING
-                    tally.heartbeats += 1
-                case Usage():
-                    tally.add(event)
-                    continue
-                case Answering(index=index):
-                    head = heads[index]
-                    continue
-                case Done(reason=reason):
-                    block = f'{head}""{to_tail(envelope, dumps(_reason(reason)))}'.encode()
-                    left -= 1
-                    if not left:
-                        yield pending + block + to_end(envelope, OBJECT, tally)
-                        return
-                case _:
-                    quiet = quiet or isinstance(event, Working)
-                    continue
-            quiet = quiet and block == PING
-            begun = True
-            yield pending + block
-            pending = b""
-    except ProxyError as wrong:
-        if begun:
-            yield b"data: " + error(wrong, envelope.request_id).body + b"\n\n" + DONE
-        raise
+    """Events as bytes of whole chunks."""
+    return written(events, _CompletionWriter(envelope), tally)
 
 
 def whole(events: Iterable[Event], envelope: Completions, tally: Tally) -> bytes:
@@ -130,7 +103,7 @@ def whole(events: Iterable[Event], envelope: Completions, tally: Tally) -> bytes
     texts = [list[str](envelope.before[i : i + 1]) for i in range(envelope.choices)]
     reasons = ["stop"] * envelope.choices
     now = 0
-    for event in events:
+    for event in joined(events):
         match event:
             case Text(text=text):
                 texts[now].append(text)
@@ -152,9 +125,3 @@ def whole(events: Iterable[Event], envelope: Completions, tally: Tally) -> bytes
 def _reason(reason: str) -> str:
     """Tools have no place in this API: what a model calls behind its words is not passed on."""
     return "stop" if reason == "tool_calls" else reason
-
-
-def _head(envelope: Envelope, index: int) -> str:
-    """What stands before the text in each chunk."""
-    opening = dumps(to_opening(envelope, OBJECT))[:-1]
-    return f'data: {opening},"choices":[{{"index":{index},"text":'

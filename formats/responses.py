@@ -14,8 +14,11 @@ from errors import InvalidRequest
 from formats.fields import (
     EFFORTS,
     ONLINE,
+    STREAMING,
     Check,
+    an_object,
     boolean,
+    check_fields,
     expect,
     integer,
     missing,
@@ -24,7 +27,6 @@ from formats.fields import (
     parse_json,
     parse_model,
     sampling,
-    stream_options,
     string,
 )
 from formats.response_format import parse_json_schema, to_format
@@ -62,18 +64,6 @@ def _strings(param: str, value: Any) -> None:
         expect(f"{param}[{i}]", one, str)
 
 
-def _text(param: str, value: Any) -> None:
-    verbosity = expect(param, value, dict).get("verbosity")
-    if verbosity is not None:
-        one_of(f"{param}.verbosity", verbosity, ("low", "medium", "high"))
-
-
-def _reasoning(param: str, value: Any) -> None:
-    effort = expect(param, value, dict).get("effort")
-    if effort is not None:
-        one_of(f"{param}.effort", effort, EFFORTS)
-
-
 def _metadata(param: str, value: Any) -> None:
     for key, one in expect(param, value, dict).items():
         if one is not None:
@@ -85,14 +75,15 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(STORED, _nothing_stored),
     "model": string,
     "instructions": string,
-    "stream": boolean,
-    "stream_options": stream_options,
+    **STREAMING,
     "max_output_tokens": partial(integer, low=1),
     "temperature": partial(number, low=0, high=2),
     "top_p": partial(number, low=0, high=1),
     "parallel_tool_calls": boolean,
-    "text": _text,
-    "reasoning": _reasoning,
+    "text": an_object,
+    "text.verbosity": partial(one_of, allowed=("low", "medium", "high")),
+    "reasoning": an_object,
+    "reasoning.effort": partial(one_of, allowed=EFFORTS),
     "include": _strings,
     "store": boolean,
     "metadata": _metadata,
@@ -119,9 +110,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
 def to_request(body: dict[str, Any], *, compact: bool) -> ChatRequest:
     """The checked request; `compact` asks for a summary whatever the input ends in. Raises
     InvalidRequest."""
-    for name, check in CHECKS.items():
-        if name in body:
-            check(name, body[name])
+    check_fields(body, CHECKS)
     if "input" not in body:
         used = "messages" in body
         hint = "Use 'input', not 'messages': this is the Responses API." if used else ""

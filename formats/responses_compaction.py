@@ -12,7 +12,7 @@ from events import Event, Tally
 from formats import responses
 from formats.fields import parse_json
 from formats.responses import error, stream, to_envelope
-from formats.responses_answer import Envelope, Output, to_usage
+from formats.responses_answer import Envelope, read, to_usage
 from formats.sse import dumps
 from settings import Settings
 
@@ -29,8 +29,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
 
 def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     """Events as one compaction."""
-    output = Output(envelope)
-    output.read(events, tally)
+    items = read(events, envelope, tally).items
     made = {"id": envelope.id, "object": "response.compaction", "created_at": envelope.created}
-    made |= {"output": output.items, "usage": to_usage(tally.usage)}
+    made |= {"output": items, "usage": to_usage(tally.usage)}
     return dumps(made).encode("utf-8", "replace")

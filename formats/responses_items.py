@@ -98,12 +98,11 @@ def to_messages(
 @dataclass(slots=True)
 class _Talk:
     """A conversation while its items are read. `opening` holds the system texts that it begins
-    with, `names` the tool that each call was for."""
+    with."""
 
     offer: Offer
     opening: list[str] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
     _said: list[str] = field(default_factory=list)
     _calls: list[ToolCall] = field(default_factory=list)
@@ -160,7 +159,6 @@ class _Talk:
         given = item.get(field)
         text = "" if given is None else expect(f"{where}.{field}", given, str)
         told = self.offer.to_told(name, item.get("namespace"))
-        self.names[call_id] = told
         self._calls.append(ToolCall(call_id, told, text, item["type"] == "custom_tool_call"))
 
     def _result(self, where: str, item: dict[str, Any]) -> None:
@@ -171,8 +169,7 @@ class _Talk:
             raise missing(f"{where}.output")
         if not isinstance(output, str):
             output = to_content(f"{where}.output", "tool", output)
-        name = self.names.get(call_id, "")
-        self.messages.append(Message("tool", output, (), call_id, name, where))
+        self.messages.append(Message("tool", output, (), call_id, where=where))
 
 
 def _refuse_reference(where: str, item: dict[str, Any]) -> None:

@@ -1,40 +1,16 @@
-"""What a response is made of: its items, one open at a time, and the object around them.
+"""What a response is made of: its items and their parts, and the object around them.
 
-Knows nothing of the stream, which shows the same items while they come.
+Knows nothing of events or of streams.
 """
 
 import random
-import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple
 
-from errors import EmptyAnswer
-from events import (
-    Answering,
-    Citation,
-    Done,
-    Event,
-    Picture,
-    PromptSize,
-    Reasoning,
-    Silence,
-    Tally,
-    Text,
-    ToolCall,
-    Usage,
-    Working,
-)
-from formats.responses_items import to_summary
+from events import Citation, Usage
 from formats.responses_tools import Called
 
 NOT_KEPT = "not-kept"  # for callers who ask for encrypted thoughts, which they have to send back
-INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
-# By whether the tool is a custom one: the events of a call, and the field of what it is given.
-CALLS = {
-    False: ("function_call_arguments", "arguments"),
-    True: ("custom_tool_call_input", "input"),
-}
 
 
 class Kind(NamedTuple):
@@ -47,11 +23,6 @@ class Kind(NamedTuple):
     part_type: str
     counter: str
 
-    def to_part(self, text: str, notes: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
-        """The part that holds all of an item's text."""
-        part = {"type": self.part_type, "text": text}
-        return part | {"annotations": list(notes), "logprobs": []} if self is MESSAGE else part
-
 
 MESSAGE = Kind("msg", "content_part", "output_text", "output_text", "content_index")
 THOUGHT = Kind(
@@ -62,6 +33,12 @@ THOUGHT = Kind(
 def to_id(prefix: str) -> str:
     """A new id for an item."""
     return f"{prefix}_{random.getrandbits(160):040x}"
+
+
+def to_note(source: Citation) -> dict[str, Any]:
+    """A source as an annotation; it has no place in the text."""
+    note = {"type": "url_citation", "url": source.url, "title": source.title}
+    return {**note, "start_index": 0, "end_index": 0}
 
 
 def to_usage(usage: Usage | None) -> dict[str, Any]:
@@ -108,147 +85,32 @@ class Envelope:
 
 @dataclass(slots=True)
 class Item:
-    """A message or a thought while its pieces come; `notes` are the annotations of a message."""
+    """A message or a thought while its pieces come; `notes` are the annotations of a message,
+    which go on growing in its part when that is made."""
 
     kind: Kind
     index: int
-    encrypted: bool = False
-    id: str = ""
+    id: str
+    encrypted: bool
     said: list[str] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
 
-    def text(self) -> str:
-        return "".join(self.said)
+    def place(self) -> dict[str, Any]:
+        """The place of its part in the response."""
+        return {"item_id": self.id, "output_index": self.index, self.kind.counter: 0}
+
+    def to_part(self) -> dict[str, Any]:
+        """The part that holds all of its text."""
+        part = {"type": self.kind.part_type, "text": "".join(self.said)}
+        if self.kind is MESSAGE:
+            return {**part, "annotations": self.notes, "logprobs": []}
+        return part
 
     def to_json(self, status: str) -> dict[str, Any]:
         """The item as it stands; one that is in progress has no part yet."""
-        begun = status != "in_progress"
-        parts = [self.kind.to_part(self.text(), self.notes)] if begun else []
+        parts = [] if status == "in_progress" else [self.to_part()]
         if self.kind is MESSAGE:
             head = {"id": self.id, "type": "message", "status": status, "role": "assistant"}
             return {**head, "content": parts}
         thought: dict[str, Any] = {"id": self.id, "type": "reasoning", "summary": parts}
         return thought | ({"encrypted_content": NOT_KEPT} if self.encrypted else {})
-
-
-class Output:
-    """The items of an answer in their order: those that are done, and the one that is open."""
-
-    def __init__(self, envelope: Envelope) -> None:
-        self.envelope = envelope
-        # A summary is shown when it is whole, and nothing else is.
-        self.hidden = envelope.compact
-        self.items: list[dict[str, Any]] = []
-        self.open: Item | None = None
-        self._notes: list[dict[str, Any]] = []  # sources that came before the text
-        self._summary: list[str] = []
-        self._reason = "stop"
-
-    def read(self, events: Iterable[Event], tally: Tally) -> None:
-        """Take in a whole answer."""
-        for event in events:
-            match event:
-                case Text(text=text):
-                    self.add(MESSAGE, text)
-                case Reasoning(text=text):
-                    self.add(THOUGHT, text)
-                case ToolCall():
-                    if not self.hidden:
-                        self.close("completed")
-                        self.add_call(event)
-                case Citation():
-                    self.cite(event)
-                case Usage():
-                    tally.add(event)
-                case Done(reason=reason):
-                    self.close(self.last_status(reason))
-                    self.finish(reason)
-                case Picture() | Silence() | Working() | Answering() | PromptSize():
-                    pass
-                case _:
-                    assert_never(event)
-
-    def switches_to(self, kind: Kind) -> bool:
-        """Whether a piece of this kind begins a new item."""
-        return self.open is None or self.open.kind is not kind
-
-    def begin(self, kind: Kind) -> Item:
-        """Open an item; the one before has been closed."""
-        item = Item(kind, len(self.items), self.envelope.encrypted, to_id(kind.prefix))
-        if kind is MESSAGE:
-            item.notes, self._notes = self._notes, []
-        self.open = item
-        return item
-
-    def add(self, kind: Kind, text: str) -> None:
-        """Add a piece to the open item, or to a new one where it is of another kind."""
-        if self.hidden:
-            if kind is MESSAGE:
-                self._summary.append(text)
-        elif text:
-            if self.open is None or self.open.kind is not kind:
-                self.close("completed")
-                self.begin(kind).said.append(text)
-            else:
-                self.open.said.append(text)
-
-    def close(self, status: str) -> Item | None:
-        """End the item that is open, and return it."""
-        item, self.open = self.open, None
-        if item is not None:
-            self.items.append(item.to_json(status))
-        return item
-
-    def add_call(self, call: ToolCall) -> dict[str, Any]:
-        """A call as an item, with the caller's own names; nothing may be open."""
-        name, namespace = self.envelope.names.get(call.name, Called(call.name))
-        item: dict[str, Any] = {"id": to_id("ctc"), "type": "custom_tool_call"}
-        if not call.custom:
-            item = {"id": to_id("fc"), "type": "function_call", "status": "completed"}
-        item |= {"call_id": call.id, "name": name, CALLS[call.custom][1]: call.arguments}
-        if namespace:
-            item["namespace"] = namespace
-        self.items.append(item)
-        return item
-
-    def cite(self, source: Citation) -> Item | None:
-        """Note a source at the open message, and return that; it waits where there is none. This
-        API has no annotation for a source without an address."""
-        if not source.url:
-            return None
-        note: dict[str, Any] = {"type": "url_citation", "url": source.url, "title": source.title}
-        note |= {"start_index": 0, "end_index": 0}
-        if self.open is None or self.open.kind is not MESSAGE:
-            self._notes.append(note)
-            return None
-        self.open.notes.append(note)
-        return self.open
-
-    def last_status(self, reason: str) -> str:
-        """The status of the item that is open when an answer ends."""
-        return "incomplete" if reason in INCOMPLETE else "completed"
-
-    def finish(self, reason: str) -> dict[str, Any] | None:
-        """Note how the answer ended. Returns the one item of a summary; raises EmptyAnswer where
-        there is none, as after a call of a tool, which is not passed on."""
-        self._reason = reason
-        if not self.hidden:
-            return None
-        summary = "".join(self._summary)
-        if not summary.strip():
-            raise EmptyAnswer("The model wrote no summary.")
-        content = to_summary(summary)
-        made = {"id": to_id("cmp"), "type": "compaction", "encrypted_content": content}
-        self.items = [made]
-        return made
-
-    def to_response(self, usage: Usage | None) -> dict[str, Any]:
-        """The response when its answer is over."""
-        why = INCOMPLETE.get(self._reason)
-        response = self.envelope.to_response("incomplete" if why else "completed")
-        response["output"], response["usage"] = self.items, to_usage(usage)
-        if why:
-            response["incomplete_details"] = {"reason": why}
-        else:
-            response["completed_at"] = int(time.time())
-        return response

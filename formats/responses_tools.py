@@ -12,8 +12,8 @@ from hashlib import sha256
 from typing import Any, NamedTuple, get_args
 
 from chat_request import Choice, Tool, ToolUse
-from formats.fields import bad_value, expect, missing, require
-from formats.tools import check_count, parse_definition, parse_tool
+from formats.fields import bad_value, expect, require
+from formats.tools import check_count, parse_choice, parse_definition, parse_tool
 from jsontools.budget import Budget
 
 # Of OpenAI's built-in tools: those that a client offers beside its own and can do without, and
@@ -137,46 +137,35 @@ def _parse_namespace(where: str, item: dict[str, Any], budget: Budget) -> list[T
 
 def parse_use(offer: Offer, wanted: Any, parallel: bool) -> ToolUse | None:
     """The tools with the choice among them; None where there are none. Raises InvalidRequest."""
-    tools = tuple(offer.tools)
-    choice: Any = "auto" if wanted is None else wanted
-    if isinstance(wanted, dict):
-        choice, tools = _parse_chosen(wanted, tools, offer)
-    if choice not in get_args(Choice):
-        expect("tool_choice", choice, str, "a string or an object")
-        supported = "supported values are 'none', 'auto', 'required' or an object"
-        raise bad_value("tool_choice", supported)
-    if choice == "required" and not tools:
-        raise bad_value("tool_choice", "it demands a tool, but none of those offered works here")
+    own = {told: called.name for told, called in offer.names.items()}  # as the caller names them
+    wanted = _without_search(wanted)
+    choice, chosen = parse_choice(wanted, own.values(), "tool_choice", "tool_choice.name")
+    tools = tuple(tool for tool in offer.tools if own[tool.name] in chosen)
     return ToolUse(tools, choice, parallel) if tools else None
 
 
-def _parse_chosen(
-    wanted: dict[str, Any], tools: tuple[Tool, ...], offer: Offer
-) -> tuple[Any, tuple[Tool, ...]]:
-    """The mode and the tools of a choice that names its tools."""
-    kind = wanted.get("type")
-    if kind in get_args(Choice):
-        return kind, tools  # an object only because it is one in other APIs
-    if kind == "allowed_tools":
-        spec = wanted.get("allowed_tools") or wanted
-        where = "tool_choice.tools"
-        allowed = require(where, expect(where, spec, dict).get("tools"), list)
-        named = [item for item in allowed if not _is_web_search(item)]
-        names = [_to_name(f"{where}[{i}]", item) for i, item in enumerate(named)]
-        chosen = _chosen(names, tools, offer)
-        return spec.get("mode", "auto"), chosen
+def _without_search(wanted: Any) -> Any:
+    """A choice without the web search, which is made before the model writes a word."""
+    if not isinstance(wanted, dict):
+        return wanted
     if _is_web_search(wanted):
-        return "auto", tools
-    if kind not in ("function", "custom"):
+        return "auto"
+    kind = wanted.get("type")
+    if kind not in (*get_args(Choice), "function", "custom", "allowed_tools"):
         wanted_types = "supported values are 'function', 'custom', 'allowed_tools', 'web_search'"
         raise bad_value("tool_choice.type", wanted_types, "unsupported_value")
-    return "required", _chosen([_to_name("tool_choice", wanted)], tools, offer)
+    spec = wanted.get("allowed_tools") or wanted
+    allowed = spec.get("tools") if isinstance(spec, dict) else None
+    if kind != "allowed_tools" or not isinstance(allowed, list) or not allowed:
+        return wanted
+    left = [item for item in allowed if not _is_web_search(item)]
+    return {**spec, "type": kind, "tools": left} if left else "none"
 
 
 def to_shown_choice(wanted: Any) -> Any:
-    """A choice that has been checked, in this API's flat form."""
+    """A choice that has been checked, in this API's flat form and words."""
     if not isinstance(wanted, dict):
-        return wanted
+        return "required" if wanted == "any" else wanted
     kind: str = wanted["type"]
     if kind in get_args(Choice):
         return kind
@@ -187,22 +176,3 @@ def to_shown_choice(wanted: Any) -> Any:
 
 def _is_web_search(item: Any) -> bool:
     return isinstance(item, dict) and str(item.get("type")).startswith("web_search")
-
-
-def _to_name(where: str, item: Any) -> str:
-    spec = expect(where, item, dict)
-    inner = spec.get("function") or spec.get("custom") or spec
-    name = inner.get("name") if isinstance(inner, dict) else None
-    if not isinstance(name, str):
-        raise missing(f"{where}.name")
-    return name
-
-
-def _chosen(names: list[str], tools: tuple[Tool, ...], offer: Offer) -> tuple[Tool, ...]:
-    """The tools of these names, which are those the caller gave them."""
-    wanted = set(names)
-    known = {called.name for called in offer.told}
-    for name in names:
-        if name not in known:
-            raise bad_value("tool_choice", f"the tool '{name[:64]}' is not among those offered")
-    return tuple(tool for tool in tools if offer.names[tool.name].name in wanted)

@@ -1,15 +1,31 @@
-"""Server-sent events as bytes: framing, signs of life, and pieces that no reader chokes on.
+"""Server-sent events as bytes: framing, signs of life, and pieces that no reader chokes on; and
+the one way in which the events of an answer become those of a stream.
 
-Knows nothing of what the events say.
+Knows nothing of what they say.
 """
 
 import json
 import re
 from collections.abc import Iterator
 from json.encoder import encode_basestring  # the C function; 5 times faster than dumps
-from typing import Any
+from typing import Any, assert_never
 
-__all__ = ["DONE", "LONGEST_PIECE", "PING", "dumps", "pieces", "quoted", "slices"]
+from errors import ProxyError
+from events import (
+    Answering,
+    Citation,
+    Done,
+    Event,
+    Picture,
+    PromptSize,
+    Reasoning,
+    Silence,
+    Tally,
+    Text,
+    ToolCall,
+    Usage,
+    Working,
+)
 
 PING = b": ping\n"  # a comment line with one newline: safe in every client and hop tested
 DONE = b"data: [DONE]\n\n"
@@ -43,11 +59,101 @@ def pieces(head: str, text: str, tail: str) -> bytes:
         written = encode_basestring(text)
         if not written.isascii():
             written = SEPARATOR.sub(_escaped, written)
-        return (head + written + tail).encode("utf-8", "replace")
+        return f"{head}{written}{tail}".encode("utf-8", "replace")
     return b"".join([pieces(head, piece, tail) for piece in slices(text)])
 
 
-def slices(text: str) -> Iterator[str]:
+def slices(text: str) -> list[str]:
     """`text` in parts of at most LONGEST_PIECE characters."""
-    for start in range(0, len(text), LONGEST_PIECE):
-        yield text[start : start + LONGEST_PIECE]
+    return [text[at : at + LONGEST_PIECE] for at in range(0, len(text), LONGEST_PIECE)]
+
+
+def named(event: dict[str, Any]) -> bytes:
+    """An event whose line `event:` says the `type` that its data has, too."""
+    return f"event: {event['type']}\ndata: {dumps(event)}\n\n".encode("utf-8", "replace")
+
+
+Frame = tuple[str, str]  # what stands before and behind the words of an event
+
+
+class Writer:
+    """Writes one answer as an API's server-sent events. Each method returns whole ones, or nothing.
+
+    `answers` is how many answers have to end before the stream does. `said` and `thought` are the
+    frames of words and of thoughts, as long as these do no more than add to what is open.
+    """
+
+    answers = 1
+    said: Frame | None = None
+    thought: Frame | None = None
+
+    def opening(self) -> bytes:
+        """What stands before the first block that `take` gives, or before a sign of life."""
+        return b""
+
+    def take(self, event: Event) -> bytes:
+        """What an event adds to the answer."""
+        raise NotImplementedError
+
+    def alive(self) -> bytes:
+        """A sign of life."""
+        return PING
+
+    def finish(self, done: Done) -> bytes:
+        """The end of one answer."""
+        return b""
+
+    def end(self, usage: Usage | None) -> bytes:
+        """The end of the stream, behind that of the last answer."""
+        return b""
+
+    def failed(self, wrong: ProxyError, usage: Usage | None) -> bytes:
+        """The end of a stream that cannot go on: clients take a bare one for a whole answer."""
+        raise NotImplementedError
+
+
+def written(events: Iterator[Event], writer: Writer, tally: Tally) -> Iterator[bytes]:
+    """`Format.stream`, for what the writer makes of each event.
+
+    `Working` is a sign of life only where nothing has been said since the one before it.
+    """
+    begun, quiet, left = False, True, writer.answers
+    try:
+        for event in events:
+            match event:
+                case Text(text=text):
+                    said = writer.said
+                    block = pieces(said[0], text, said[1]) if said else writer.take(event)
+                case Reasoning(text=text):
+                    thought = writer.thought
+                    block = pieces(thought[0], text, thought[1]) if thought else writer.take(event)
+                case ToolCall() | Citation() | Picture() | Answering() | PromptSize():
+                    block = writer.take(event)
+                case Usage():
+                    tally.add(event)
+                    continue
+                case Working() if not quiet:
+                    quiet = True
+                    continue
+                case Silence() | Working():
+                    tally.heartbeats += 1
+                    yield writer.alive() if begun else writer.opening() + writer.alive()
+                    begun = True
+                    continue
+                case Done():
+                    block = writer.finish(event)
+                    left -= 1
+                    if not left:
+                        block += writer.end(tally.usage)
+                case _:
+                    assert_never(event)
+            if block:
+                quiet = False
+                yield block if begun else writer.opening() + block
+                begun = True
+            if not left:
+                return
+    except ProxyError as wrong:
+        if begun:
+            yield writer.failed(wrong, tally.usage)
+        raise

@@ -3,6 +3,7 @@
 What is said to the model about them belongs to the bridge.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from chat_request import Choice, Tool, ToolUse
@@ -38,8 +39,10 @@ def parse_tools(body: dict[str, Any], budget: Budget) -> ToolUse | None:
     expect("parallel_tool_calls", parallel, bool)
     check_count(field, len(offered))
     tools = tuple(parse(item, f"{field}[{i}]", budget) for i, item in enumerate(offered))
-    choice, chosen = _parse_choice(body.get(chooser), tools, chooser)
-    return ToolUse(chosen, choice, parallel and not legacy, legacy) if tools else None
+    name_at = "function_call.name" if legacy else "tool_choice.function.name"
+    choice, chosen = parse_choice(body.get(chooser), [t.name for t in tools], chooser, name_at)
+    use = tuple(tool for tool in tools if tool.name in chosen)
+    return ToolUse(use, choice, parallel and not legacy, legacy) if tools else None
 
 
 def check_count(param: str, count: int) -> None:
@@ -63,9 +66,12 @@ def parse_tool(item: Any, param: str, budget: Budget) -> Tool:
     return parse_definition(item, param, budget, custom=kind == "custom")
 
 
-def parse_definition(spec: Any, param: str, budget: Budget, *, custom: bool = False) -> Tool:
-    """What is said of a tool: its name, description and what it takes. Raises InvalidRequest."""
-    name = parse_name(f"{param}.name", expect(param, spec, dict).get("name"))
+def parse_definition(
+    spec: Any, param: str, budget: Budget, *, custom: bool = False, longest: int = 64
+) -> Tool:
+    """What is said of a tool: its name, of at most `longest` characters, its description and what
+    it takes. Raises InvalidRequest."""
+    name = parse_name(f"{param}.name", expect(param, spec, dict).get("name"), longest)
     for key, kind in _FIELDS.items():
         if spec.get(key) is not None:
             expect(f"{param}.{key}", spec[key], kind)
@@ -79,44 +85,44 @@ def parse_definition(spec: Any, param: str, budget: Budget, *, custom: bool = Fa
     return Tool(name, description, parameters, bool(spec.get("strict")))
 
 
-def _parse_choice(
-    wanted: Any, tools: tuple[Tool, ...], param: str
-) -> tuple[Choice, tuple[Tool, ...]]:
-    offered = {tool.name for tool in tools}
-    chosen = list(offered)
+def parse_choice(
+    wanted: Any, offered: Collection[str], param: str, name_at: str
+) -> tuple[Choice, set[str]]:
+    """What is demanded, and the names of the tools that it is demanded of, all that are `offered`
+    unless it names some. `name_at` is where one in an object has its name. Raises InvalidRequest.
+    """
+    chosen = set(offered)
     if isinstance(wanted, dict):
         mode = wanted.get("type")
         if isinstance(mode, str) and mode in _MODES and "name" not in _spec_of(wanted):
             wanted = mode  # an object only because it is one in other APIs
         else:
-            wanted, chosen = _parse_named(wanted, param)
+            wanted, chosen = _parse_named(wanted, param, name_at)
     wanted = "auto" if wanted is None else expect(param, wanted, str, "a string or an object")
     if wanted not in _MODES:
         raise bad_value(param, "supported values are 'none', 'auto', 'required' or an object")
-    choice = _MODES[wanted]
-    if unknown := [name for name in chosen if name not in offered]:
-        raise bad_value(param, f"the tool '{unknown[0][:64]}' is not among those offered")
-    if choice == "required" and not tools:
-        raise bad_value(param, "it demands a tool, but the request offers none")
-    left = set(chosen)
-    return choice, tuple(tool for tool in tools if tool.name in left)
+    for name in sorted(chosen.difference(offered)):
+        raise bad_value(param, f"the tool '{name[:64]}' is not among those offered")
+    if _MODES[wanted] == "required" and not offered:
+        raise bad_value(param, "it demands a tool, but none is offered that works here")
+    return _MODES[wanted], chosen
 
 
-def _parse_named(wanted: dict[str, Any], param: str) -> tuple[Any, list[str]]:
+def _parse_named(wanted: dict[str, Any], param: str, name_at: str) -> tuple[Any, set[str]]:
     """The mode and the tool names of a choice that names its tools."""
     if wanted.get("type") != "allowed_tools":
-        return "required", [_name_in(wanted, param)]
+        return "required", {_name_in(wanted, name_at)}
     spec = wanted.get("allowed_tools") or wanted
     allowed = spec.get("tools") if isinstance(spec, dict) else None
     if not isinstance(allowed, list) or not allowed:
         raise wrong_type(f"{param}.allowed_tools.tools", "an array of objects", allowed)
-    return spec.get("mode"), [_name_in(item, param) for item in allowed]
+    return spec.get("mode"), {_name_in(item, name_at) for item in allowed}
 
 
-def _name_in(item: Any, param: str) -> str:
+def _name_in(item: Any, name_at: str) -> str:
     name = _spec_of(item).get("name")
     if not isinstance(name, str):
-        raise missing(f"{param}.function.name" if param == "tool_choice" else f"{param}.name")
+        raise missing(name_at)
     return name
 
 

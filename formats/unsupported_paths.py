@@ -4,6 +4,9 @@ The answer is a quick 404 whose message says what to use instead.
 """
 
 CHAT = "use POST /v1/chat/completions"
+COMPATIBLE = "choose 'OpenAI compatible' and the base URL ending in /v1"
+NO_FILES = "Files cannot be stored: send images and text files inside the chat messages"
+NO_BILLS = "Billing pages are not available: Flowith shows credits on its own site"
 NEIGHBOURS: dict[str, str] = {
     "embeddings": "Embeddings are not available: choose another provider or a local model for them",
     "images": "Pictures are made by POST /v1/images/generations and changed by POST"
@@ -11,8 +14,7 @@ NEIGHBOURS: dict[str, str] = {
     "videos": "Videos are not available: choose another provider for them",
     "audio": "Speech and transcription are not available: choose another provider for them",
     "moderations": f"Moderation is not available: {CHAT}",
-    "files": "Files cannot be stored: send images and text files inside the chat messages",
-    "uploads": "Files cannot be stored: send images and text files inside the chat messages",
+    **dict.fromkeys(("files", "uploads"), NO_FILES),
     "vector_stores": "Vector stores are not available: give a model a kb_list in models.json",
     "assistants": f"Assistants are not available: {CHAT}",
     "threads": f"Threads are not available: {CHAT}",
@@ -26,15 +28,12 @@ NEIGHBOURS: dict[str, str] = {
     "realtime": f"The Realtime API is not available: {CHAT}",
     "messages": "Of Anthropic's API there are POST /v1/messages, POST /v1/messages/count_tokens and"
     " GET /v1/models",
-    "dashboard": "Billing pages are not available: Flowith shows credits on its own site",
-    "organization": "Billing pages are not available: Flowith shows credits on its own site",
-    "tags": "This is not Ollama: choose 'OpenAI compatible' and the base URL ending in /v1",
-    "show": "This is not Ollama: choose 'OpenAI compatible' and the base URL ending in /v1",
-    "generate": "This is not Ollama: choose 'OpenAI compatible' and the base URL ending in /v1",
-    "chat": "This is not Ollama: choose 'OpenAI compatible' and the base URL ending in /v1",
-    "version": "This is not Ollama: choose 'OpenAI compatible' and the base URL ending in /v1",
-    "v0": "This is not LM Studio: choose 'OpenAI compatible' and the base URL ending in /v1",
-    "props": "This is not llama.cpp: choose 'OpenAI compatible' and the base URL ending in /v1",
+    **dict.fromkeys(("dashboard", "organization"), NO_BILLS),
+    **dict.fromkeys(
+        ("tags", "show", "generate", "chat", "version"), f"This is not Ollama: {COMPATIBLE}"
+    ),
+    "v0": f"This is not LM Studio: {COMPATIBLE}",
+    "props": f"This is not llama.cpp: {COMPATIBLE}",
     "model": "This is not LiteLLM: ask GET /v1/models",
 }
 

@@ -92,15 +92,11 @@ SIMPLE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def _any(verdicts: Iterable[bool]) -> bool:
-    return any(verdicts)
-
-
-def _one(verdicts: Iterable[bool]) -> bool:
-    return sum(verdicts) == 1
-
-
-BRANCHES = {"anyOf": _any, "oneOf": _one}  # how many of the schemas have to fit
+# How many of the schemas have to fit.
+BRANCHES: dict[str, Callable[[Iterable[bool]], bool]] = {
+    "anyOf": any,
+    "oneOf": lambda verdicts: sum(verdicts) == 1,
+}
 
 
 def _is_type(rule: Any) -> bool:

@@ -40,7 +40,7 @@ def fault(value: Any, schema: dict[str, Any], budget: Budget | None = None) -> s
     budget = budget or Budget()
     try:
         with budget.running():
-            wrong = Checker(schema, budget).fault(value)
+            wrong = Checker(schema, budget).fault(value, schema)
             return wrong[-_TOLD:] if wrong else None
     except Spent as wrong:
         return str(wrong)
@@ -72,22 +72,21 @@ class Checker:
 
     def __init__(self, root: dict[str, Any], budget: Budget) -> None:
         self.root, self.budget = root, budget
-        self._verdicts: dict[tuple[int, int], str | None] = {}
-        self._kept: list[Any] = []  # an id stays one thing's own as long as the thing is there
+        # with the value: an id stays one thing's own as long as the thing is there
+        self._verdicts: dict[tuple[int, int], tuple[Any, str | None]] = {}
 
-    def fault(self, value: Any, rules: Any = None, path: str = "") -> str | None:
-        """The first rule of `rules`, else of the whole schema, that `value` breaks."""
-        rules = self.root if rules is None else rules
+    def fault(self, value: Any, rules: Any, path: str = "") -> str | None:
+        """The first of `rules` that `value` breaks."""
         if rules is False:
             return f"{path or 'the schema'} is false"
         if not isinstance(rules, dict):
             return None
         key = (id(value), id(rules))
         if key not in self._verdicts:
-            self._verdicts[key] = None  # a rule that refers to itself adds nothing
-            self._kept.append(value)
-            self._verdicts[key] = self._look(value, rules, f"{path}/" if path else "")
-        return self._verdicts[key]
+            self._verdicts[key] = (value, None)  # a rule that refers to itself adds nothing
+            wrong = self._look(value, rules, f"{path}/" if path else "")
+            self._verdicts[key] = (value, wrong)
+        return self._verdicts[key][1]
 
     def fits(self, value: Any, rules: Any) -> bool:
         """Whether `value` breaks none of `rules`."""
@@ -118,7 +117,7 @@ class Checker:
             rule, where = others, f"{path}additionalProperties"
             if key in known:
                 rule, where = known[key], f"{path}properties/{key}"
-            if rule is not None and (wrong := self.fault(member, rule, where)):
+            if wrong := self.fault(member, rule, where):
                 return wrong
         for key, needed in rules.get("dependentRequired", {}).items():
             if key in value and set(needed) - value.keys():
@@ -137,7 +136,7 @@ class Checker:
             rule, where = rest, f"{path}items"
             if i < len(first):
                 rule, where = first[i], f"{path}prefixItems/{i}"
-            if rule is not None and (wrong := self.fault(item, rule, where)):
+            if wrong := self.fault(item, rule, where):
                 return wrong
         if "contains" in rules:
             found = sum(self.fits(item, rules["contains"]) for item in value)
@@ -209,7 +208,7 @@ def _inner(name: str, rule: Any, path: str) -> list[tuple[Any, str]]:
 
 def _trial(schema: dict[str, Any], budget: Budget) -> str:
     try:
-        Checker(schema, budget).fault({})
+        Checker(schema, budget).fault({}, schema)
     except RecursionError:
         return DEEP
     return ""

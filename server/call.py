@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import groupby
 from typing import Any
 
 from bridge.second_try import ask_twice
-from chat_request import ChatRequest, Message, Prompt
+from chat_request import ChatRequest, Prompt
 from errors import Bug, CallerLeft, ContextTooLong, ProxyError
 from events import Answering, Event, Picture, Tally
 from flowith.client import Answer, Flowith
@@ -45,14 +46,16 @@ class Call:
 
     def events(self, chat: ChatRequest, model: Model) -> Iterator[Event]:
         """The answers to all conversations of a request, side by side where there are several."""
-        answers = [self._converse(chat, one, model) for one in chat.conversations]
+        answers: list[Iterator[Event]] = []
+        for _, wanted in groupby(chat.conversations, key=id):
+            same = list(wanted)  # one conversation, as often as it is to be answered
+            prompt = to_prompt(chat, same[0], model)
+            answers += [self._converse(chat, prompt, model) for _ in same]
         if len(answers) == 1:
             return answers[0]
         return merged(answers, forgive=chat.drawing is not None)
 
-    def _converse(
-        self, chat: ChatRequest, messages: list[Message], model: Model
-    ) -> Iterator[Event]:
+    def _converse(self, chat: ChatRequest, prompt: Prompt, model: Model) -> Iterator[Event]:
         reasoning = self.flowith.settings.reasoning_format
         inline = chat.drawing is not None and chat.drawing.inline
 
@@ -74,7 +77,6 @@ class Call:
             finally:
                 answer.close()
 
-        prompt = to_prompt(chat, messages, model)
         if prompt.drawing:
             return ask(prompt, True)  # a picture may have cost credits
         return ask_twice(ask, prompt, hold=not chat.stream)

@@ -18,12 +18,12 @@ from werkzeug.exceptions import ClientDisconnected
 
 from clock import Clock
 from errors import Encoded, InvalidRequest, TooLarge
+from server.turns import MOMENT
 
 # TCP states CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING. In CLOSE_WAIT is also a caller who has
 # closed for sending alone and still reads: nothing tells the two apart before something is sent,
 # and a silent answer would run on to its end for nobody. So a half-closed caller counts as gone.
 GONE = (7, 8, 9, 10, 11)
-LOOK = 0.5  # seconds between two looks at the socket where no event loop tells
 # Content codings and zlib's numbers for them: 16 means gzip, a negative one no header at all
 GZIP, ZLIB, BARE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 CODINGS: dict[str, tuple[int, ...]] = {
@@ -31,8 +31,8 @@ CODINGS: dict[str, tuple[int, ...]] = {
 }  # fmt: skip
 PAUSES = 8  # times the pause a sender is allowed, which the whole body may take
 # To take in 30 MB keeps the event loop for 0.1 s, and to check them as long again: in between there
-# is a moment (seconds) for everybody else. With 0 gevent would go on before it looks at sockets.
-LONG, MOMENT = 4_000_000, 0.001
+# is a moment for everybody else.
+LONG = 4_000_000
 
 
 class Caller:
@@ -42,8 +42,6 @@ class Caller:
         self._socket: Any = environ.get("gunicorn.socket")
         self._left = False
         self._watcher: Any = None
-        self._looked = 0.0
-        self._until = float("inf")
 
     def watch(self, on_left: Callable[[], None]) -> None:
         """Call `on_left` once the caller has closed the connection. It must not block; where no
@@ -67,10 +65,7 @@ class Caller:
     def left(self) -> bool:
         """Whether the caller is known to have gone."""
         if not self._left and self._watcher is None and self._socket is not None:
-            now = time.monotonic()
-            if now - self._looked > LOOK:
-                self._looked = now
-                self._left = _is_gone(self._socket)
+            self._left = _is_gone(self._socket)
         return self._left
 
     def close(self) -> None:
@@ -82,16 +77,16 @@ class Caller:
 
     def break_off(self) -> None:
         """Cut the connection, so that an unfinished answer is seen as such."""
+        self._shut(socket.SHUT_RDWR)
+
+    def _shut(self, how: int) -> None:
         if self._socket is not None:
             with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(how)
 
-    def tick(self, now: float) -> None:
-        """Called by the clock while the body is read."""
-        if now >= self._until and self._socket is not None:
-            self._until = float("inf")
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RD)
+    def overdue(self) -> None:
+        """Called by the clock while the body is read: now it has broken off."""
+        self._shut(socket.SHUT_RD)
 
     def read_body(self, request: Request, limit: int, pause: float, clock: Clock) -> bytes:
         """The whole body, at most `limit` bytes before and after it is unpacked. Raises TooLarge,
@@ -109,8 +104,7 @@ class Caller:
         if declared is not None and declared > limit:
             raise _too_large(limit)
         kept = self._socket.gettimeout() if self._socket is not None else None
-        self._until = time.monotonic() + PAUSES * pause
-        clock.add(self)
+        clock.limit(self, PAUSES * pause)
         try:
             if self._socket is not None:
                 self._socket.settimeout(pause)
@@ -118,7 +112,7 @@ class Caller:
         except (ClientDisconnected, ParseException, OSError):
             raise InvalidRequest("The request body broke off or came too slowly.") from None
         finally:
-            clock.drop(self)
+            clock.release(self)
             if self._socket is not None:
                 self._socket.settimeout(kept)
         if len(body) > limit:
@@ -137,11 +131,11 @@ class Caller:
 def _unknown_coding(coding: str) -> Encoded:
     text = "The request body is compressed in a way that is not known here"
     known = "send it uncompressed, or as gzip or deflate"
-    wrong = Encoded(f"{text} (Content-Encoding: {coding[:40]!r}): {known}.")
-    if coding == "zstd":
-        wrong.message += " In Codex set features.enable_request_compression=false."
-    wrong.headers["Accept-Encoding"] = "gzip, deflate"
-    return wrong
+    hint = " In Codex set features.enable_request_compression=false." if coding == "zstd" else ""
+    return Encoded(
+        f"{text} (Content-Encoding: {coding[:40]!r}): {known}.{hint}",
+        headers={"Accept-Encoding": "gzip, deflate"},
+    )
 
 
 def _unpacked(body: bytes, codings: tuple[int, ...], limit: int) -> bytes:

@@ -25,6 +25,7 @@ from formats.unsupported_paths import advice
 from server.call import Call
 from server.caller import Caller
 from server.log import CALLER_LEFT, Record, log_bug
+from server.turns import let_others
 from settings import Model, Settings
 from translate import count_prompt, to_prompt
 
@@ -38,6 +39,7 @@ UNBUFFERED = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # nginx and its kin hold a stream back without it
 }
+SPACE = b" "  # before JSON it means nothing
 STREAM_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", **UNBUFFERED}
 
 
@@ -84,22 +86,21 @@ def count(format: Format) -> int:
 
 
 def _checked(format: Format, caller: Caller, default_model: str = "") -> tuple[ChatRequest, Model]:
-    """The request in hand and the model that it asks for. Raises InvalidRequest, ModelNotFound."""
+    """The request in hand and the model that it asks for. Raises InvalidRequest."""
     record: Record = g.record
     record.format = format.NAME
     ours = settings()
     given = replace(ours, default_model=default_model) if default_model else ours
-    chat = format.parse(_read_body(caller, ours), given)
+    limit = int(ours.max_body_mb * 1_048_576)
+    body = caller.read_body(request, limit, ours.body_timeout, flowith().clock)
+    began = time.monotonic()
+    chat = format.parse(body, given)
+    del body  # it may be large
+    let_others(began)
     record.model = chat.model
     model = find_model(ours, chat.model)
     record.model = model.id
     return chat, model
-
-
-def _read_body(caller: Caller, settings: Settings) -> bytes:
-    """The body of the request in hand. Raises TooLarge or InvalidRequest."""
-    limit = int(settings.max_body_mb * 1_048_576)
-    return caller.read_body(request, limit, settings.body_timeout, flowith().clock)
 
 
 def find_model(settings: Settings, name: str) -> Model:
@@ -139,29 +140,25 @@ class _Stream(Response):
 
 def _streamed(format: Format, events: Iterator[Event], envelope: Any, call: Call) -> Response:
     blocks = format.stream(events, envelope, call.tally)
-    body = _stream(next(blocks), blocks, call)
+    body = _sent(next(blocks), blocks, call, told=True)
     return _Stream(body, headers=STREAM_HEADERS)
-
-
-def _stream(first: bytes, blocks: Iterator[bytes], call: Call) -> Iterator[bytes]:
-    """The body of a stream. From here on an error can only be told inside it, by the format."""
-    record = call.record
-    record.ending = CALLER_LEFT  # unless we get to the end
-    try:
-        yield first
-        yield from blocks
-        record.ending = "done"
-    except ProxyError as wrong:
-        record.ending = wrong.ending  # told by the format
-    except CallerLeft:
-        call.caller.break_off()  # a caller who has closed for sending alone must see it, too
-    except Exception as wrong:  # noqa: BLE001 - a bug in a format: nobody is left to tell it
-        log_bug(wrong, record.id)
-        call.break_off("internal_error")
 
 
 def _whole(format: Format, events: Iterator[Event], envelope: Any, call: Call) -> Response:
     """An answer in one piece; one that takes very long is kept alive with leading white space."""
+    blocks = _in_one_piece(format, events, envelope, call)
+    first = next(blocks)
+    if first != SPACE:
+        return Response(first, content_type="application/json")
+    body = _sent(first, blocks, call, told=False)
+    return Response(body, headers=UNBUFFERED, content_type="application/json")
+
+
+def _in_one_piece(
+    format: Format, events: Iterator[Event], envelope: Any, call: Call
+) -> Iterator[bytes]:
+    """White space while the answer is late, because hosts cut a silent request after a minute;
+    then the answer."""
     after = call.flowith.settings.keep_alive_after
     late_at = call.record.started + after if after else float("inf")
     kept: list[Event] = []
@@ -169,34 +166,27 @@ def _whole(format: Format, events: Iterator[Event], envelope: Any, call: Call) -
         if type(event) is not Silence and type(event) is not Working:
             kept.append(event)
         elif time.monotonic() >= late_at:
-            body = _late(format, events, kept, envelope, call)
-            return Response(body, headers=UNBUFFERED, content_type="application/json")
-    whole = format.whole(kept, envelope, call.tally)
-    return Response(whole, content_type="application/json")
+            call.tally.heartbeats += 1
+            yield SPACE
+    yield format.whole(kept, envelope, call.tally)
 
 
-def _late(
-    format: Format, events: Iterator[Event], kept: list[Event], envelope: Any, call: Call
-) -> Iterator[bytes]:
-    """White space before JSON, because hosts cut a silent request after a minute. The status is
-    out with it, so a failure breaks the connection off: a 200 must not hold an error."""
+def _sent(first: bytes, blocks: Iterator[bytes], call: Call, *, told: bool) -> Iterator[bytes]:
+    """A body whose status is out with its first block. An error that is not `told` inside it, by
+    the format, breaks the connection off: a 200 must not hold one."""
     record = call.record
     record.ending = CALLER_LEFT  # unless we get to the end
     try:
-        call.tally.heartbeats += 1
-        yield b" "
-        for event in events:
-            if type(event) is not Silence and type(event) is not Working:
-                kept.append(event)
-            else:
-                call.tally.heartbeats += 1
-                yield b" "
-        yield format.whole(kept, envelope, call.tally)
+        yield first
+        yield from blocks
         record.ending = "done"
     except ProxyError as wrong:
-        call.break_off(wrong.ending)
+        if told:
+            record.ending = wrong.ending
+        else:
+            call.break_off(wrong.ending)
     except CallerLeft:
-        call.caller.break_off()
+        call.caller.break_off()  # a caller who has closed for sending alone must see it, too
     except Exception as wrong:  # noqa: BLE001 - a bug in a format: nobody is left to tell it
         log_bug(wrong, record.id)
         call.break_off("internal_error")

@@ -8,12 +8,12 @@ import json
 import logging
 import re
 import time
-import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
+from errors import bug_place
 from settings import Settings, load
 
 # a key that was put into the path: of OpenAI's or Flowith's form, a web login, or a long mixture
@@ -56,18 +56,26 @@ class Record:
         level = logging.DEBUG if quiet else logging.INFO
         if not access.isEnabledFor(level):
             return
-        ms = {"ms": round((time.monotonic() - self.started) * 1000)}
-        if self.first is not None:
-            ms = {"first_ms": round((self.first - self.started) * 1000), **ms}
-        path = KEY.sub("***", self.path)[:100]
-        fields: dict[str, Any] = {"id": self.id, "method": self.method, "path": path}
-        fields |= {"status": self.status, "format": self.format, "model": self.model[:80]}
-        fields |= {"api": self.dialect, **ms}
-        fields |= {"in": self.prompt_tokens, "out": self.completion_tokens}
-        fields |= {"failures": ",".join(f"{a}={why}" for a, why in self.failures)}
-        fields |= {"end": self.ending or "done"}
+        fields: dict[str, Any] = {
+            "id": self.id,
+            "method": self.method,
+            "path": KEY.sub("***", self.path)[:100],
+            "status": self.status,
+            "format": self.format,
+            "model": self.model[:80],
+            "api": self.dialect,
+            "first_ms": self._ms(self.first or self.started),
+            "ms": self._ms(time.monotonic()),
+            "in": self.prompt_tokens,
+            "out": self.completion_tokens,
+            "failures": ",".join(f"{account}={why}" for account, why in self.failures),
+            "end": self.ending or "done",
+        }
         shown = {k: v for k, v in fields.items() if v not in ("", 0)}
         access.log(level, "%s", shown, extra={"fields": shown})
+
+    def _ms(self, moment: float) -> int:
+        return round((moment - self.started) * 1000)
 
 
 class TextFormatter(logging.Formatter):
@@ -136,10 +144,8 @@ def set_up_logging(settings: Settings) -> None:
 
 
 def log_bug(wrong: BaseException, request_id: str) -> None:
-    """Where a bug of ours struck. Its message may quote anything, so only its type is told."""
-    frames = traceback.extract_tb(wrong.__traceback__)[-6:]
-    where = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
-    log.error("%s internal error: %s at %s", request_id, type(wrong).__name__, where)
+    """Where a bug of ours struck."""
+    log.error("%s internal error: %s", request_id, bug_place(wrong))
 
 
 def log_reload(settings: Settings) -> None:

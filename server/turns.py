@@ -11,7 +11,14 @@ from collections.abc import Iterator
 from events import Event, Reasoning, Text
 
 LONGEST = 8_192  # characters of one event
+LONG = 0.02  # seconds of work without a wait
 MOMENT = 0.001  # seconds; with 0 gevent would go on before it looks at sockets
+
+
+def let_others(began: float) -> None:
+    """Others have their turn where the work that began then, in monotonic seconds, took long."""
+    if time.monotonic() - began > LONG:
+        time.sleep(MOMENT)
 
 
 def in_turns(events: Iterator[Event]) -> Iterator[Event]:

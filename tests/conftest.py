@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import trustme
 from fake_flowith import FakeFlowith
 from flask.testing import FlaskClient
 
@@ -38,6 +40,17 @@ HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
 def fake() -> Iterator[FakeFlowith]:
     with FakeFlowith() as stand_in:
         yield stand_in
+
+
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's context, for names that this process trusts it to have."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "localhost", "files.example").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    return context
 
 
 @dataclass

@@ -1,7 +1,10 @@
 """The clock: whom it calls, when, and how often."""
 
+import logging
 import threading
 import time
+
+import pytest
 
 from clock import TICK, Clock, sleep_until
 
@@ -66,6 +69,46 @@ def test_what_has_time_left_is_left_alone() -> None:
     wait_for_ticks(clock, 2)
     assert work.overdues == 0
     clock.release(work)
+    wait_until_it_stands(clock)
+
+
+class Broken(Watched):
+    """One whose own code fails, with words that are nobody's business."""
+
+    def tick(self, now: float) -> None:
+        super().tick(now)
+        raise ValueError("a secret")
+
+    def overdue(self) -> None:
+        super().overdue()
+        raise ValueError("a secret")
+
+
+def test_one_that_fails_is_told_of_and_the_others_go_on(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # which a service of another test may have ended
+    monkeypatch.setattr(logging.getLogger("proxy"), "propagate", True)
+    clock, broken, late = Clock(), Broken(), Watched()
+    clock.limit(broken, TICK)
+    clock.add(broken)
+    clock.limit(late, 4 * TICK)
+    wait_for_ticks(clock, 6)
+    assert (broken.ticks, broken.overdues, late.overdues) == (1, 1, 1)
+    told = {record.getMessage() for record in caplog.records}
+    assert len(told) == 2
+    assert all("ValueError at test_clock.py" in one for one in told)
+    assert "secret" not in caplog.text
+    wait_until_it_stands(clock)
+
+
+def test_each_has_its_own_time() -> None:
+    clock, long, short = Clock(), Watched(), Watched()
+    clock.limit(long, LONG * 10)
+    clock.limit(short, TICK)
+    assert short.called.wait(LONG)
+    assert long.overdues == 0
+    clock.release(long)
     wait_until_it_stands(clock)
 
 

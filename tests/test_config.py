@@ -1,6 +1,7 @@
 """What is written about the settings, the image and the commands, held against what is so."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,16 @@ from typing import Any
 import pytest
 from conftest import Serve
 
-from settings import NO_TOKEN, ROW_FIELDS, Settings, SettingsError, given, read_models
+from settings import (
+    NO_TOKEN,
+    ROW_FIELDS,
+    Model,
+    Settings,
+    SettingsError,
+    given,
+    load,
+    read_models,
+)
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -114,6 +124,24 @@ def test_a_mistake_in_a_secret_does_not_show_it() -> None:
     assert "hëim" not in str(failure.value)
 
 
+def test_tokens_are_taken_as_people_paste_them() -> None:
+    pasted = "Bearer flo_a, bearer flo_b,flo_a, CHANGEME,,"
+    given = {"FLOWITH_AUTH_TOKEN": pasted, "MODELS_FILE": str(ROOT / "models.json")}
+    assert Settings.from_env(given).flowith_auth_token == ("flo_a", "flo_b")
+
+
+def test_of_a_secret_only_a_little_is_shown_and_of_a_short_one_nothing() -> None:
+    secrets = {"FLOWITH_AUTH_TOKEN": "abcdefghij0123456789", "API_KEY": "abcdefghij012345678,x"}
+    given = {**secrets, "FLOWITH_IDENTITY_KEY": "k" * 8, "MODELS_FILE": str(ROOT / "models.json")}
+    settings = Settings.from_env(given)
+    shown = dict(settings.shown())
+    assert shown["FLOWITH_AUTH_TOKEN"] == "abcd...6789"
+    assert shown["API_KEY"] == "***,***"
+    assert shown["FLOWITH_IDENTITY_KEY"] == "***"
+    assert shown["FLOWITH_REFRESH_TOKEN"] == ""
+    assert not any(one in repr(settings) for one in ("ghij01", "kkkk"))
+
+
 SECRET_URLS = (
     "https://user:hidden@host/completion",
     "https://hidden@host/completion",
@@ -137,7 +165,7 @@ def test_what_is_secret_in_an_address_is_not_shown(url: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "is not JSON"),
+        ("{", "is not usable JSON"),
         ("[]", "must be an object"),
         ("{}", "at least one model"),
         ('{"a": 1}', "row 'a' must be a string or an object"),
@@ -150,7 +178,15 @@ def test_what_is_secret_in_an_address_is_not_shown(url: str) -> None:
         ('{"a": {"model": "b", "context": "9"}}', "row 'a': 'context' must be a whole number"),
         ('{"a": {"model": "b", "context": true}}', "row 'a': 'context' must be a whole number"),
         ('{"a": {"model": "b", "kb_list": [1]}}', "row 'a': 'kb_list' must be an array of strings"),
-        ('{"a": "b", "a": "c"}', "'a' stands there twice"),
+        ('{"a": {"model": "b", "images": 1}}', "row 'a': 'images' must be true or false"),
+        ('{"a": {"model": "b", "name": 5}}', "row 'a': 'name' must be a string"),
+        ('{"a": {"model": ""}}', "row 'a': 'model' must be a string"),
+        ('{"a": {"model": "b", "fallbacks": [""]}}', "'fallbacks' must be an array of strings"),
+        ('{"a": {"model": "b", "native_tools": true}}', '\'native_tools\' needs "api": "llm"'),
+        ('{"": "b"}', "row '' needs a name"),
+        ('{"a*b": "c"}', "row 'a*b': '*' may only be the last character"),
+        ('{"a": "b", "a": "c"}', "is not usable JSON: 'a' stands there twice"),
+        ("[" * 100_000, "is not usable JSON"),
     ],
 )
 def test_a_mistake_in_models_json_names_the_row(text: str, words: str, tmp_path: Path) -> None:
@@ -158,6 +194,22 @@ def test_a_mistake_in_models_json_names_the_row(text: str, words: str, tmp_path:
     file.write_text(text, "utf-8")
     with pytest.raises(SettingsError, match=re.escape(words)):
         read_models(file)
+
+
+def test_a_row_of_models_json_is_a_model(tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    rows = {
+        "short": "b",
+        "p-*": {"model": "b", "fallbacks": ["c"], "kb_list": ["k"], "native_tools": True}
+        | {"api": "llm", "context": 9},
+        "i": {"model": "d", "kind": "image", "shape": "none", "sizes": ["1k", "2k"]},
+    }
+    file.write_text(json.dumps(rows), "utf-8")
+    assert read_models(file) == {
+        "short": Model("short", ("b",)),
+        "p-*": Model("p-*", ("b", "c"), api="llm", kb_list=("k",), context=9, native_tools=True),
+        "i": Model("i", ("d",), kind="image", shape="none", sizes=("1k", "2k")),
+    }
 
 
 def test_the_readme_begins_as_hugging_face_reads_it() -> None:
@@ -228,3 +280,24 @@ def test_an_env_file_may_begin_with_a_mark_and_must_be_text(
     file.write_text("API_KEY=café\n", "utf-16")
     with pytest.raises(SettingsError, match="not UTF-8"):
         given()
+
+
+def test_what_requests_reads_by_itself_may_stand_in_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    around = {"NO_PROXY": "localhost", "MODELS_FILE": str(ROOT / "models.json")}
+    monkeypatch.setattr(os, "environ", dict(around))
+    lines = ("HTTPS_PROXY=http://p:1", "all_proxy=http://q:1", "NO_PROXY=no.where", "HOLD=2")
+    Path(".env").write_text("\n".join(lines), "utf-8")
+    assert load().hold == 2
+    assert os.environ == {**around, "HTTPS_PROXY": "http://p:1", "all_proxy": "http://q:1"}
+
+
+def test_what_the_environment_fills_goes_before_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", {"API_KEY": "", "HOLD": "3", "FLOWITH_OLD": ""})
+    Path(".env").write_text("API_KEY=mine\nHOLD=2\nHEARTBEAT=\n", "utf-8")
+    assert given() == {"API_KEY": "mine", "HOLD": "3", "HEARTBEAT": "", "FLOWITH_OLD": ""}

@@ -16,7 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "events": set(),
     "errors": set(),
     "settings": set(),
-    "clock": set(),
+    "clock": {"errors"},
     "chat_request": {"events", "jsontools"},
     "jsontools": {"jsontools"},
     "formats": WORDS | {"formats", "jsontools"},
@@ -49,10 +49,10 @@ PAIRS = {
     "anthropic": {"anthropic_answer", "anthropic_content", "anthropic_tools"},
     "anthropic_answer": {"anthropic_blocks"},
     "responses": {"responses_answer", "responses_items", "responses_tools"},
-    "responses_answer": {"chat_answer", "responses_output"},
+    "responses_answer": {"chat_answer", "responses_items", "responses_output", "responses_tools"},
     "responses_compaction": {"responses", "responses_answer"},
     "responses_items": {"responses_tools"},
-    "responses_output": {"responses_items", "responses_tools"},
+    "responses_output": {"responses_tools"},
 }
 NOT_WEB = ("chat_request", "events", "errors", "jsontools", "formats", "bridge", "translate")
 MODULES = sorted(

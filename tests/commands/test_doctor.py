@@ -710,7 +710,7 @@ def test_flask_finds_the_doctor_by_itself_even_with_wrong_settings(tree: Path) -
     assert " doctor " in flask("flask", "--help", cwd=tree).stdout
     ran = flask("flask", "doctor", cwd=tree)
     assert ran.returncode == 1
-    for words in ("PORT must be", "HEARTBEAT must be", "models.json is not JSON"):
+    for words in ("PORT must be", "HEARTBEAT must be", "models.json is not usable JSON"):
         assert re.search(rf"^problem  settings  {words}", ran.stdout, re.MULTILINE)
     assert "Traceback" not in ran.stderr
 

@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import re
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from conftest import ROOT, TOKEN
-from fake_flowith import FakeFlowith, Reply, Seen, error, json_reply, llm, web
+from fake_flowith import HANG, FakeFlowith, Reply, Seen, error, json_reply, llm, web
 from test_doctor import WEB_TOKEN
 
 from commands.doctor import doctor
 from commands.questions import QUESTIONS
-from commands.sample import SampleFile, mark_host
+from commands.sample import mark_host
 from flowith.sample_file import Exchange, Sample, read_sample
 
 LLM = "/external/use/llm"
@@ -281,18 +283,21 @@ def test_where_nobody_can_be_asked_nothing_is_written(make: Make, target: Path) 
     assert list(target.parent.iterdir()) == []
 
 
-def test_ctrl_c_keeps_the_answers_that_were_paid_for(target: Path) -> None:
-    good = read_sample(ROOT / "tests" / "data" / "stand-in-good-day.jsonl").exchanges[1]
+def test_ctrl_c_keeps_the_answers_that_were_paid_for(
+    make: Make, fake: FakeFlowith, target: Path
+) -> None:
+    def stop(_seen: Seen) -> Reply:
+        main = threading.main_thread().ident
+        assert main
+        signal.pthread_kill(main, signal.SIGINT)
+        return Reply(delay=HANG)
 
-    def stopped() -> None:
-        with SampleFile(target, [], "1.0.0") as file:
-            file.add(good)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        stopped()
-    assert read_sample(target).exchanges == (good,)
-    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    fake.reply(only_llm(llm("OK"), stop))
+    ran = make(FLOWITH_AUTH_TOKEN=TOKEN)
+    assert ran.exit_code == 2
+    assert ran.output.endswith(f"{target} holds what had come until then.\n")
+    assert [one.call for one in of_llm(read_sample(target))] == ["plain"]
+    assert target.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_operator_s_own_address_is_not_written(

@@ -20,6 +20,7 @@ from errors import UpstreamError
 from events import Done, Event, Silence, Text, Working
 from flowith.attempt import to_json
 from flowith.client import Flowith
+from flowith.dialects import moved
 from flowith.refusal import COMPARED, quote, to_refusal
 from settings import Model, Settings
 
@@ -242,6 +243,20 @@ def test_a_context_that_is_too_long_is_known_by_its_words() -> None:
 
 def test_json_that_utf8_cannot_hold_is_mended() -> None:
     assert to_json({"a": "x\ud83d"}) == '{"a":"x\ufffd"}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("given", "at"),
+    [
+        ("", "https://edge.flowith.io/external/use/llm"),
+        ("http://box:9", "http://box:9/external/use/llm"),
+        ("http://me:secret@box:9", "http://box:9/external/use/llm"),
+        ("http://me:secret@box:9/deep/llm?a=@b", "http://box:9/deep/llm?a=@b"),
+    ],
+)
+def test_an_address_is_where_the_operator_says_without_a_password(given: str, at: str) -> None:
+    """The doctor shows it, and nobody would send the password."""
+    assert moved("https://edge.flowith.io/external/use/llm", given) == at
 
 
 def test_a_web_page_in_place_of_an_answer_is_an_error(upstream: responses.RequestsMock) -> None:

@@ -5,6 +5,7 @@ Decoders are pure: what only a socket can show is in tests/service/.
 
 import json
 import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 import errors
 from errors import UpstreamCut, UpstreamError
 from events import Citation, Done, Event, Reasoning, Silence, Text, ToolCall, Usage
-from flowith.decoders import Decoder, KnowledgeDecoder, LlmDecoder, WebDecoder
-from flowith.llm_frames import MOST_OPEN_CALLS
+from flowith.decoders import Decoder, KnowledgeDecoder, WebDecoder
+from flowith.llm_frames import MOST_OPEN_CALLS, LlmDecoder
 
 
 def llm_wire(*frames: Any, done: bool = True) -> bytes:
@@ -44,7 +45,7 @@ THOUGHTS: list[dict[str, Any]] = [
     {"reasoning": "", "thinking": "Hm"},
     {"content": [{"type": "thinking", "thinking": "Hm"}]},
 ]
-WIRES: dict[str, tuple[type[Decoder], bytes, list[Event]]] = {
+WIRES: dict[str, tuple[Callable[..., Decoder], bytes, list[Event]]] = {
     "web": (WebDecoder, "Héllo 你好 🙂".encode(), [Text("Héllo 你好 🙂"), Done()]),
     "web, broken utf-8": (WebDecoder, b"a\xf0\x9f!", [Text("a\ufffd!"), Done()]),
     "llm": (
@@ -211,7 +212,7 @@ for number, thought in enumerate(THOUGHTS):
     )
 
 
-def decoded(kind: type[Decoder], blocks: list[bytes]) -> list[Event]:
+def decoded(kind: Callable[..., Decoder], blocks: list[bytes]) -> list[Event]:
     decoder = kind()
     events = [event for block in blocks for event in decoder.decode(block)]
     events += decoder.flush() if Done not in map(type, events) else []
@@ -292,7 +293,7 @@ def nested(value: Any, levels: int) -> Any:
 
 
 OPEN_CALLS = [call_part(i, "{", name="f") for i in range(MOST_OPEN_CALLS + 1)]
-UNKNOWN: dict[str, tuple[type[Decoder], bytes]] = {
+UNKNOWN: dict[str, tuple[Callable[..., Decoder], bytes]] = {
     f"{number}, llm {frame}"[:60]: (LlmDecoder, llm_wire(frame, delta("stop", content="ok")))
     for number, frame in enumerate((
         {"choices": "x"}, {"choices": 5}, {"choices": [1]}, {"choices": [{"delta": 1}]},
@@ -338,7 +339,7 @@ def test_what_is_not_known_is_an_error(name: str) -> None:
         assert wrong.value.status == 502
 
 
-CUTS: dict[str, tuple[type[Decoder], bytes]] = {
+CUTS: dict[str, tuple[Callable[..., Decoder], bytes]] = {
     "web, in a character": (WebDecoder, "Hello 你".encode()[:-1]),
     "llm, in a frame": (
         LlmDecoder,

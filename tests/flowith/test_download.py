@@ -13,42 +13,62 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from conftest import free_port
-from fake_flowith import ABORT, CUT, DROP, HANG, FakeFlowith, Raw, Reply, Seen, Step, error
+from fake_flowith import ABORT, CUT, DROP, HANG, FakeFlowith, Raw, Reply, Step, error
 from fake_images import drawn
 from gate import Gate
 
 from chat_request import Drawing, Prompt
-from clock import Clock
 from errors import CallerLeft, UpstreamCut, UpstreamError, UpstreamTimeout
 from events import Event, Picture, Silence
 from flowith import download
-from flowith.client import Flowith
+from flowith.client import Answer, Flowith
 from flowith.download import Download, to_kind
 from flowith.file_address import Forbidden, is_public, origin_of, to_address
 from settings import Model, Settings
 
 PNG = drawn("a cat")
 PUBLIC = "93.184.216.34"
-REAL_CONNECT, REAL_RESOLVE = socket.create_connection, socket.getaddrinfo
+REAL_RESOLVE = socket.getaddrinfo
 
 
 def file(*steps: Step, **options: Any) -> Reply:
     return Reply(headers={"Content-Type": "text/html"}, steps=steps, **options)
 
 
-def fetch(url: str, origin: str = "", look: Callable[[], None] = lambda: None) -> list[Event]:
-    return list(Download(url, origin, "agent/1", 5.0, Clock(), look).events())
+def answer_at(origin: str, heartbeat: float = 60.0) -> Answer:
+    """The answer to a call for a picture, as it is when its picture's address has come."""
+    settings = Settings(
+        flowith_api_url=origin, flowith_auth_token=("flo_a",), hold=heartbeat, heartbeat=heartbeat
+    )
+    flowith = Flowith(settings, "agent/1")
+    answer = flowith.open(Prompt([], drawing=Drawing()), Model("m", ("m",), kind="image"))
+    flowith.clock.add(answer)
+    return answer
 
 
-def here(fake: FakeFlowith) -> list[Event]:
-    return fetch(f"{fake.url}/f/1/cat.png?x=1", fake.url)
+def fetch(
+    url: str, origin: str = "", left: Callable[[], bool] = lambda: False, heartbeat: float = 60.0
+) -> list[Event]:
+    """What its caller gets, who may have `left`."""
+    with closing(answer_at(origin, heartbeat)) as answer:
+        answer.caller_left = left
+        return list(answer.fetch(Picture(url)))
+
+
+def here(fake: FakeFlowith, left: Callable[[], bool] = lambda: False) -> list[Event]:
+    return fetch(f"{fake.url}/f/1/cat.png?x=1", fake.url, left)
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """Whether so much time has passed."""
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() > until
 
 
 @pytest.fixture(autouse=True)
@@ -118,35 +138,31 @@ def test_an_address_of_the_internet_is_public(ip: str) -> None:
 
 
 class Net:
-    """Names of this test alone: what they resolve to, in turn, and where connections go."""
+    """Names of this test alone: what they resolve to, in turn. The addresses they lead to are
+    this machine's own, where `down` does not say that they are none."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.names: dict[str, list[list[str]]] = {}
         self.connected: list[tuple[str, int]] = []
+        self.down: set[str] = set()
 
     def resolve(self, host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
-        if host not in self.names:
+        if host in self.names:
+            turns = self.names[host]
+            found = turns.pop(0) if len(turns) > 1 else turns[0]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in found]
+        if host.startswith("127."):
             return REAL_RESOLVE(host, port, *args, **kwargs)
-        turns = self.names[host]
-        found = turns.pop(0) if len(turns) > 1 else turns[0]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in found]
-
-    def connect(self, address: tuple[str, int], *args: Any, **kwargs: Any) -> socket.socket:
-        self.connected.append(address)
-        return REAL_CONNECT(("127.0.0.1", self.port), *args, **kwargs)
+        self.connected.append((host, port))  # an address is looked up to be connected to
+        port = free_port() if host in self.down else self.port
+        return REAL_RESOLVE("127.0.0.1", port, *args, **kwargs)
 
 
 @pytest.fixture
-def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlowith]:
-    """The stand-in behind a certificate for files.example, which this process trusts."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("files.example").configure_cert(context)
-    bundle = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(bundle)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-    with FakeFlowith(tls=context) as fake:
+def secure(tls: ssl.SSLContext) -> Iterator[FakeFlowith]:
+    """The stand-in as files.example."""
+    with FakeFlowith(tls=tls) as fake:
         fake.reply(file(PNG))
         yield fake
 
@@ -156,7 +172,6 @@ def net(secure: FakeFlowith, monkeypatch: pytest.MonkeyPatch) -> Net:
     made = Net(secure.port)
     made.names["files.example"] = [[PUBLIC]]
     monkeypatch.setattr(socket, "getaddrinfo", made.resolve)
-    monkeypatch.setattr(socket, "create_connection", made.connect)
     return made
 
 
@@ -207,15 +222,13 @@ def test_an_end_that_is_not_tls_s_own_is_no_end_of_a_file(net: Net, secure: Fake
 
 def test_signs_of_life_are_a_heartbeat_apart(fake: FakeFlowith) -> None:
     fake.reply(file(HANG))
-    url = f"{fake.url}/cat.png"
-    download = Download(url, fake.url, "agent/1", 0.2, Clock(), lambda: None)
-    events = download.events()
-    assert next(events) == Silence()
-    begun = time.monotonic()
-    download.wake()
-    assert next(events) == Silence()
-    assert time.monotonic() - begun >= 0.19
-    download.close()
+    with closing(answer_at(fake.url, 0.2)) as answer:
+        events = answer.fetch(Picture(f"{fake.url}/cat.png"))
+        assert next(events) == Silence()
+        begun = time.monotonic()
+        answer.interrupt()
+        assert next(events) == Silence()
+        assert time.monotonic() - begun >= 0.19
 
 
 def test_the_certificate_must_be_the_name_s(net: Net, secure: FakeFlowith) -> None:
@@ -225,17 +238,11 @@ def test_the_certificate_must_be_the_name_s(net: Net, secure: FakeFlowith) -> No
     assert secure.requests == []
 
 
-def test_a_host_that_is_down_at_one_address_is_reached_at_the_next(
-    net: Net, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def connect(address: tuple[str, int], *args: Any, **kwargs: Any) -> socket.socket:
-        if address[0] == "8.8.8.8":
-            raise ConnectionRefusedError
-        return net.connect(address, *args, **kwargs)
-
-    monkeypatch.setattr(socket, "create_connection", connect)
+def test_a_host_that_is_down_at_one_address_is_reached_at_the_next(net: Net) -> None:
+    net.down.add("8.8.8.8")
     net.names["files.example"] = [["8.8.8.8", PUBLIC]]
     assert len(fetch("https://files.example/cat.png")) == 1
+    assert net.connected == [("8.8.8.8", 443), (PUBLIC, 443)]
 
 
 def test_through_a_proxy_the_tunnel_goes_to_the_address_that_was_checked(
@@ -327,7 +334,7 @@ def test_a_file_that_does_not_tell_its_size_is_cut_at_the_limit(fake: FakeFlowit
         file(PNG[:200], CUT, framing="length"),
         Raw([b"HTTP/1.1 200 OK\r\nContent-Le", CUT]),
         file(),
-        Raw([b"HTTP/1.1 100 Continue\r\n\r\n" * 9, b"HTTP/1.1 200 OK\r\n\r\n" + PNG]),
+        Raw([b"HTTP/1.1 100 Continue\r\n\r\n" * 99, b"HTTP/1.1 200 OK\r\n\r\n" + PNG]),
         error(404),
         error(503),
     ],
@@ -351,16 +358,15 @@ def test_a_download_that_failed_keeps_nothing(fake: FakeFlowith, reached: bool) 
     """The frames under its error would hold it, and it them."""
     fake.reply(error(404))
     origin = fake.url if reached else f"http://127.0.0.1:{free_port()}"
-    work = Download(f"{origin}/a", origin, "a", 5.0, Clock(), lambda: None)
+    work = Download(f"{origin}/a", origin, "a", lambda: None)
     gc.disable()
     try:
+        work.run()
         with suppress(UpstreamError):
-            list(work.events())
-        left, until = weakref.ref(work), time.monotonic() + 20
+            work.take()
+        left = weakref.ref(work)
         del work
-        while left() is not None:  # its thread needs a moment to let go of it
-            assert time.monotonic() < until
-            time.sleep(0.001)
+        assert left() is None
     finally:
         gc.enable()
 
@@ -375,52 +381,36 @@ def test_a_file_that_drips_ends_with_the_patience_for_it(
         file(*drip),
         file(*drip, framing="close"),
         Raw([b"HTTP/1.1 200 OK\r\nX: ", *drip]),
+        Raw([b"HTTP/1.1 200 OK\r\nX: ", HANG]),
     ):
         fake.reset()
         fake.reply(reply)
         with pytest.raises((UpstreamTimeout, UpstreamCut)):
-            here(fake)
+            here(fake, after(5))
         assert fake.requests[0].wait_hung_up(5)
 
 
 def test_signs_of_life_come_while_a_file_is_slow(fake: FakeFlowith) -> None:
     fake.reply(file(PNG[:100], 0.5, PNG[100:]))
-    origin = fake.url
-    events = list(Download(f"{origin}/a", origin, "a", 0.1, Clock(), lambda: None).events())
+    events = fetch(f"{fake.url}/a", fake.url, heartbeat=0.1)
     assert events.count(Silence()) >= 2
     assert isinstance(events[-1], Picture)
 
 
-def test_a_caller_who_leaves_ends_the_download(fake: FakeFlowith) -> None:
+@pytest.mark.parametrize("closed", [False, True], ids=["the caller", "the answer"])
+def test_who_leaves_ends_the_download(fake: FakeFlowith, closed: bool) -> None:
     fake.reply(file(PNG[:100], HANG))
-    left = threading.Event()
+    answer, left = answer_at(fake.url), threading.Event()
+    answer.caller_left = left.is_set
 
-    def look() -> None:
-        if left.is_set():
-            raise CallerLeft
-
-    work = Download(f"{fake.url}/a", fake.url, "a", 5.0, Clock(), look)
-
-    def leave(seen: Seen) -> None:
-        time.sleep(0.05)
+    def leave() -> None:
         left.set()
-        work.wake()
+        answer.interrupt()
 
-    fake.log = lambda seen: threading.Thread(target=leave, args=(seen,)).start()
-    with pytest.raises(CallerLeft):
-        list(work.events())
-    assert fake.requests[0].wait_hung_up(5)
-
-
-def test_closing_the_answer_ends_the_download_too(fake: FakeFlowith) -> None:
-    fake.reply(file(PNG[:100], HANG))
-    settings = Settings(flowith_api_url=fake.url, flowith_auth_token=("flo_a",))
-    model = Model("m", ("m",), kind="image")
-    answer = Flowith(settings).open(Prompt([], drawing=Drawing()), model)
-    events = answer.fetch(Picture(f"{fake.url}/a"))
-    fake.log = lambda seen: threading.Timer(0.05, answer.close).start()
-    with pytest.raises(CallerLeft):
-        list(events)
+    leaves = answer.close if closed else leave
+    fake.log = lambda seen: threading.Timer(0.05, leaves).start()
+    with closing(answer), pytest.raises(CallerLeft):
+        list(answer.fetch(Picture(f"{fake.url}/a")))
     assert fake.requests[0].wait_hung_up(5)
 
 
@@ -436,3 +426,35 @@ def test_no_more_than_eight_are_under_way_at_once(fake: FakeFlowith) -> None:
         time.sleep(0.01)
     assert len(fake.requests) == 20
     assert most == 8
+
+
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """The origin of a host that neither takes a connection nor refuses it: its queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        place = listener.getsockname()
+        with socket.create_connection(place):
+            yield f"http://127.0.0.1:{place[1]}"
+
+
+def connecting_to(origin: str) -> int:
+    """How many connections to a local port are asked for and not yet made (SYN_SENT)."""
+    there = f"0100007F:{int(origin.rpartition(':')[2]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return sum(row[2:4] == [there, "02"] for row in rows)
+
+
+def test_a_download_closed_while_it_connects_leaves_its_place_at_once(
+    deaf: str, fake: FakeFlowith
+) -> None:
+    works = [Download(f"{deaf}/a", deaf, "a", lambda: None) for _ in range(8)]
+    for work in works:
+        threading.Thread(target=work.run, daemon=True).start()
+    until = time.monotonic() + 20
+    while connecting_to(deaf) < 8:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    for work in works:
+        work.close()
+    fake.reply(file(PNG))
+    assert len(here(fake, after(5))) == 1

@@ -14,10 +14,8 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-import trustme
 from fake_flowith import ABORT, CUT, DROP, FakeFlowith, Raw, Script, error, web
 
 from chat_request import Prompt
@@ -174,15 +172,9 @@ def test_what_comes_behind_an_answer_is_nobodys(
 
 
 @pytest.fixture
-def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlowith]:
-    """The stand-in behind TLS, with a certificate that requests trusts."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    bundle = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(bundle)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-    with FakeFlowith(tls=context) as fake:
+def secure(tls: ssl.SSLContext) -> Iterator[FakeFlowith]:
+    """The stand-in behind TLS."""
+    with FakeFlowith(tls=tls) as fake:
         yield fake
 
 

@@ -276,6 +276,20 @@ def test_who_is_cancelled_while_connecting_sends_nothing(
     assert far.accept().recv(65_536) == b""
 
 
+def test_who_is_cancelled_while_shaking_hands_waits_for_no_more_of_it(far: Far) -> None:
+    exchange = Exchange()
+
+    def leave() -> None:
+        assert far.accept().recv(65_536)  # and nothing is said to it
+        exchange.cancel()
+
+    threading.Thread(target=leave).start()
+    begun = time.monotonic()
+    with closing(Transport(LONG, 4)) as transport, pytest.raises(UpstreamError):
+        transport.post(far.url.replace("http", "https"), {}, b"{}", exchange)
+    assert time.monotonic() - begun < LONG / 2
+
+
 def test_what_sending_raised_is_raised_once_and_let_go_of(ways: Ways) -> None:
     wrong = UpstreamError("no")
 

@@ -5,11 +5,9 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import requests
-import trustme
 from fake_flowith import CUT, DROP, HANG, FakeFlowith, Raw, Reply, error, llm, web
 
 from flowith.recording import LONGEST_BODY, Recording, record, to_decoded
@@ -81,17 +79,6 @@ def test_without_a_head_it_raises_what_requests_raises(fake: FakeFlowith) -> Non
     fake.reply(Raw([]))
     with pytest.raises(requests.RequestException):
         ask(fake.url)
-
-
-@pytest.fixture
-def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """A server's context for localhost that this process trusts."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-    return context
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from test_decoders import delta, llm_wire
 import errors
 from errors import UpstreamCut, UpstreamError
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage
-from flowith.decoders import Decoder, LlmDecoder, WebDecoder
-from flowith.llm_frames import MOST_LOOKED, _is_json
+from flowith.decoders import Decoder, WebDecoder
+from flowith.llm_frames import MOST_LOOKED, LlmDecoder, _is_json
 from flowith.refusal import to_refusal
 
 CALL = {"id": "c", "function": {"name": "f", "arguments": "{}"}}

@@ -1,6 +1,7 @@
 """Anthropic's answers, held against the types and the stream reader of its own Python package."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -123,6 +124,18 @@ def test_any_answer_is_the_same_streamed_and_whole(
     assert list(extras(made)) == []
     assert through_the_package(body) == made
     assert made.usage.input_tokens + (made.usage.cache_read_input_tokens or 0) == USAGE.prompt
+    sources = Counter(event for event in middle if isinstance(event, Citation))
+    assert told_sources(made) >= sources
+
+
+def told_sources(made: Message) -> Counter[Citation]:
+    """How often each source stands in an answer, cited or as what a search found."""
+    cited = [c for b in made.content if b.type == "text" for c in b.citations or ()]
+    found = [b.content for b in made.content if b.type == "web_search_tool_result"]
+    pages = [c.type for c in cited].count("web_search_result_location")
+    told = Counter({PASSAGE: len(cited) - pages})
+    told[PAGE] = max(pages, sum(len(results) for results in found if isinstance(results, list)))
+    return told
 
 
 def check_stream(found: list[dict[str, Any]]) -> None:
@@ -251,11 +264,18 @@ def test_space_alone_opens_no_block_and_is_kept_before_words() -> None:
 def test_sources_are_cited_by_the_text() -> None:
     found = to_object([PAGE, PASSAGE, Text("Cats."), PASSAGE, Done()])["content"]
     (text,) = found
-    assert [c["type"] for c in text["citations"]] == [
-        "web_search_result_location", "search_result_location", "search_result_location",
-    ]  # fmt: skip
-    assert text["citations"][0]["url"] == PAGE.url
-    assert [c["search_result_index"] for c in text["citations"][1:]] == [0, 1]
+    page, *passages = text["citations"]
+    assert (page["type"], page["url"]) == ("web_search_result_location", PAGE.url)
+    assert [c["type"] for c in passages] == ["char_location", "char_location"]
+    assert [c["document_index"] for c in passages] == [0, 1]
+    assert passages[0]["document_title"] == PASSAGE.title
+    assert passages[0]["cited_text"] == PASSAGE.text
+
+
+def test_a_page_without_a_title_is_cited_by_its_address() -> None:
+    """The AI SDK takes no citation whose title is null."""
+    (text,) = to_object([Citation("", "https://cats.example"), Text("Cats."), Done()])["content"]
+    assert text["citations"][0]["title"] == "https://cats.example"
 
 
 def test_a_search_tells_what_it_found() -> None:
@@ -273,6 +293,26 @@ def test_what_was_found_late_is_told_too() -> None:
     made = to_object([Text("Cats."), PAGE, Done()], SEARCHING)
     kinds = [block["type"] for block in made["content"]]
     assert kinds == ["text", "server_tool_use", "web_search_tool_result"]
+
+
+@pytest.mark.parametrize(
+    ("said", "envelope"),
+    [
+        ([Text("Cats."), Reasoning("Hm."), PAGE, PASSAGE], PLAIN),
+        ([Text("Cats."), CALL, PAGE, PASSAGE], PLAIN),
+        ([CALL, PAGE, PASSAGE], PLAIN),
+        ([PAGE, PASSAGE], PLAIN),
+        ([Text("Cats."), PASSAGE], SEARCHING),
+    ],
+)
+def test_sources_behind_the_last_words_are_cited_by_a_text_of_their_own(
+    said: list[Event], envelope: Envelope
+) -> None:
+    text = to_object([*said, Done()], envelope)["content"][-1]
+    late = [event for event in said if isinstance(event, Citation)]
+    assert text["text"] == "\n\n" + "\n".join(source.words for source in late)
+    titles = [c.get("title") or c["document_title"] for c in text["citations"]]
+    assert titles == [source.title for source in late]
 
 
 def test_a_search_without_sources_names_the_pages_that_the_text_links_to() -> None:

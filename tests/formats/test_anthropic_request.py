@@ -172,9 +172,9 @@ def test_calls_and_results_make_a_history() -> None:
     calls = [ToolCall(id, "weather", '{"city": "Zürich"}') for id in ("toolu_1", "toolu_2")]
     assert found[1:] == [
         Message("assistant", "I look.", tuple(calls)),
-        Message("tool", [{"type": "text", "text": "18"}, SHOWN], (), "toolu_1", "weather"),
-        Message("tool", "Error:\nNo.", (), "toolu_2", "weather"),
-        Message("tool", "", (), "toolu_9", ""),
+        Message("tool", [{"type": "text", "text": "18"}, SHOWN], (), "toolu_1"),
+        Message("tool", "Error:\nNo.", (), "toolu_2"),
+        Message("tool", "", (), "toolu_9"),
         Message("user", "And?"),
     ]
 

@@ -1,4 +1,5 @@
-"""One answer told in three APIs, streamed and whole: the same words, calls, ending and usage."""
+"""One answer told in three APIs, streamed and whole: the same words, calls, ending and usage. And
+one conversation that a model is told the same of, whichever API it came in."""
 
 import json
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from chat_request import Prompt
 from errors import ProxyError
 from events import Done, Event, Reasoning, Tally, Text, ToolCall, Usage
 from formats import Format, anthropic, chat, responses
-from settings import Settings
-from translate import shape
+from settings import Model, Settings
+from translate import shape, to_prompt
 
 SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}}
 BLOCK = '<tool_call>\n{"name": "read", "arguments": {"path": "a"}}\n</tool_call>'
@@ -212,3 +213,35 @@ def test_an_answer_is_the_same_in_each_api(offers: bool, answer: list[Event], en
     heard = [told(one, events, stream=way, offers=offers).seen() for one, way in ways]
     assert heard == heard[:1] * len(ways)
     assert offers or not heard[0][2]
+
+
+CALL = {"name": "read", "arguments": '{"path": "a"}'}
+USE = {"type": "tool_use", "id": "c1", "name": "read", "input": {"path": "a"}}
+READING: dict[Any, dict[str, Any]] = {
+    chat: {"messages": [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": CALL}]},
+        {"role": "tool", "tool_call_id": "c1", "content": "all of it"},
+    ]},
+    responses: {"input": [
+        {"role": "user", "content": "x"},
+        {"type": "function_call", "call_id": "c1", **CALL},
+        {"type": "function_call_output", "call_id": "c1", "output": "all of it"},
+    ]},
+    anthropic: {"max_tokens": 9, "messages": [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": [USE]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "c1", "content": "all of it"}
+        ]},
+    ]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("format", READING)
+def test_a_result_is_told_with_the_name_of_its_tool(format: Format) -> None:
+    body = {"model": "m", "tools": TOOLS[format], **READING[format]}
+    asked = format.parse(json.dumps(body).encode(), Settings())
+    prompt = to_prompt(asked, asked.conversations[0], Model("m", ("m",)))
+    last = prompt.messages[-1]["content"]
+    assert '<tool_result id="c1" name="read">\nall of it' in last

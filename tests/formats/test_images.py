@@ -5,6 +5,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import openai.types as openai_types
@@ -309,11 +310,12 @@ def test_an_answer_has_either_addresses_or_files() -> None:
 
 def test_a_stream_has_a_completed_event_for_each_picture() -> None:
     tally = Tally()
-    blocks = list(stream(iter([*EVENTS, FILE]), envelope(), tally))
+    events: list[Event] = [*EVENTS, FILE, Done()]
+    blocks = list(stream(iter(events), replace(envelope(), pictures=2), tally))
     assert blocks[0] == b": ping\n"
-    events = read(b"".join(blocks))
-    assert [name for name, _ in events] == ["image_generation.completed"] * 2
-    told = openai_types.ImageGenCompletedEvent.model_validate(events[0][1], strict=True)
+    found = read(b"".join(blocks))
+    assert [name for name, _ in found] == ["image_generation.completed"] * 2
+    told = openai_types.ImageGenCompletedEvent.model_validate(found[0][1], strict=True)
     assert told.b64_json == FILE.data.decode()
     assert told.usage.input_tokens == 7
     assert tally.heartbeats == 1

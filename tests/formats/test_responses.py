@@ -231,8 +231,8 @@ def test_what_the_assistant_said_and_called_in_one_turn_is_one_message() -> None
     assert found == [
         Message("user", "Hi"),
         Message("assistant", "I look.", calls),
-        Message("tool", "18 degrees", call_id="c1", name="weather"),
-        Message("tool", "done", call_id="c2", name="apply_patch"),
+        Message("tool", "18 degrees", call_id="c1"),
+        Message("tool", "done", call_id="c2"),
         Message("tool", "of nobody", call_id="c9"),
     ]
 
@@ -372,7 +372,7 @@ def test_tools_that_come_as_items_are_offered_and_their_calls_understood() -> No
     )  # fmt: skip
     assert names(chat) == ["a__search", "b__search"]
     *_, call, result = chat.conversations[0]
-    assert call.calls[0].name == result.name == "b__search"
+    assert (call.calls[0].name, result.call_id) == ("b__search", call.calls[0].id)
     assert chat.ignored == ()
 
 
@@ -428,6 +428,13 @@ def test_the_choice_among_tools(choice: Any, mode: str, left: list[str]) -> None
     chat = parse(tools=[WEATHER, space("web", SEARCH)], tool_choice=choice)
     assert chat.tools
     assert (chat.tools.choice, names(chat)) == (mode, left)
+
+
+def test_a_choice_of_the_web_search_alone_is_one_of_no_other_tool() -> None:
+    choice = {"type": "allowed_tools", "tools": [{"type": "web_search"}]}
+    chat = parse(tools=[WEATHER, {"type": "web_search"}], tool_choice=choice)
+    assert chat.tools
+    assert (chat.tools.choice, chat.online) == ("none", True)
 
 
 def test_a_choice_without_tools_that_work_here() -> None:

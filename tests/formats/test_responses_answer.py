@@ -208,6 +208,35 @@ def test_sources_with_an_address_are_annotations_of_the_message() -> None:
     assert message["content"][0]["annotations"] == [one["annotation"] for one in noted]
 
 
+LATE = Citation("Late", "https://late.example")
+LOOK = ToolCall("call_1", "weather", "{}")
+
+
+@pytest.mark.parametrize("between", [Reasoning("Hm."), LOOK], ids=["a thought", "a call"])
+def test_a_source_behind_the_last_words_is_an_annotation_of_the_last_message(
+    between: Event,
+) -> None:
+    """A message of its own would be the answer to clients that take the last one for it."""
+    events = [Text("Cats."), between, Citation("Early", "https://early.example"), LATE, *END]
+    message, _ = whole(events)["output"]
+    found = streamed(events)
+    noted = [one for one in found if one["type"].endswith("annotation.added")]
+    assert [(one["item_id"], one["annotation_index"]) for one in noted] == [
+        (found[2]["item"]["id"], 0), (found[2]["item"]["id"], 1),
+    ]  # fmt: skip
+    annotations = found[-1]["response"]["output"][0]["content"][0]["annotations"]
+    assert annotations == message["content"][0]["annotations"]
+    assert annotations == [one["annotation"] for one in noted]
+
+
+def test_a_source_without_any_message_is_named_in_one() -> None:
+    made = whole([LOOK, LATE, *END])
+    call, message = made["output"]
+    assert call["type"] == "function_call"
+    assert message["content"][0]["text"] == "[Late](https://late.example)"
+    assert [one["title"] for one in message["content"][0]["annotations"]] == ["Late"]
+
+
 @pytest.mark.parametrize(
     ("reason", "why"), [("length", "max_output_tokens"), ("content_filter", "content_filter")]
 )
@@ -381,6 +410,7 @@ ALLOWED: dict[str, Any] = {"type": "allowed_tools", "mode": "auto", "tools": [WE
     ("asked", "shown"),
     [
         ({"type": "auto"}, "auto"),
+        ("any", "required"),
         ({"type": "function", "function": {"name": "weather"}}, WEATHER),
         (WEATHER, WEATHER),
         ({"type": "allowed_tools", "allowed_tools": {"tools": [WEATHER]}}, ALLOWED),
@@ -458,12 +488,30 @@ def test_any_events_make_a_stream_whose_end_is_the_whole_answer(
     response = found[-1]["response"]
     expected = without_ids(whole(events, asked))
     assert without_ids(response) == expected
+    sources = [event for event in events if isinstance(event, Citation) and event.url]
+    noted = [one["annotation"] for one in found if one["type"].endswith("annotation.added")]
+    assert [note["title"] for note in noted] == [one.title for one in sources if not compact]
+    assert notes_in(response["output"]) == noted
     done = [one["item"] for one in found if one["type"] == "response.output_item.done"]
-    assert done == response["output"]
+    assert without_notes(done) == without_notes(response["output"])
     last = put_together(body)
     assert last.type == found[-1]["type"]
     shown = json.loads(last.response.model_dump_json(exclude_unset=True))["output"]
     assert [without_parsed(item) for item in without_ids(shown)] == expected["output"]
+
+
+def notes_in(items: list[dict[str, Any]]) -> list[Any]:
+    messages = [item for item in items if item["type"] == "message"]
+    return [note for item in messages for note in item["content"][0]["annotations"]]
+
+
+def without_notes(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same without annotations, which may come after their item is done."""
+    kept = json.loads(json.dumps(items))
+    for item in kept:
+        for part in item.get("content", ()):
+            part["annotations"] = []
+    return kept  # type: ignore[no-any-return]
 
 
 def without_parsed(item: dict[str, Any]) -> dict[str, Any]:

@@ -364,7 +364,7 @@ def test_a_reload_with_a_wrong_setting_changes_nothing(serve: Serve, tmp_path: P
     server = serve(MODELS_FILE=str(models))
     models.write_text('{"new": ')
     server.process.send_signal(signal.SIGHUP)
-    server.wait_for_log(f"not reloaded: {models} is not JSON")
+    server.wait_for_log(f"not reloaded: {models} is not usable JSON")
     assert names(server) == ["old"]
     models.write_text('{"new": "gpt-4.1"}')
     before = children(server.process.pid)

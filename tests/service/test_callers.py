@@ -69,6 +69,27 @@ def test_who_never_reads_keeps_nothing_past_the_deadline(
         assert "Traceback" not in server.log()
 
 
+@pytest.mark.parametrize("kind", ["gevent", "gthread"])
+def test_the_time_limits_of_a_body_end_with_it(serve: Serve, fake: FakeFlowith, kind: str) -> None:
+    """Who takes longer than them to read the answer gets all of it, and may ask again."""
+    fake.reply(web(*BIG[:100]), web("again"))
+    server = serve(BODY_TIMEOUT="0.1", WORKER_CLASS=kind)
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", server.port))
+        sock.settimeout(30)
+        sock.sendall(request(stream=True))
+        time.sleep(1.5)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000)
+        said = b""
+        while not said.endswith(b"0\r\n\r\n"):
+            block = sock.recv(1_000_000)
+            assert block, "it was cut off"
+            said += block
+        sock.sendall(request(stream=False))
+        assert b"200 OK" in sock.recv(65_536)
+
+
 @pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize("phase", PHASES)
 def test_who_leaves_is_noticed_with_bytes_behind_the_request(

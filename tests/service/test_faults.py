@@ -411,6 +411,11 @@ def test_a_chunked_body_over_the_limit_is_refused(serve: Serve) -> None:
     assert b" 413 " in said.split(b"\r\n")[0]
 
 
+def test_a_body_that_is_announced_too_large_is_refused_unread(plain: Server) -> None:
+    said = raw_request(plain, HEAD + b"Content-Length: 40000000\r\n\r\n")
+    assert b" 413 " in said.split(b"\r\n")[0]
+
+
 TRICKS = {
     "two lengths": b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
     "length and chunked": b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

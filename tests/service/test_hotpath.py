@@ -75,7 +75,7 @@ def pipe(format: Format, events: Iterator[Event]) -> Iterator[bytes]:
     return format.stream(shaped, envelope, Tally())
 
 
-@pytest.mark.parametrize(("format", "most"), [(chat, 5.5), (responses, 11), (anthropic, 10)])
+@pytest.mark.parametrize(("format", "most"), [(chat, 5.5), (responses, 8), (anthropic, 7)])
 def test_a_token_of_plain_text_passes_few_hands(format: Format, most: float) -> None:
     """Chat: three generators and the source, each going on once, and one function that frames it.
     Responses number each piece and keep it for the end; Messages have a limit and blocks."""
@@ -95,6 +95,17 @@ def test_a_read_passes_few_hands_on_its_way_to_the_caller(api: MakeApi, fake: Fa
     assert len(blocks) > 50
     most = 26 * len(blocks) + 80  # the beginning and the end
     assert sum(counted.values()) < most, counted.most_common(40)
+
+
+def test_a_conversation_with_several_answers_is_made_a_prompt_of_once(
+    api: MakeApi, fake: FakeFlowith
+) -> None:
+    """With thousands of messages it takes a tenth of a second, in which nobody else is served."""
+    fake.reply(web("Hi"))
+    ours = api(LOG_LEVEL="error")
+    assert calls(lambda: ours.post(n=8))["to_prompt"] == 1
+    two = {"prompt": ["a", "b"], "n": 3}
+    assert calls(lambda: ours.post("/v1/completions", **two))["to_prompt"] == 2
 
 
 @pytest.mark.parametrize(("piece", "most"), [(" word", 5.5), ("word ", 8.5)])

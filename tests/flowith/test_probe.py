@@ -1,0 +1,40 @@
+"""The doctor's one tiny request: it goes the way that the service's own go."""
+
+import pytest
+from fake_flowith import HANG, FakeFlowith, Raw, Reply, llm
+
+from flowith.accounts import Account
+from flowith.probe import KNOWN, Asking, Probe
+from flowith.reach import Said, to_host
+from settings import Model, Settings
+
+OK = b"HTTP/1.1 200 OK\r\n"
+WORDS = b'data: {"choices":[{"delta":{"content":"OK"}}]}\n\n'
+NOWHERE = {to_host(url): Said("no_dns", "is not there") for urls in KNOWN.values() for url in urls}
+
+
+def ask(fake: FakeFlowith) -> Probe:
+    """What came of the request to the operator's own host."""
+    settings = Settings(flowith_api_url=fake.url, models={"m": Model("m", ("m",))})
+    asking = Asking(settings, "agent/1", NOWHERE, None, everything=False)
+    return asking.ask(Account(1, "flo_a"), "flo_a", "llm")[0]
+
+
+def test_words_are_what_works(fake: FakeFlowith) -> None:
+    fake.reply(llm("OK", HANG))
+    assert ask(fake).said.outcome == "worked"
+    assert fake.requests[0].headers["authorization"] == "Bearer flo_a"
+    assert fake.requests[0].wait_hung_up(5)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Raw([OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n", WORDS]),
+        Reply(headers={"Content-Encoding": "br"}, steps=[WORDS]),
+    ],
+    ids=["a coding of transfer", "a coding of content"],
+)
+def test_what_the_service_cannot_read_has_not_worked(fake: FakeFlowith, reply: Raw | Reply) -> None:
+    fake.reply(reply)
+    assert ask(fake).said.outcome == "failed"

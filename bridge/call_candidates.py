@@ -71,7 +71,7 @@ def may_begin(text: str, at: int, names: Names) -> bool:
     known = word[0].lower()
     if word.end() < len(text) and known not in call_words.FIRST_WORDS:
         return names.find(word[0]) is not None
-    return any(p.startswith(known) for p in call_words.FIRST_WORDS) or names.may_begin(word[0])
+    return known in call_words.FIRST_PARTS or names.may_begin(word[0])
 
 
 class Unit:

@@ -48,9 +48,8 @@ NOISE = VOUCHING | words(
 # Behind a tag or "Action:".
 LABELS = words("name: tool: function: input: arguments: parameters: args:")
 PHRASES = (*NOISE, *STRAY_WORDS, "print(", "action:", "action input:", "action_input:")
-FIRST_WORDS = (
-    *NOISE, *STRAY_WORDS, "print", "action", "action:", "action_input:", "to",
-)  # fmt: skip
+FIRST_WORDS = NOISE | STRAY_WORDS | words("print action action: action_input: to")
+FIRST_PARTS = {word[:size] for word in FIRST_WORDS for size in range(1, len(word) + 1)}
 # Junk has at most one word of Latin letters, and no quotes; a sentence has more.
 JUNK_CHARS = r"[^A-Za-z{}<>\"`\n]{0,60}(?:[A-Za-z]\w{0,40}+[^A-Za-z{}<>\"`\n]{0,60})?"
 JUNK = re.compile(rf"{JUNK_CHARS}\n?\s{{0,20}}(?=\{{|<[|｜])")

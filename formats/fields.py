@@ -114,15 +114,16 @@ STREAMING: dict[str, Check] = {
 
 
 def check_fields(body: dict[str, Any], checks: dict[str, Check]) -> None:
-    """Hold what is there of a request against its checks; that of `a.b` concerns the member `b` of
-    the object `a`, whose own check stands before it. Raises InvalidRequest."""
-    for param, check in checks.items():
-        name, _, inner = param.partition(".")
-        value = body.get(name)
-        if inner and value is not None:
-            value = value.get(inner)
-        if value is not None:
-            check(param, value)
+    """Hold the fields of a request against their checks; that of `a.b` concerns the member `b` of
+    the object `a`. Raises InvalidRequest."""
+    for name, value in body.items():
+        if name in checks:
+            checks[name](name, value)
+        if isinstance(value, dict):
+            for member, inner in value.items():
+                param = f"{name}.{member}"
+                if param in checks and inner is not None:
+                    checks[param](param, inner)
 
 
 def parse_name(param: str, value: Any, longest: int = 64) -> str:

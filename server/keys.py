@@ -4,6 +4,7 @@ Knows nothing of what is asked for.
 """
 
 import hmac
+from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -22,9 +23,12 @@ def require_api_key() -> None:
     """
     require_known_origin()
     keys = [key.encode() for key in current_app.extensions["settings"].api_key]
-    sent = _sent_keys()
-    if any([hmac.compare_digest(one, key) for one in sent for key in keys]):
-        return
+    sent = False
+    for text in _sent_keys():
+        if given := text.strip().encode("latin-1", "replace"):
+            sent = True
+            if any([hmac.compare_digest(given, key) for key in keys]):
+                return
     challenge = {"WWW-Authenticate": "Bearer"}
     if not sent:
         text = "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'."
@@ -33,13 +37,13 @@ def require_api_key() -> None:
     raise Unauthorized(text, code="invalid_api_key", headers=challenge)
 
 
-def _sent_keys() -> list[bytes]:
-    """The keys that were sent: in Anthropic's, Azure's and Google's way, and in OpenAI's."""
+def _sent_keys() -> Iterator[str]:
+    """OpenAI's way to send a key, then Anthropic's, Azure's and Google's."""
     scheme, _, key = request.headers.get("Authorization", "").strip().partition(" ")
-    texts = [request.headers.get(name, "") for name in KEY_HEADERS]
     if scheme.lower() == "bearer":
-        texts.append(key)
-    return [text.strip().encode("latin-1", "replace") for text in texts if text.strip()]
+        yield key
+    for name in KEY_HEADERS:
+        yield request.headers.get(name, "")
 
 
 def require_known_origin() -> None:

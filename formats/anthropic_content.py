@@ -12,7 +12,7 @@ from typing import Any
 from chat_request import Message, text_of
 from events import ToolCall
 from formats.attachments import image_from_source
-from formats.fields import bad_value, check_messages, expect, missing, one_of, require
+from formats.fields import bad_value, check_messages, expect, missing, one_of, require, role_in
 
 ROLES = ("user", "assistant", "system")
 BILLING = "x-anthropic-billing-header:"  # how Claude Code's telemetry in `system` begins
@@ -55,8 +55,7 @@ def to_messages(given: Any) -> list[Message]:
     notes: list[str] = []
     for i, message in enumerate(given):
         where = f"messages.{i}"
-        role = require(f"{where}.role", expect(where, message, dict).get("role"), str)
-        one_of(f"{where}.role", role, ROLES)
+        role = role_in(where, expect(where, message, dict), ROLES)
         told = _to_turn(role, message.get("content"), where)
         if role == "system":
             notes += [text_of(note.content) for note in told]
@@ -83,6 +82,8 @@ def _to_blocks(where: str, content: Any) -> list[dict[str, Any]]:
 def _to_turn(role: str, content: Any, where: str) -> list[Message]:
     """What one message says, behind the results of tools that it holds, each a message of its
     own."""
+    if isinstance(content, str):
+        return [Message(role, content, where=where)] if content else []
     results: list[Message] = []
     calls: list[ToolCall] = []
     parts: list[Part] = []

@@ -12,7 +12,7 @@ from typing import Any
 from chat_request import Content, Message
 from events import ToolCall
 from formats.attachments import image_from_source, to_file, to_image
-from formats.fields import bad_value, expect, missing, one_of, require
+from formats.fields import bad_value, expect, missing, require, role_in
 
 # How an earlier answer begins that holds its thoughts, in one block or several: they are not sent
 # back. A block without an end may be a beginning that the model is to go on with.
@@ -41,8 +41,7 @@ def to_messages(where: str, given: Any) -> list[Message]:
 
 def to_message(where: str, given: Any) -> Message:
     """Check the message at `where` in a request. Raises InvalidRequest."""
-    role = require(f"{where}.role", expect(where, given, dict).get("role"), str)
-    one_of(f"{where}.role", role, ROLES)
+    role = role_in(where, expect(where, given, dict), ROLES)
     content = given.get("content")
     if content is None and role not in WORDLESS:
         raise missing(f"{where}.content")
@@ -119,6 +118,8 @@ def _to_calls(where: str, given: dict[str, Any]) -> tuple[ToolCall, ...]:
 
 def _to_results(where: str, content: Any) -> list[Message]:
     """The results of tools that stand among the content of a message, as Anthropic has them."""
+    if isinstance(content, str):
+        return []
     results = []
     for at, part in _of_kind("tool_result", f"{where}.content", content):
         said = part.get("content")
@@ -198,9 +199,11 @@ def told_apart(messages: list[Message]) -> list[Message]:
     a lone name says nothing."""
     speakers: dict[str, set[str]] = {}
     for message in messages:
-        if message.role != "tool":
+        if message.name and message.role != "tool":
             speakers.setdefault(message.role, set()).add(message.name)
-    crowded = {role for role, names in speakers.items() if len(names - {""}) > 1}
+    crowded = {role for role, names in speakers.items() if len(names) > 1}
+    if not crowded:
+        return messages
     return [
         replace(message, content=_after_name(message.name, message.content), name="")
         if message.name and message.role in crowded

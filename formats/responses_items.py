@@ -14,7 +14,7 @@ from chat_request import Message
 from errors import InvalidRequest
 from events import ToolCall
 from formats.content import to_content, to_message
-from formats.fields import bad_value, check_messages, expect, missing, one_of, require
+from formats.fields import bad_value, check_messages, expect, missing, require, role_in
 from formats.responses_tools import Offer
 
 ROLES = ("user", "system", "developer", "assistant")
@@ -141,7 +141,7 @@ class _Talk:
             self._said, self._calls = [], []
 
     def _message(self, where: str, item: dict[str, Any]) -> None:
-        one_of(f"{where}.role", require(f"{where}.role", item.get("role"), str), ROLES)
+        role_in(where, item, ROLES)
         message = to_message(where, item)
         if isinstance(message.content, str) and message.role == "system":
             self.hear_system(message.content)

@@ -96,7 +96,7 @@ INPUTS = (
     ),
     Input("10,000 results in a row", lambda: many_results(10_000)),
     Input("8 answers to 10,000 results", lambda: {**many_results(10_000), "n": 8}),
-    Input("50,000 messages", lambda: {"messages": says("a") * 50_000}),
+    Input("40,000 messages", lambda: {"messages": says("a") * 40_000}),
     Input("20,000 tools", lambda: many_tools(20_000)),
     Input(
         "30 KB of stop strings",

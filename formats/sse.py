@@ -53,8 +53,9 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def pieces(head: str, text: str, tail: str) -> bytes:
-    """`text` as JSON strings between head and tail: one event, or several where it is long."""
-    if len(text) <= LONGEST_PIECE:
+    """`text` as JSON strings between head and tail: one event, several where it is long, none where
+    it is empty."""
+    if 0 < len(text) <= LONGEST_PIECE:
         # `quoted` by hand: every token passes here, and a call more is a tenth of what it costs
         written = encode_basestring(text)
         if not written.isascii():

@@ -255,13 +255,14 @@ class _Steps:
         if call_words.MARKER_PART.match(text, at) and (at or "[tool_".startswith(text[:6].lower())):
             return Verdict.MORE
         if head.tool:
-            return self._braces(head)
+            return self._braces()
         if not (head.line or head.vouched):
             return Verdict.NO
         return self._json() if at else self._first_bracket()
 
-    def _braces(self, head: Head) -> Verdict:
+    def _braces(self) -> Verdict:
         """The arguments as JSON. Where no mark vouches for the call they are an object."""
+        head = self.head
         sure = head.vouched or head.called or head.name_tag
         if not sure and call_words.OBJECT_PART.match(self.text, self.at):
             return Verdict.MORE

@@ -102,9 +102,7 @@ class Blocks:
         steps: list[Step] = []
         if self._query is not None:
             self._said.append(text)
-        if self._uncited:
-            steps += self.end()
-        if self.open != "text":
+        if self.open != "text" or self._uncited:
             if not text.strip():
                 self._spaces.append(text)
                 return steps

@@ -22,6 +22,7 @@ from events import Done, Event, Text, ToolCall
 from jsontools.budget import Budget
 
 _RECENT_CHARS = 2000
+_CODE = "\n```\n"  # in place of a code block, whose comments and strings introduce no call
 
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
 _PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)[^\S\n]*")
@@ -147,6 +148,9 @@ class _Finder(Outlet):
         while spot in (Spot.LINE, Spot.INLINE) and not may_begin(text, at, names):
             spot, at = self.markdown.walk(text, at + 1)
         self._release(text[:at])
+        if spot is Spot.CODE_END:
+            self.recent[1:] = [_CODE]
+            return text[at:]
         if spot is Spot.NONE:
             self.held = text[at:]
             return ""

@@ -58,6 +58,12 @@ CALLED: dict[str, tuple[str, str, int]] = {
                                       "> <b>I</b> read <i>it</i>", 1),
     "behind a quotation and a blank line": (f"> <tool_call>\n\n{BARE}", "> <tool_call>", 1),
     "in the taught form behind a quotation": (f"> <tool_call>\n{CALL}", "> <tool_call>", 1),
+    "behind a quotation mark and what is no comment": (
+        f'I write "<!DOCTYPE html> first. {CALL}', 'I write "<!DOCTYPE html> first.', 1),
+    "behind code with a comment": (f"I install it.\n```sh\n# such as x\n```\n```\n{BARE}\n```",
+                                   "I install it.\n```sh\n# such as x\n```", 1),
+    "behind a stray back-quote and code": (f"I don`t.\n```\n$ a\n\n```\n{BARE}",
+                                           "I don`t.\n```\n$ a\n\n```", 1),
 }  # fmt: skip
 
 

@@ -74,6 +74,13 @@ FORMS: dict[str, tuple[str, list[list[Any]], str]] = {
         [A],
         "",
     ),
+    "an attribute with a bracket": (
+        INVOKE.replace("read", "write").replace(
+            "</invoke>", '<parameter name="content" if="a > b">x</parameter>\n</invoke>'
+        ),
+        [["write_file", {"path": "a.txt", "content": "x"}]],
+        "",
+    ),
     "name before JSON": (f"<tool_call>read_file\n{PLAIN}</tool_call>", [A], ""),
     "name before bracket": (f"<tool_call>read_file({PLAIN})</tool_call>", [A], ""),
     "name alone": ("<tool_call>now</tool_call>", [NOTHING], ""),
@@ -651,6 +658,8 @@ MARKUP = [
     "<some_tool_call>",
     "<ab|",
     "**Tool Call:**\n",
+    "<!",
+    ' a="<>"',
 ]
 NAMED = [
     JSON,

@@ -23,7 +23,6 @@ from jsontools.budget import Budget
 
 _RECENT_CHARS = 2000
 _CODE = "\n```\n"  # in place of a code block, whose comments and strings introduce no call
-
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
 _PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)[^\S\n]*")
 _CODE_END = re.compile("[`~]")
@@ -244,7 +243,9 @@ class _Finder(Outlet):
         return self._advance(text, skip)
 
     def _adopt(self, call: ToolCall) -> None:
-        """A call that came natively, held to the same rules."""
+        """A call that came natively, held to the same rules; it ends the text before it."""
+        if self.aside.size:
+            self._look_again(whole=True)
         try:
             checked = self.reader.to_call(Found(call.name, call.arguments))
         except NoCall:

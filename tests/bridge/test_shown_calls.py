@@ -115,6 +115,15 @@ def test_a_tool_that_is_called_as_an_element_is_may_be_called_so() -> None:
     assert find([wire], ToolUse((CODE,))) == ("", ["code"], "tool_calls")
 
 
+@pytest.mark.parametrize("rest", [["} x", ", y"], list("} x, y")], ids=["pieces", "letters"])
+def test_a_native_call_in_an_open_element_loses_no_text_behind_it(rest: list[str]) -> None:
+    native = ToolCall("c", "read_file", "{}")
+    events = [Text(f"<pre>\n{CALL} so"), native, Text(" and"), *map(Text, rest), Done()]
+    found = list(find_calls(iter(events), USE, last_try=True))
+    assert "".join(e.text for e in found if isinstance(e, Text)) == "<pre>\nso and} x, y"
+    assert [e.arguments for e in found if isinstance(e, ToolCall)] == ['{"path":"a.txt"}', "{}"]
+
+
 def test_text_flows_inside_an_element_until_a_call_begins() -> None:
     events = find_calls(iter([Text("<pre>"), Text("\nThe "), Text("form: ")]), USE, last_try=True)
     assert list(events) == [Text("<pre>"), Text("\nThe"), Text(" form:")]

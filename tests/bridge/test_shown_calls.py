@@ -118,7 +118,13 @@ def test_a_tool_that_is_called_as_an_element_is_may_be_called_so() -> None:
 @pytest.mark.parametrize("rest", [["} x", ", y"], list("} x, y")], ids=["pieces", "letters"])
 def test_a_native_call_in_an_open_element_loses_no_text_behind_it(rest: list[str]) -> None:
     native = ToolCall("c", "read_file", "{}")
-    events = [Text(f"<pre>\n{CALL} so"), native, Text(" and"), *map(Text, rest), Done()]
+    events: list[Event] = [
+        Text(f"<pre>\n{CALL} so"),
+        native,
+        Text(" and"),
+        *map(Text, rest),
+        Done(),
+    ]
     found = list(find_calls(iter(events), USE, last_try=True))
     assert "".join(e.text for e in found if isinstance(e, Text)) == "<pre>\nso and} x, y"
     assert [e.arguments for e in found if isinstance(e, ToolCall)] == ['{"path":"a.txt"}', "{}"]

@@ -695,6 +695,9 @@ class FakeFlowith(Demo):
         """Closes all connections under the callers' feet, idle ones too."""
         self._loop.call_soon_threadsafe(self._close_connections)
         self.wait_until(lambda: not self.connections)
+        closed = threading.Event()  # asyncio lets go of a socket only behind connection_lost
+        self._loop.call_soon_threadsafe(closed.set)
+        closed.wait()
 
     def wait_for(self, requests: int, timeout: float = 5) -> list[Seen]:
         """The requests, as soon as there are so many."""

@@ -42,22 +42,22 @@ def read_event(response: object) -> bytes:
 
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])
 def test_each_piece_is_passed_on_before_the_next_one_comes(
-    serve: Serve, fake: FakeFlowith, framing: Framing
+    share: Serve, flowith: FakeFlowith, framing: Framing
 ) -> None:
-    fake.reply(web("one ", 0.6, "two ", 0.6, "three", framing=framing))
-    server = serve()
+    flowith.reply(web("one ", 0.6, "two ", 0.6, "three", framing=framing))
+    server = share()
     connection, response = server.post({"stream": True})
     assert "assistant" in read_event(response).decode()
     assert "one " in read_event(response).decode()
-    (seen,) = fake.requests
+    (seen,) = flowith.requests
     assert seen.finished_at is None
     assert deltas(response.read()) == "two three"
     connection.close()
 
 
-def test_a_stream_is_what_openai_sends(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(web("<think>\nHm", "m\n\n</thi", "nk>\nHel", 0.05, "lo \xe4"))
-    connection, response = serve().post({"stream": True, "stream_options": {"include_usage": True}})
+def test_a_stream_is_what_openai_sends(share: Serve, flowith: FakeFlowith) -> None:
+    flowith.reply(web("<think>\nHm", "m\n\n</thi", "nk>\nHel", 0.05, "lo \xe4"))
+    connection, response = share().post({"stream": True, "stream_options": {"include_usage": True}})
     assert response.status == 200
     assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert response.headers["Cache-Control"] == "no-cache, no-transform"
@@ -127,10 +127,10 @@ def test_a_refusal_after_the_hold_is_told_in_the_stream(serve: Serve, fake: Fake
 @pytest.mark.parametrize("marker", [CUT, DROP], ids=["fin", "rst"])
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 def test_an_answer_that_breaks_off_says_so(
-    serve: Serve, fake: FakeFlowith, marker: Marker, framing: Framing
+    share: Serve, flowith: FakeFlowith, marker: Marker, framing: Framing
 ) -> None:
-    fake.reply(web("half an ", 0.2, marker, framing=framing))
-    connection, response = serve().post({"stream": True})
+    flowith.reply(web("half an ", 0.2, marker, framing=framing))
+    connection, response = share().post({"stream": True})
     body = response.read()
     assert deltas(body) == "half an "
     assert chunks(body)[-2]["error"]["code"] == "upstream_cut"
@@ -139,10 +139,10 @@ def test_an_answer_that_breaks_off_says_so(
 
 
 def test_an_sse_answer_without_its_end_is_not_taken_for_whole(
-    serve: Serve, fake: FakeFlowith
+    share: Serve, flowith: FakeFlowith
 ) -> None:
-    fake.reply(llm("half", 0.1, CUT, framing="close"))
-    connection, response = serve(**LLM).post({"stream": True})
+    flowith.reply(llm("half", 0.1, CUT, framing="close"))
+    connection, response = share(**LLM).post({"stream": True})
     assert chunks(response.read())[-2]["error"]["code"] == "upstream_cut"
     connection.close()
 
@@ -157,13 +157,13 @@ PHASES = {
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 @pytest.mark.parametrize("phase", PHASES)
 def test_hanging_up_closes_the_upstream_call(
-    serve: Serve, fake: FakeFlowith, phase: str, stream: bool
+    share: Serve, flowith: FakeFlowith, phase: str, stream: bool
 ) -> None:
     """Within 0.2 s on a quiet machine; the bound here only excludes waiting for a heartbeat."""
-    fake.reply(PHASES[phase])
-    server = serve(HOLD="30", HEARTBEAT="30")
+    flowith.reply(PHASES[phase])
+    server = share(HOLD="30", HEARTBEAT="30")
     connection = server.send({"stream": stream})
-    (seen,) = fake.wait_for(1)
+    (seen,) = flowith.wait_for(1)
     time.sleep(0.3)
     left = time.monotonic()
     assert connection.sock is not None
@@ -193,23 +193,23 @@ def test_who_is_told_of_a_departure_does_not_wait_for_the_next_look(
 
 
 def test_one_call_makes_one_upstream_call_and_reuses_the_connection(
-    serve: Serve, fake: FakeFlowith
+    share: Serve, flowith: FakeFlowith
 ) -> None:
-    fake.reply(web("Hello"))
-    server = serve()
+    flowith.reply(web("Hello"))
+    server = share()
     for _ in range(3):
         connection, response = server.post({"stream": True})
         assert deltas(response.read()) == "Hello"
         connection.close()
-    assert len(fake.requests) == 3
-    assert len({seen.connection for seen in fake.requests}) == 1
+    assert len(flowith.requests) == 3
+    assert len({seen.connection for seen in flowith.requests}) == 1
 
 
-def test_a_slow_reader_holds_upstream_back(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(web(*["x" * 60_000] * 600))
-    server = serve()
+def test_a_slow_reader_holds_upstream_back(share: Serve, flowith: FakeFlowith) -> None:
+    flowith.reply(web(*["x" * 60_000] * 600))
+    server = share()
     connection = server.send({"stream": True})
-    (seen,) = fake.wait_for(1)
+    (seen,) = flowith.wait_for(1)
     assert not seen.wait_finished(4)
     connection.close()
     assert seen.wait_hung_up(5)
@@ -228,9 +228,9 @@ def test_a_stopped_service_lets_streams_end_with_a_word(serve: Serve, fake: Fake
     assert server.process.wait(20) == 0
 
 
-def test_a_request_is_answered_whatever_the_base_url(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(web("Hi"))
-    server = serve()
+def test_a_request_is_answered_whatever_the_base_url(share: Serve, flowith: FakeFlowith) -> None:
+    flowith.reply(web("Hi"))
+    server = share()
     for path in ("/v1/v1/chat/completions", "//v1//chat/completions/", "/chat/completions",
                  "/api/v1/chat/completions", "/openai/v1/chat/completions"):  # fmt: skip
         connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -241,9 +241,9 @@ def test_a_request_is_answered_whatever_the_base_url(serve: Serve, fake: FakeFlo
         connection.close()
 
 
-def test_reasoning_of_the_llm_api_arrives(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(llm(think("Hmm"), "Hello", usage={"prompt_tokens": 3, "completion_tokens": 5}))
-    connection, response = serve(**LLM).post({})
+def test_reasoning_of_the_llm_api_arrives(share: Serve, flowith: FakeFlowith) -> None:
+    flowith.reply(llm(think("Hmm"), "Hello", usage={"prompt_tokens": 3, "completion_tokens": 5}))
+    connection, response = share(**LLM).post({})
     answer = json.loads(response.read())
     assert answer["choices"][0]["message"]["reasoning_content"] == "Hmm"
     assert answer["usage"]["total_tokens"] == 8

@@ -27,6 +27,7 @@ from fake_flowith import (
     Raw,
     Reply,
     Script,
+    Wait,
     error,
     knowledge,
     llm,
@@ -281,20 +282,24 @@ def test_above_the_limit_of_streams_a_caller_is_told_at_once(
 def test_a_slow_plain_answer_is_kept_alive_with_white_space(
     share: Serve, flowith: FakeFlowith
 ) -> None:
-    flowith.reply(web(1.5, "late"))
+    wait = Wait()
+    flowith.reply(web(wait, "late"))
     server = share(KEEP_ALIVE_AFTER="0.5", HOLD="0.3", HEARTBEAT="0.3")
     connection, response = server.post({})
+    assert response.read(1) == b" "
+    wait.go()
     body = response.read()
-    assert body[:1] == b" "
     assert json.loads(body)["choices"][0]["message"]["content"] == "late"
     connection.close()
 
 
 def test_a_kept_alive_answer_that_fails_is_broken_off(share: Serve, flowith: FakeFlowith) -> None:
-    flowith.reply(web("half", 1.5, CUT))
+    wait = Wait()
+    flowith.reply(web("half", wait, CUT))
     server = share(KEEP_ALIVE_AFTER="0.5", HOLD="0.3", HEARTBEAT="0.3")
     connection, response = server.post({})
     assert response.status == 200
+    wait.go()
     with pytest.raises((ConnectionError, IncompleteRead)):
         response.read()
     assert "broken off: upstream_cut" in server.wait_for_log("broken off")

@@ -17,6 +17,7 @@ from fake_flowith import (
     FakeFlowith,
     Framing,
     Marker,
+    Wait,
     error,
     llm,
     think,
@@ -40,18 +41,29 @@ def read_event(response: object) -> bytes:
     return b"".join(lines)
 
 
+def read_pings(response: object, count: int) -> bytes:
+    """What comes until so many signs of life have come."""
+    said = b""
+    while said.count(b": ping\n") < count:
+        line = response.readline()  # type: ignore[attr-defined]
+        assert line, said
+        said += line
+    return said
+
+
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])
 def test_each_piece_is_passed_on_before_the_next_one_comes(
     share: Serve, flowith: FakeFlowith, framing: Framing
 ) -> None:
-    flowith.reply(web("one ", 0.6, "two ", 0.6, "three", framing=framing))
+    waits = [Wait(), Wait()]
+    flowith.reply(web("one ", waits[0], "two ", waits[1], "three", framing=framing))
     server = share()
     connection, response = server.post({"stream": True})
     assert "assistant" in read_event(response).decode()
-    assert "one " in read_event(response).decode()
-    (seen,) = flowith.requests
-    assert seen.finished_at is None
-    assert deltas(response.read()) == "two three"
+    for wait, word in zip(waits, ("one ", "two "), strict=True):
+        assert word in read_event(response).decode()
+        wait.go()
+    assert deltas(response.read()) == "three"
     connection.close()
 
 
@@ -81,13 +93,16 @@ def test_a_stream_is_what_openai_sends(share: Serve, flowith: FakeFlowith) -> No
 
 
 def test_silence_is_filled_with_comments_after_the_hold(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(web(1.5, "late", 1.2, " end"))
+    waits = [Wait(), Wait()]
+    fake.reply(web(waits[0], "late", waits[1], " end"))
     connection, response = serve(HOLD="0.3", HEARTBEAT="0.3").post({"stream": True})
-    body = response.read()
+    before = read_pings(response, 2)
+    waits[0].go()
+    after = read_pings(response, 2)
+    waits[1].go()
+    body = before + after + response.read()
     assert body.startswith(b"data: ")
-    before, _, after = body.partition(b"late")
-    assert before.count(b": ping\n") >= 2
-    assert after.count(b": ping\n") >= 2
+    assert b"late" in after
     assert b": ping\n\n" not in body
     assert deltas(body) == "late end"
     connection.close()
@@ -96,11 +111,15 @@ def test_silence_is_filled_with_comments_after_the_hold(serve: Serve, fake: Fake
 def test_hidden_thoughts_do_not_put_the_first_sign_of_life_off(
     serve: Serve, fake: FakeFlowith
 ) -> None:
-    fake.reply(web(0.1, think("Hm"), 1.5, "late"))
+    wait = Wait()
+    fake.reply(web(0.1, think("Hm"), wait, "late"))
     server = serve(HOLD="0.5", HEARTBEAT="60", REASONING_FORMAT="hide")
     connection, response = server.post({"stream": True})
-    before, _, _ = response.read().partition(b"late")
-    assert before.count(b": ping\n") == 1
+    read_pings(response, 1)
+    wait.go()
+    rest = response.read()
+    assert b"late" in rest
+    assert b": ping\n" not in rest
     connection.close()
 
 
@@ -114,9 +133,11 @@ def test_a_refusal_within_the_hold_keeps_its_status(serve: Serve, fake: FakeFlow
 
 
 def test_a_refusal_after_the_hold_is_told_in_the_stream(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(replace(error(402), delay=1.0))
+    wait = Wait()
+    fake.reply(replace(error(402), delay=wait))
     connection, response = serve(HOLD="0.2").post({"stream": True})
     assert response.status == 200
+    wait.go()
     found = chunks(response.read())
     assert found[-1] == "[DONE]"
     assert found[-2]["error"]["code"] == "insufficient_quota"

@@ -57,7 +57,7 @@ def test_who_never_reads_keeps_nothing_past_the_deadline(
     serve: Serve, fake: FakeFlowith, kind: str
 ) -> None:
     fake.reply(web(*BIG))
-    server = serve(TOTAL_TIMEOUT="10", WORKER_CLASS=kind)
+    server = serve(TOTAL_TIMEOUT="3", WORKER_CLASS=kind)
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", server.port))

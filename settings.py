@@ -22,6 +22,7 @@ Kind = Literal["chat", "image"]
 Shape = Literal["ratio", "pixels", "none"]
 SIZES = ("512", "1k", "2k", "4k")  # names of resolutions
 APIS: tuple[Api, ...] = get_args(Api)
+CHOSEN: dict[str, Api] = {api: api for api in APIS}
 REASONING = ("reasoning_content", "reasoning", "think_tags", "hide")
 DEFAULT_KEY = "123456"
 DEMO_TOKEN = "demo"  # what `make run` sets when it starts the bundled stand-in
@@ -244,7 +245,7 @@ class Settings:
     @property
     def chosen_api(self) -> Api | None:
         """What FLOWITH_API says; None for auto, with which the shape of a token decides."""
-        return next((api for api in APIS if api == self.flowith_api), None)
+        return CHOSEN.get(self.flowith_api)
 
     @property
     def demo(self) -> bool:

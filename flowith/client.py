@@ -153,10 +153,11 @@ class Answer:
 
     def close(self) -> None:
         """Stop the upstream call in whatever phase it is; may be called more than once."""
-        if not self._closed:
-            self._closed = self._stops = True
-            self.flowith.running -= 1
-            self.flowith.tell_running(self.flowith.running)
+        if self._closed:
+            return
+        self._closed = self._stops = True
+        self.flowith.running -= 1
+        self.flowith.tell_running(self.flowith.running)
         self._end_attempt()
         self.flowith.clock.drop(self)
         self.interrupt()

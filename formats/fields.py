@@ -27,6 +27,7 @@ LONG = 65_536  # bytes of a body from which on it pays that it may be read twice
 EXACT = 2.0**63  # orjson has floats for integers that 64 bits cannot hold
 MOST_VALUES = 50_000  # objects and arrays in a request; to check as many takes up to 0.2 s
 MOST_MARKS = 500_000  # commas and brackets outside of strings; to decode as many takes 0.1 s
+HARMLESS = 1_250_000  # bytes of a body up to which it takes no longer, whatever they are
 MOST_MESSAGES = 40_000
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 ONLINE = ":online"  # OpenRouter's mark behind the name of a model that is to search the web
@@ -154,7 +155,7 @@ def check_schema(schema: Any, param: str, owner: str, budget: Budget) -> None:
 
 def parse_json(raw: bytes) -> dict[str, Any]:
     """The body as an object, without what is null. Raises InvalidRequest."""
-    if len(raw) > MOST_MARKS:
+    if len(raw) > HARMLESS:
         _check_density(raw)
     long = len(raw) > LONG
     body = _read_quickly(raw) if long else _read_exactly(raw)

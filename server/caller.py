@@ -6,19 +6,17 @@ knows of no departure. Measured: without a watch a silent answer runs on to its 
 
 import socket
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from flask import Request
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from werkzeug.exceptions import ClientDisconnected
+from werkzeug.wsgi import get_content_length, get_input_stream
 
 from clock import Clock
 from errors import Encoded, InvalidRequest, TooLarge
-from server.turns import MOMENT
 
 # TCP states CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING. In CLOSE_WAIT is also a caller who has
 # closed for sending alone and still reads: nothing tells the two apart before something is sent,
@@ -30,15 +28,13 @@ CODINGS: dict[str, tuple[int, ...]] = {
     "identity": (), "gzip": (GZIP,), "x-gzip": (GZIP,), "deflate": (ZLIB, BARE),
 }  # fmt: skip
 PAUSES = 8  # times the pause a sender is allowed, which the whole body may take
-# To take in 30 MB keeps the event loop for 0.1 s, and to check them as long again: in between there
-# is a moment for everybody else.
-LONG = 4_000_000
 
 
 class Caller:
     """One caller, for one request; `close` it before the server uses the socket again."""
 
     def __init__(self, environ: dict[str, Any]) -> None:
+        self._environ = environ
         self._socket: Any = environ.get("gunicorn.socket")
         self._left = False
         self._watcher: Any = None
@@ -88,7 +84,7 @@ class Caller:
         """Called by the clock while the body is read: now it has broken off."""
         self._shut(socket.SHUT_RD)
 
-    def read_body(self, request: Request, limit: int, pause: float, clock: Clock) -> bytes:
+    def read_body(self, limit: int, pause: float, clock: Clock) -> bytes:
         """The whole body, at most `limit` bytes before and after it is unpacked. Raises TooLarge,
         Encoded or InvalidRequest.
 
@@ -97,10 +93,11 @@ class Caller:
         The length is compared by hand: werkzeug cuts a chunked body at its limit and takes a
         short one for whole, both without a word (measured).
         """
-        coding = request.headers.get("Content-Encoding", "").lower().strip() or "identity"
+        environ = self._environ
+        coding = environ.get("HTTP_CONTENT_ENCODING", "").lower().strip() or "identity"
         if coding not in CODINGS:
             raise _unknown_coding(coding)
-        declared = request.content_length
+        declared = get_content_length(environ)
         if declared is not None and declared > limit:
             raise _too_large(limit)
         kept = self._socket.gettimeout() if self._socket is not None else None
@@ -108,7 +105,7 @@ class Caller:
         try:
             if self._socket is not None:
                 self._socket.settimeout(pause)
-            body = request.get_data(cache=False)
+            body = get_input_stream(environ).read(limit + 1)
         except (ClientDisconnected, ParseException, OSError):
             raise InvalidRequest("The request body broke off or came too slowly.") from None
         finally:
@@ -123,8 +120,6 @@ class Caller:
             )
         if CODINGS[coding]:
             body = _unpacked(body, CODINGS[coding], limit)
-        if len(body) > LONG:
-            time.sleep(MOMENT)
         return body
 
 

@@ -40,6 +40,7 @@ UNBUFFERED = {
     "X-Accel-Buffering": "no",  # nginx and its kin hold a stream back without it
 }
 SPACE = b" "  # before JSON it means nothing
+JSON = {"Content-Type": "application/json"}
 STREAM_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", **UNBUFFERED}
 
 
@@ -61,7 +62,7 @@ def deliver(format: Format, default_model: str = "") -> Response:
     """
     record: Record = g.record
     upstream, caller = flowith(), Caller(request.environ)
-    chat, model = _checked(format, caller, default_model)
+    chat, model = _checked(format, record, upstream, caller, default_model)
     call = Call(upstream, record, caller)
     try:
         events = call.events(chat, model)
@@ -81,18 +82,19 @@ def deliver(format: Format, default_model: str = "") -> Response:
 def count(format: Format) -> int:
     """Estimated tokens of the prompt that the request in hand makes, tools and all; nothing is
     sent. Raises ProxyError."""
-    chat, model = _checked(format, Caller(request.environ))
+    chat, model = _checked(format, g.record, flowith(), Caller(request.environ))
     return sum(count_prompt(to_prompt(chat, one, model)) for one in chat.conversations)
 
 
-def _checked(format: Format, caller: Caller, default_model: str = "") -> tuple[ChatRequest, Model]:
+def _checked(
+    format: Format, record: Record, upstream: Flowith, caller: Caller, default_model: str = ""
+) -> tuple[ChatRequest, Model]:
     """The request in hand and the model that it asks for. Raises InvalidRequest."""
-    record: Record = g.record
     record.format = format.NAME
-    ours = settings()
+    ours = upstream.settings
     given = replace(ours, default_model=default_model) if default_model else ours
     limit = int(ours.max_body_mb * 1_048_576)
-    body = caller.read_body(request, limit, ours.body_timeout, flowith().clock)
+    body = caller.read_body(limit, ours.body_timeout, upstream.clock)
     began = time.monotonic()
     chat = format.parse(body, given)
     del body  # it may be large
@@ -127,11 +129,15 @@ def _without_effect(chat: ChatRequest, dialect: str) -> list[str]:
     return list(islice(told, MOST_TOLD))
 
 
-class _Stream(Response):
-    """A response whose body is bytes and left as it is: for each token Werkzeug's own goes through
-    an encoder and an iterator more."""
+class _Answer(Response):
+    """A response to a POST that goes out as it was made: its body is bytes, its headers are whole.
 
-    def get_app_iter(self, environ: Any) -> "_Stream":
+    Werkzeug's own copies each header once more, and takes each token through an encoder and an
+    iterator.
+    """
+
+    def __call__(self, environ: Any, start_response: Any) -> "_Answer":
+        start_response(self.status, self.headers.to_wsgi_list())
         return self
 
     def __iter__(self) -> Iterator[bytes]:
@@ -141,7 +147,7 @@ class _Stream(Response):
 def _streamed(format: Format, events: Iterator[Event], envelope: Any, call: Call) -> Response:
     blocks = format.stream(events, envelope, call.tally)
     body = _sent(next(blocks), blocks, call, told=True)
-    return _Stream(body, headers=STREAM_HEADERS)
+    return _Answer(body, headers=STREAM_HEADERS)
 
 
 def _whole(format: Format, events: Iterator[Event], envelope: Any, call: Call) -> Response:
@@ -149,9 +155,9 @@ def _whole(format: Format, events: Iterator[Event], envelope: Any, call: Call) -
     blocks = _in_one_piece(format, events, envelope, call)
     first = next(blocks)
     if first != SPACE:
-        return Response(first, content_type="application/json")
+        return _Answer([first], headers={**JSON, "Content-Length": str(len(first))})
     body = _sent(first, blocks, call, told=False)
-    return Response(body, headers=UNBUFFERED, content_type="application/json")
+    return _Answer(body, headers={**JSON, **UNBUFFERED})
 
 
 def _in_one_piece(

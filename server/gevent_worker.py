@@ -8,6 +8,7 @@ each of which wakes the other side (docs/performance.md). Knows nothing of HTTP.
 import errno
 import os
 import socket as blocking
+import time
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from gevent import socket
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.workers import ggevent  # type: ignore[import-untyped]
+
+from server.turns import let_others
 
 MOST_HELD = 65_536  # bytes
 PATIENCE = 120.0  # seconds for which a caller may take not one byte of what is sent
@@ -129,12 +132,20 @@ class QuietSocket:
     So nothing is ever late, and nobody is held up: while the greenlet runs, no other one could.
     """
 
-    __slots__ = ("_held", "_rest", "_size", "_socket", "_wrong")
+    __slots__ = (
+        "_began", "_held", "_loop", "_rest", "_round", "_size", "_socket", "_wrong",
+        "fileno", "gettimeout", "settimeout",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        # of what `__getattr__` would find, that which each request asks for, eight times in all
+        self.fileno, self.gettimeout = sock.fileno, sock.gettimeout
+        self.settimeout = sock.settimeout
         self._held: list[bytes] = []
         self._size = 0
+        self._loop = gevent.get_hub().loop
+        self._round, self._began = 0, 0.0  # of the event loop, and when it was first seen here
         # sends what the kernel did not take at once
         self._rest: gevent.Greenlet[Any, Any] | None = None
         # why no write can succeed any more; words, because an error would hold the frame that
@@ -143,6 +154,17 @@ class QuietSocket:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """As the socket's. Where bytes come as fast as they are taken nothing ever waits: one
+        sender, of a long body or of many requests, held up all others for as long as it went on
+        (measured). So others have their turn where the event loop stands still for too long."""
+        if self._loop.iteration != self._round:
+            self._round, self._began = self._loop.iteration, time.monotonic()
+        else:
+            let_others(self._began)
+        data: bytes = self._socket.recv(size, flags)
+        return data
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
         """Send soon; waits for a slow reader. Raises the OSError of an earlier write."""

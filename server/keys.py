@@ -21,8 +21,8 @@ def require_api_key() -> None:
 
     Raises Unauthorized, or Forbidden for a web page that is not welcome.
     """
-    require_known_origin()
-    keys = [key.encode() for key in current_app.extensions["settings"].api_key]
+    settings = require_known_origin()
+    keys = [key.encode() for key in settings.api_key]
     sent = False
     for text in _sent_keys():
         if given := text.strip().encode("latin-1", "replace"):
@@ -46,15 +46,18 @@ def _sent_keys() -> Iterator[str]:
         yield request.headers.get(name, "")
 
 
-def require_known_origin() -> None:
-    """Raises Forbidden where a web page asks that may know the key but not be let in."""
-    if not lets_in(current_app.extensions["settings"], request):
+def require_known_origin() -> Settings:
+    """The app's settings. Raises Forbidden where a web page asks that may know the key but not be
+    let in."""
+    settings: Settings = current_app.extensions["settings"]
+    if not lets_in(settings, request):
         raise Forbidden(
             f"Web pages of other hosts are not let in while the default key {DEFAULT_KEY} is in"
             " use, because any page in your browser knows it. Set API_KEY to your own and restart,"
             " or open the page from localhost.",
             code="origin_not_allowed",
         )
+    return settings
 
 
 def depends_on_page(settings: Settings) -> bool:
@@ -72,10 +75,10 @@ def lets_in(settings: Settings, asked: Request) -> bool:
     With the default key only those may that no stranger can be behind: programs (no Origin),
     extensions and desktop apps (their own schemes), and pages from this machine.
     """
-    origin = asked.headers.get("Origin")
-    if origin is None or not depends_on_page(settings):
+    if not depends_on_page(settings):
         return True
-    return _is_near(origin, asked.host)
+    origin = asked.headers.get("Origin")
+    return origin is None or _is_near(origin, asked.host)
 
 
 def _is_near(origin: str, host: str) -> bool:

@@ -410,6 +410,14 @@ def test_a_chunked_body_over_the_limit_is_refused(serve: Serve) -> None:
     assert b" 413 " in said.split(b"\r\n")[0]
 
 
+def test_a_chunked_body_without_end_is_refused_at_the_limit(serve: Serve) -> None:
+    server = serve(MAX_BODY_MB="0.01")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+        sock.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        sock.sendall(4 * (b"1000\r\n" + b"x" * 4096 + b"\r\n"))
+        assert b" 413 " in sock.recv(65536).split(b"\r\n")[0]
+
+
 def test_a_body_that_is_announced_too_large_is_refused_unread(plain: Server) -> None:
     said = raw_request(plain, HEAD + b"Content-Length: 40000000\r\n\r\n")
     assert b" 413 " in said.split(b"\r\n")[0]

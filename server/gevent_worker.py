@@ -165,9 +165,8 @@ class QuietSocket:
         return getattr(self._socket, name)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """As the socket's. Where bytes come as fast as they are taken nothing ever waits: one
-        sender, of a long body or of many requests, held up all others for as long as it went on
-        (measured). So others have their turn where the event loop stands still for too long."""
+        """As the socket's. Where bytes come as fast as they are taken nothing ever waits, and the
+        sender of an endless body held up all others (measured): so they have their turn here."""
         if self._loop.iteration != self._round:
             self._round, self._began = self._loop.iteration, time.monotonic()
         elif time.monotonic() - self._began > TURN:

@@ -179,8 +179,11 @@ class Server:
             self.process.send_signal(signal.SIGQUIT)
 
     def stop(self) -> int:
+        """Tell it, and wait. On a busy machine gunicorn's worker of threads may get the signal
+        while it starts a thread, and then stands still (it takes one lock twice) until it is
+        killed, after GRACEFUL_TIMEOUT."""
         self.tell_to_stop()
-        return self.process.wait(20)
+        return self.process.wait(40)
 
 
 def stop_all(servers: Sequence[Server]) -> None:

@@ -296,6 +296,8 @@ def test_a_body_is_parsed_once_and_a_prompt_is_not_counted_for_nothing(
     assert counted["count_prompt"] == 0
     assert counted["count"] == 1  # for the metrics, whose labels were resolved by the first request
     assert counted["labels"] == 0
+    assert counted["iscoroutinefunction"] == 0  # Flask's look at each function that it calls
+    assert counted["get_wsgi_headers"] == 0  # Werkzeug's copy of them
     assert counted["raw_decode"] <= 1 + 3  # ours, and the test's own reading of three chunks
 
 

@@ -29,7 +29,7 @@ doctor: .venv/installed ## check settings, network and accounts; say what to put
 	@FLASK_SKIP_DOTENV=1 $(BIN)/flask doctor $(DOCTOR)
 
 test: dev ## run all tests
-	$(BIN)/python -m pytest -q -n 4 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 4 --dist worksteal
 
 check: dev ## format, lint and types, without changing a file
 	$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ from bridge.call_tags import (
     Role,
     given_in,
     is_closing,
+    may_be_tag,
     name_in,
     plain,
     role_of,
@@ -23,7 +24,6 @@ from jsontools.text import JsonScan
 
 _LOOK_AHEAD = 400  # a tag and the white space before it are never longer
 _MOST_TAGS = 40_000  # of a body that is looked at once more, at 4 us each
-_TAG_OVER = re.compile("[<>]")
 _CLOSING = re.compile(r"</[^<>]{0,100}(?:>|\Z)")
 _THOUGHT_END = "<|end|>"
 _CALLS = (Role.OPEN, Role.WRAP)
@@ -85,7 +85,7 @@ class JsonBody:
         self._kept = ""
         at = self._scan.end(window)
         while at >= 0 and self._scan.depth:
-            tag = TAG.match(window, at)
+            tag = _tag_at(window, at)
             role = role_of(tag) if tag else None
             if role in _ENDS or (tag and role and is_closing(tag)):
                 break
@@ -219,7 +219,7 @@ class XmlBody:
         base = self._size - len(self._window)
         at = 0
         while (spot := self._next(at)) >= 0:
-            tag = TAG.match(self._window, spot)
+            tag = _tag_at(self._window, spot)
             at = tag.end() if tag else spot + 1
             if tag is None and not _may_grow(self._window, spot):
                 continue
@@ -302,7 +302,7 @@ class XmlBody:
             waiting = not self._final and len(behind) < _LOOK_AHEAD
             return None if waiting else self._final
         begun = at + len(behind) - len(rest)
-        tag = TAG.match(self._window, begun)
+        tag = _tag_at(self._window, begun)
         if tag is None:
             waiting = not self._final and rest[0] == "<" and _may_grow(self._window, begun)
             return None if waiting else False
@@ -323,7 +323,12 @@ def _named(tag: re.Match[str]) -> dict[str, str]:
     return {"name": name_in(tag)} | given_in(tag)
 
 
+def _tag_at(text: str, at: int) -> re.Match[str] | None:
+    """The tag that begins there, however much of the text has come."""
+    return TAG.match(text, at, at + _LOOK_AHEAD)
+
+
 def _may_grow(text: str, at: int) -> bool:
-    """Whether what begins with the `<` at `at` may still become a tag."""
+    """Whether what begins with the `<` at `at` may still become a tag, or begin such a section."""
     rest = text[at : at + _LOOK_AHEAD]
-    return len(rest) < _LOOK_AHEAD and not _TAG_OVER.search(rest, 1)
+    return len(rest) < _LOOK_AHEAD and (CDATA.startswith(rest) or may_be_tag(rest, 0, None))

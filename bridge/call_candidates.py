@@ -66,7 +66,7 @@ def may_begin(text: str, at: int, names: Names) -> bool:
     if text[at] == "<":
         return may_open(text, at, names)
     word = call_words.WORD.match(text, at)
-    if not word:
+    if not word or call_words.ACTION.match(text, at):
         return True
     known = word[0].lower()
     if word.end() < len(text) and known not in call_words.FIRST_WORDS:

@@ -173,8 +173,8 @@ class _Steps:
         if self.head.tool and CDATA.startswith(self.text[self.at : begun]):
             self.head.cdata, self.at = True, begun
             return Verdict.ON if begun <= len(self.text) else Verdict.MORE
-        any_word = self.head.tool is not None
-        growing = may_be_tag(self.text, self.at, self.names, any_word=any_word)
+        names = None if self.head.tool else self.names
+        growing = may_be_tag(self.text, self.at, names)
         return Verdict.MORE if growing else Verdict.NO
 
     def _opening_tag(self, tag: re.Match[str]) -> Verdict:
@@ -207,7 +207,7 @@ class _Steps:
             rest = self.text[tag.end() :].lstrip()
             child = TAG.match(rest)
             if not child:
-                growing = not rest or may_be_tag(rest, 0, self.names, any_word=True)
+                growing = not rest or may_be_tag(rest, 0, None)
                 return Verdict.MORE if growing else Verdict.NO
             if child["word"] not in properties(tool) or is_closing(child):
                 return Verdict.NO

@@ -13,6 +13,7 @@ from events import Event, PromptSize, Reasoning, Silence, Text, ToolCall, Usage,
 
 HELD_CHARS = 1024 * 1024  # no real answer comes near it
 MOST_SPACES = 1000
+_RECENT_CHARS = 2000
 # What may pass before there is an answer; thoughts are none.
 QUIET = (Silence, Working, Usage, PromptSize, Reasoning)
 
@@ -29,15 +30,16 @@ class Aside:
     """Text from a call on that stands in an element which shows what it holds, until it is known
     whether that is ever closed. Then nothing in it was called; else it is, and `trusted`."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Names) -> None:
+        self.names = names
         self.trusted = False
         self.size = 0
         self._pieces: list[str] = []
 
-    def doubts(self, opener: str, names: Names) -> bool:
+    def doubts(self, opener: str) -> bool:
         """Whether calls behind the beginning of such an element may be but shown; where it is the
         name of a tool on offer, it is none."""
-        return bool(opener) and not (self.trusted or names.find(opener[1:]))
+        return bool(opener) and not (self.trusted or self.names.find(opener[1:]))
 
     def add(self, text: str) -> None:
         """Hold text."""
@@ -78,6 +80,16 @@ class Outlet:
         if self.streamed:
             self.may_retry, self.sent = False, True
             self.said.clear()
+
+    def note_code(self) -> None:
+        """A code block is over: what it says, comments too, introduces no call."""
+        self.recent[1:] = ["\n```\n"]
+
+    def last_words(self) -> str:
+        """What was said last since the last call."""
+        words = "".join(self.recent)[-_RECENT_CHARS:]
+        self.recent = [words]
+        return words
 
     def release(self, text: str) -> None:
         """Pass text on; white space at its end waits until words follow."""

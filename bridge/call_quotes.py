@@ -22,6 +22,7 @@ _ELEMENTS = ("think", "thinking", "thought", "pre", "code")
 _ASIDES = {**{f"<{word}": f"</{word}" for word in _ELEMENTS}, "<!--": "-->"}
 _ASIDE = re.compile(rf"(?i)<(?:!--|(?:{'|'.join(_ELEMENTS)})(?=[\s>]))")
 _ASIDE_CHARS = max(map(len, _ASIDES)) + 1
+_COMMENT_PARTS = ("", "!", "!-")  # behind a `<`: only what follows tells whether it begins one
 _QUOTING = (">", "|", "+<", "-<")  # a quotation, a table, a diff
 _QUOTING_CHARS = ">|+-"
 _QUOTES = "\"'“‘«„"
@@ -56,6 +57,7 @@ class Spot(Enum):
     FENCE = auto()
     LINE = auto()  # any form of a call
     INLINE = auto()  # a form that a tag or token marks
+    CODE_END = auto()  # nothing, but a code block has ended here
 
 
 class Markdown:
@@ -101,8 +103,8 @@ class Markdown:
         self.aside = aside
 
     def open_fence(self, marks: str) -> None:
-        """The code block that begins here holds no call."""
-        self._fence, self._opening = marks, True
+        """The code block that begins here holds no call, and ends inline code."""
+        self._fence, self._opening, self._ticks = marks, True, 0
 
     def open_data(self) -> None:
         """The bracket that comes next begins data."""
@@ -205,6 +207,7 @@ class Markdown:
             return self._found(Spot.FENCE, fence.start())
         if fence[0].startswith(self._fence) and not text[fence.end()].isalnum():
             self._fence = ""
+            return self._found(Spot.CODE_END, fence.end())
         return fence.end()
 
     def _mark(self, text: str, mark: re.Match[str]) -> int:
@@ -241,7 +244,7 @@ class Markdown:
 
     def _citation(self, text: str, mark: re.Match[str]) -> int:
         """A tag that stands behind a quotation mark, with all that the marks are around."""
-        if mark.end() == len(text):
+        if text[mark.end() : mark.end() + len("!--")] in _COMMENT_PARTS:
             return mark.start()
         self._cited = not text[mark.end()].isspace()
         return mark.end()

@@ -144,11 +144,11 @@ def may_open(text: str, at: int, names: Names) -> bool:
     return known == "dsml" or known in ROLES or names.find(word[1]) is not None
 
 
-def may_be_tag(text: str, at: int, names: Names, *, any_word: bool = False) -> bool:
+def may_be_tag(text: str, at: int, names: Names | None) -> bool:
     """Whether the end of `text`, from the `<` at `at` on, may become a tag that says something,
-    or with `any_word` any tag."""
+    or without `names` any tag."""
     part = _TAG_PART.match(text, at)
-    if not part or part["word"] is None or any_word:
+    if not part or part["word"] is None or names is None:
         return bool(part)
     return plain(part["word"]) in ROLES or names.find(part["word"]) is not None
 

@@ -21,8 +21,6 @@ from errors import Unmet
 from events import Done, Event, Text, ToolCall
 from jsontools.budget import Budget
 
-_RECENT_CHARS = 2000
-
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
 _PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)[^\S\n]*")
 _CODE_END = re.compile("[`~]")
@@ -75,7 +73,7 @@ class _Finder(Outlet):
         self.held = ""  # the beginning of what may become a mark
         self.unit: Unit | None = None
         self.unknown: UnknownCall | None = None
-        self.aside = Aside()
+        self.aside = Aside(reader.names)
         self.patience = Patience()
         self.ids: set[str] = set()  # of native calls: some servers give all of them the same
         self._run = ""  # the white space that has come since the last mark behind a call
@@ -147,13 +145,14 @@ class _Finder(Outlet):
         while spot in (Spot.LINE, Spot.INLINE) and not may_begin(text, at, names):
             spot, at = self.markdown.walk(text, at + 1)
         self._release(text[:at])
+        if spot is Spot.CODE_END:
+            self.note_code()
+            return text[at:]
         if spot is Spot.NONE:
             self.held = text[at:]
             return ""
-        recent = "".join(self.recent)[-_RECENT_CHARS:]
-        self.recent = [recent]
         self.patience.note_look()
-        context = Context(names, spot is Spot.LINE, recent)
+        context = Context(names, spot is Spot.LINE, self.last_words())
         self.unit = Fenced(context) if spot is Spot.FENCE else Candidate(context)
         return text[at:]
 
@@ -189,7 +188,7 @@ class _Finder(Outlet):
 
     def _settle(self, unit: Unit) -> str:
         """Make calls of what was read, or pass it on as text; returns what stands behind it."""
-        if unit.calls and self.aside.doubts(self.markdown.aside, self.reader.names):
+        if unit.calls and self.aside.doubts(self.markdown.aside):
             self.aside.add(unit.own_text)
             self.markdown.begin_anew(self.markdown.aside)
             return unit.rest
@@ -240,7 +239,9 @@ class _Finder(Outlet):
         return self._advance(text, skip)
 
     def _adopt(self, call: ToolCall) -> None:
-        """A call that came natively, held to the same rules."""
+        """A call that came natively, held to the same rules; it ends the text before it."""
+        if self.aside.size:
+            self._look_again(whole=True)
         try:
             checked = self.reader.to_call(Found(call.name, call.arguments))
         except NoCall:
@@ -307,10 +308,12 @@ class _Finder(Outlet):
 
     def _finish(self, reason: str, *, whole: bool) -> None:
         broken = False
-        if self.aside.size:
-            self._look_again(whole)
-        while self.unit and not broken:
+        while not broken:
+            if self.aside.size or self.aside.doubts(self.markdown.aside):
+                self._look_again(whole)
             unit, self.unit = self.unit, None
+            if unit is None:
+                break
             unit.finish(whole=whole)
             if self.after_call and _OPENED.fullmatch(unit.text):
                 break  # an opening tag in place of the closing one

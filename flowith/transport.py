@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
 
@@ -115,7 +114,7 @@ class Transport(HTTPAdapter):
         plain = {"Host": way.host, "Accept-Encoding": "identity", **headers}
         if body is not None:
             plain["Content-Length"] = str(len(body))
-        request.headers = cast("CaseInsensitiveDict[str]", plain)
+        request.headers = plain  # type: ignore[assignment]  # whose case nobody asks for
         current.exchange = exchange
         try:
             if exchange.cancelled:
@@ -151,7 +150,8 @@ class Transport(HTTPAdapter):
             super().cert_verify(way.pool, way.url, verify, cert)  # type: ignore[no-untyped-call]
             if way.pool.scheme == "https":
                 _share_context(way.pool)
-        return cast("HTTPConnectionPool", way.pool)
+        pool: HTTPConnectionPool = way.pool
+        return pool
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Done once for each pool."""

@@ -50,7 +50,16 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _written(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+    return json.dumps(_with_integers(value), sort_keys=True)
+
+
+def _with_integers(value: Any) -> Any:
+    """A value in which 1.0 is 1."""
+    if isinstance(value, list):
+        return [_with_integers(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _with_integers(one) for key, one in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _distinct(items: list[Any]) -> bool:
@@ -69,7 +78,9 @@ def _for(kind: Callable[[Any], bool], good: Callable[[Any, Any], bool]) -> Any:
     return lambda value, rule: not kind(value) or good(value, rule)
 
 
-_string, _object, _array = (TYPES[name] for name in ("string", "object", "array"))
+_string, _object, _array, _is_flag = (
+    TYPES[name] for name in ("string", "object", "array", "boolean")
+)
 # Whether a value meets a keyword, for those that need no other schema. A boolean `exclusiveMinimum`
 # is draft 4's, and no limit of its own.
 SIMPLE: dict[str, Callable[[Any, Any], bool]] = {
@@ -78,8 +89,8 @@ SIMPLE: dict[str, Callable[[Any, Any], bool]] = {
     "const": same,
     "minimum": _for(_is_number, lambda value, least: value >= least),
     "maximum": _for(_is_number, lambda value, most: value <= most),
-    "exclusiveMinimum": _for(_is_number, lambda value, low: low is True or value > low),
-    "exclusiveMaximum": _for(_is_number, lambda value, high: high is True or value < high),
+    "exclusiveMinimum": _for(_is_number, lambda value, low: _is_flag(low) or value > low),
+    "exclusiveMaximum": _for(_is_number, lambda value, high: _is_flag(high) or value < high),
     "multipleOf": _for(_is_number, _is_multiple),
     "minLength": _for(_string, lambda value, least: len(value) >= least),
     "maxLength": _for(_string, lambda value, most: len(value) <= most),
@@ -129,7 +140,7 @@ SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "maximum": _NUMBER,
     "exclusiveMinimum": _EDGE,
     "exclusiveMaximum": _EDGE,
-    "uniqueItems": (TYPES["boolean"], "a boolean"),
+    "uniqueItems": (_is_flag, "a boolean"),
     "minContains": _COUNT,
     "maxContains": _COUNT,
     **{

@@ -6,15 +6,19 @@ Every failure is a ValueError. Knows nothing of schemas or of what the JSON is f
 import json
 import math
 import re
+from contextlib import suppress
 from typing import Any
 
 from jsontools.budget import Budget
 
 REPAIR_CHARS = 262_144  # of the longest text that is mended
 _SURROGATES = re.compile("[\ud800-\udfff]")
-# A line end that a string ends with; the library takes all that stand there away.
-_LAST_LINE_END = re.compile(r"(?<!\\)((?:\\\\){0,50})\\n(?=[\"'“”])|\n(?=\"\s{0,20}[,}\]])")
-_KEPT_LINE_END = "\ue000"  # stands for one meanwhile
+# What the library for repairs would change: it takes the escape behind an escaped backslash for
+# plain letters, and away all line ends that a string ends with.
+_ESCAPE = re.compile(r"\\.", re.DOTALL)
+_LAST_LINE_END = re.compile(r"\\n(?=[\"'“”])|\n(?=\"\s{0,20}[,}\]])")
+_KEPT_BACKSLASH, _KEPT_LINE_END = "\ue000", "\ue001"  # stand for them meanwhile
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\]]', re.DOTALL)
 _MARKS = re.compile(r'["{}\[\]<]')
 _MARKS_IN_STRING = re.compile(r'\\.?|"', re.DOTALL)
 
@@ -66,8 +70,11 @@ def finite(digits: str) -> float:
 
 
 def clean(text: str) -> str:
-    """Text that can be encoded: lone surrogates, which JSON may smuggle in, become U+FFFD."""
-    return _SURROGATES.sub("\ufffd", text)
+    """Text that can be encoded: of surrogates, which JSON may smuggle in, pairs become their
+    character and those that stand alone U+FFFD."""
+    if not _SURROGATES.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def compact(value: Any) -> str:
@@ -81,20 +88,38 @@ def compact(value: Any) -> str:
 
 def repair(text: str, budget: Budget | None = None) -> Any:
     """What broken JSON probably meant; raises `ValueError` when that is hopeless."""
-    import json_repair  # not with the service: 3 MB and 20 ms, and few answers need it
-
     if len(text) > REPAIR_CHARS:
         raise ValueError("too large to be repaired")
+    with suppress(ValueError):
+        return read_json(text + _lacking_brackets(text), strict=False)
+    import json_repair  # not with the service: 3 MB and 20 ms, and few answers need it
+
     budget = budget or Budget()
-    kept = _LAST_LINE_END.sub(rf"\1{_KEPT_LINE_END}", text)
-    if _KEPT_LINE_END in text:
-        kept = text
+    plain = _KEPT_BACKSLASH in text or _KEPT_LINE_END in text
+    kept = text if plain else _kept(text)
     try:
         value = budget.watch(lambda: json_repair.loads(kept, skip_json_loads=True))
-        return value if kept == text else json.loads(_with_line_ends(value))
+        return value if kept == text else json.loads(_with_kept(value))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def _with_line_ends(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False).replace(_KEPT_LINE_END, "\\n")
+def _lacking_brackets(text: str) -> str:
+    """Those that close what is open at the end of JSON text."""
+    lacking: list[str] = []
+    for mark in _STRING_OR_BRACKET.findall(text):
+        if mark in ("{", "["):
+            lacking.append("}" if mark == "{" else "]")
+        elif mark in ("}", "]") and lacking:
+            lacking.pop()
+    return "".join(reversed(lacking))
+
+
+def _kept(text: str) -> str:
+    text = _ESCAPE.sub(lambda found: _KEPT_BACKSLASH if found[0] == r"\\" else found[0], text)
+    return _LAST_LINE_END.sub(_KEPT_LINE_END, text)
+
+
+def _with_kept(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text.replace(_KEPT_BACKSLASH, r"\\").replace(_KEPT_LINE_END, r"\n")

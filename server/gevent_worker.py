@@ -19,9 +19,10 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.workers import ggevent  # type: ignore[import-untyped]
 
-from server.turns import let_others
+from server.turns import MOMENT
 
 MOST_HELD = 65_536  # bytes
+TURN = 0.005  # seconds for which one caller's bytes may keep the event loop
 PATIENCE = 120.0  # seconds for which a caller may take not one byte of what is sent
 STUCK = "the caller takes nothing"
 
@@ -34,16 +35,24 @@ class WaitingRoom:
     def __init__(self) -> None:
         self._served: dict[Any, Any] = {}
         self._waiting: dict[Any, Any] = {}  # in the order in which their waits began
+        self._rounds: dict[Any, int] = {}  # of the event loop, in which their waits began
 
     def enter(self, client: Any) -> None:
         """The greenlet that calls this serves `client` from now on."""
-        self._served[gevent.getcurrent()] = client
+        current = gevent.getcurrent()
+        self._served[current], self._rounds[current] = client, -1
 
     def leave(self) -> None:
-        del self._served[gevent.getcurrent()]
+        current = gevent.getcurrent()
+        del self._served[current], self._rounds[current]
 
     def begin_wait(self) -> None:
-        current = gevent.getcurrent()
+        """Others first where all of the last request was done within one round: who sends many in a
+        row would keep the event loop for as long as it goes on."""
+        current, loop = gevent.getcurrent(), gevent.get_hub().loop
+        if self._rounds[current] == loop.iteration:
+            gevent.sleep(MOMENT)
+        self._rounds[current] = loop.iteration
         self._waiting[current] = self._served[current]
 
     def end_wait(self) -> None:
@@ -132,10 +141,16 @@ class QuietSocket:
     So nothing is ever late, and nobody is held up: while the greenlet runs, no other one could.
     """
 
-    __slots__ = ("_began", "_held", "_loop", "_rest", "_round", "_size", "_socket", "_wrong")
+    __slots__ = (
+        "_began", "_held", "_loop", "_rest", "_round", "_size", "_socket", "_wrong",
+        "fileno", "gettimeout", "settimeout",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        # of what `__getattr__` would find, that which each request asks for, eight times in all
+        self.fileno, self.gettimeout = sock.fileno, sock.gettimeout
+        self.settimeout = sock.settimeout
         self._held: list[bytes] = []
         self._size = 0
         self._loop = gevent.get_hub().loop
@@ -150,13 +165,12 @@ class QuietSocket:
         return getattr(self._socket, name)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """As the socket's. Where bytes come as fast as they are taken nothing ever waits: one
-        sender, of a long body or of many requests, held up all others for as long as it went on
-        (measured). So others have their turn where the event loop stands still for too long."""
+        """As the socket's. Where bytes come as fast as they are taken nothing ever waits, and the
+        sender of an endless body held up all others (measured): so they have their turn here."""
         if self._loop.iteration != self._round:
             self._round, self._began = self._loop.iteration, time.monotonic()
-        else:
-            let_others(self._began)
+        elif time.monotonic() - self._began > TURN:
+            gevent.sleep(MOMENT)
         data: bytes = self._socket.recv(size, flags)
         return data
 

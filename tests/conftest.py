@@ -1,5 +1,6 @@
 """Fixtures: Flowith's stand-in, the app in this process, and the service as gunicorn runs it."""
 
+import gc
 import json
 import os
 import signal
@@ -34,6 +35,13 @@ TOKEN = "flo_0123456789abcdef0123456789abcdef"
 WEB_TOKEN = "eyJhbGciOiJub25lIn0.a-web-login.signature"
 DEFAULTS = {"API_KEY": KEY, "FLOWITH_AUTH_TOKEN": WEB_TOKEN, "LOG_LEVEL": "info"}
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
+
+
+def pytest_collection_finish() -> None:
+    """What the import of all tests has made is no garbage: without this each look for some, which
+    the tests of what a request leaves behind ask for, takes 0.3 s."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -104,6 +112,7 @@ class Server:
         clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
         given = {**clean, **DEFAULTS, "HOST": "127.0.0.1", "PORT": str(self.port), **environ}
         self._log = log
+        self._log_begin = 0
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 command,
@@ -123,7 +132,11 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def log(self) -> str:
-        return self._log.read_text()
+        return self._log.read_bytes()[self._log_begin :].decode()
+
+    def forget_log(self) -> None:
+        """`log` begins here: what was said so far is about others."""
+        self._log_begin = self._log.stat().st_size
 
     def wait_until_up(self) -> None:
         for _ in range(300):
@@ -161,20 +174,73 @@ class Server:
             time.sleep(0.02)
         return log
 
-    def stop(self) -> int:
+    def tell_to_stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGQUIT)
-        return self.process.wait(20)
+
+    def stop(self) -> int:
+        """Tell it, and wait. On a busy machine gunicorn's worker of threads may get the signal
+        while it starts a thread, and then stands still (it takes one lock twice) until it is
+        killed, after GRACEFUL_TIMEOUT."""
+        self.tell_to_stop()
+        return self.process.wait(40)
 
 
-@pytest.fixture(scope="module")
-def flowith() -> Iterator[FakeFlowith]:
-    """A stand-in for all tests of a module that share one service."""
+def stop_all(servers: Sequence[Server]) -> None:
+    """All at once: each needs a third of a second for it."""
+    for server in servers:
+        server.tell_to_stop()
+    for server in servers:
+        server.stop()
+
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def lasting_fake() -> Iterator[FakeFlowith]:
+    """What services that outlive a test talk to."""
     with FakeFlowith() as stand_in:
         yield stand_in
 
 
-Serve = Callable[..., Server]
+@pytest.fixture(scope="module")
+def flowith(lasting_fake: FakeFlowith) -> FakeFlowith:
+    """The stand-in for all tests of a module that share one service."""
+    lasting_fake.reset()
+    return lasting_fake
+
+
+@pytest.fixture(scope="session")
+def services(
+    lasting_fake: FakeFlowith, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serve]:
+    """What `share` gives, for fixtures of a wider scope."""
+    folder = tmp_path_factory.mktemp("services")
+    started: dict[frozenset[tuple[str, str]], Server] = {}
+
+    def find(**environ: str) -> Server:
+        settings = frozenset(environ.items())
+        if settings not in started:
+            log = folder / f"service-{len(started)}.log"
+            started[settings] = Server(log, {"FLOWITH_API_URL": lasting_fake.url, **environ})
+        started[settings].forget_log()
+        return started[settings]
+
+    yield find
+    stop_all(list(started.values()))
+
+
+@pytest.fixture
+def share(services: Serve, flowith: FakeFlowith) -> Iterator[Serve]:
+    """`share(HEARTBEAT="0.2", ...)`: one service for all tests that ask for these settings, talking
+    to `flowith`, over connections of the test's own. For tests after which it is as it was before:
+    no account rests, nothing is stopped. To start one takes half a second of a core.
+    """
+    flowith.close_connections()
+    flowith.reset()
+    yield services
+    assert flowith.failures == []
 
 
 @pytest.fixture
@@ -189,8 +255,7 @@ def serve(fake: FakeFlowith, tmp_path: Path) -> Iterator[Serve]:
         return server
 
     yield start
-    for server in started:
-        server.stop()
+    stop_all(started)
 
 
 def chunks(body: bytes | str) -> list[Any]:

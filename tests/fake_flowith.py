@@ -10,8 +10,8 @@ Knows nothing of the project; standard library only. In a test:
 
 web, llm and knowledge build streamed answers from pieces: a str (answer text), think("..."), a
 dict (a raw frame), bytes (as they are), a number (seconds of waiting), Part (one HTTP chunk in two
-writes), CUT (FIN in mid-answer), ABORT (FIN, over TLS without close_notify), DROP (RST), HANG
-(silence until the caller leaves). llm_json,
+writes), Wait() (silence until the test says go), CUT (FIN in mid-answer), ABORT (FIN, over TLS
+without close_notify), DROP (RST), HANG (silence until the caller leaves). llm_json,
 knowledge_json and error are whole bodies; Reply sets all by hand; Raw writes bytes even where they
 are not HTTP. A reply may be a function of the request too: `lambda seen: web(seen.json["model"])`.
 A caller's FIN counts as leaving, also when it means to go on reading.
@@ -71,6 +71,26 @@ class Part(NamedTuple):
     at: int = 1
 
 
+class Wait:
+    """Silence until `go`, where a pause would make a test a race against a busy machine."""
+
+    def __init__(self) -> None:
+        self._reached = threading.Event()
+        self._over = threading.Event()
+
+    def reached(self, timeout: float = 10) -> bool:
+        """Whether all that stands before it has been sent, within so many seconds."""
+        return self._reached.wait(timeout)
+
+    def go(self) -> None:
+        self._over.set()
+
+    async def wait(self) -> None:
+        self._reached.set()
+        while not self._over.is_set():
+            await asyncio.sleep(0.005)
+
+
 class Think(NamedTuple):
     """A piece of reasoning."""
 
@@ -78,7 +98,7 @@ class Think(NamedTuple):
 
 
 think = Think
-Step = bytes | float | Part | Marker
+Step = bytes | float | Part | Wait | Marker
 Piece = Step | str | Think | dict[str, Any]
 Framing = Literal["chunked", "length", "close"]
 
@@ -89,7 +109,7 @@ class Options(TypedDict, total=False):
     status: int
     headers: Mapping[str, str]
     framing: Framing
-    delay: float | Marker
+    delay: float | Wait | Marker
 
 
 @dataclass(frozen=True)
@@ -100,7 +120,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     steps: Sequence[Step] = ()
     framing: Framing = "chunked"
-    delay: float | Marker = 0
+    delay: float | Wait | Marker = 0
 
     def head(self, close: bool) -> bytes:
         fields = dict(self.headers)
@@ -617,9 +637,11 @@ class _Connection(asyncio.Protocol):
             await self._wait(HANG)
         await self.writable.wait()
 
-    async def _wait(self, seconds: float | Marker) -> None:
+    async def _wait(self, seconds: float | Wait | Marker) -> None:
         if seconds is HANG:
             await asyncio.Event().wait()
+        elif isinstance(seconds, Wait):
+            await seconds.wait()
         elif seconds:
             assert not isinstance(seconds, Marker), "only HANG is a wait"
             await asyncio.sleep(seconds)
@@ -695,6 +717,9 @@ class FakeFlowith(Demo):
         """Closes all connections under the callers' feet, idle ones too."""
         self._loop.call_soon_threadsafe(self._close_connections)
         self.wait_until(lambda: not self.connections)
+        closed = threading.Event()  # asyncio lets go of a socket only behind connection_lost
+        self._loop.call_soon_threadsafe(closed.set)
+        closed.wait()
 
     def wait_for(self, requests: int, timeout: float = 5) -> list[Seen]:
         """The requests, as soon as there are so many."""

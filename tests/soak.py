@@ -173,6 +173,22 @@ def dawdling(server: Server) -> str:
     return "dawdled"
 
 
+def flooding(server: Server) -> str:
+    """Sends for a moment as fast as it is taken: a body that nobody wants, or many requests."""
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+    body = head + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+    requests = b"", (head + b"Content-Length: 2\r\n\r\n{}") * 1000
+    first, again = random.choice([body, requests])
+    until = time.monotonic() + 0.5
+    address = "127.0.0.1", server.port
+    # who does not read is not read for ever either
+    with socket.create_connection(address, timeout=0.5) as sock, suppress(OSError):
+        sock.sendall(first)
+        while time.monotonic() < until:
+            sock.sendall(again)
+    return "flooded"
+
+
 def invalid(server: Server) -> str:
     with closing(server.send(random.choice([b"{", b"[]", b'{"model": "gpt-4.1"}']))) as connection:
         response = connection.getresponse()
@@ -182,7 +198,7 @@ def invalid(server: Server) -> str:
 
 KINDS: dict[Caller, float] = {
     good: 40, faulty: 15, invalid: 12, leaving: 12, half_closing: 5, not_reading: 2,
-    dawdling: 2, large: 3, hostile: 1,
+    dawdling: 2, flooding: 1, large: 3, hostile: 1,
 }  # fmt: skip
 
 

@@ -58,6 +58,16 @@ CALLED: dict[str, tuple[str, str, int]] = {
                                       "> <b>I</b> read <i>it</i>", 1),
     "behind a quotation and a blank line": (f"> <tool_call>\n\n{BARE}", "> <tool_call>", 1),
     "in the taught form behind a quotation": (f"> <tool_call>\n{CALL}", "> <tool_call>", 1),
+    "in a form that nobody taught, as the last thing": (
+        f"I mend the <pre> tag.\n{BARE}", "I mend the <pre> tag.", 1),
+    "in a comment that an open bracket holds": (
+        f"functions.read_file(<!-- {CALL}", "functions.read_file(<!--", 1),
+    "behind a quotation mark and what is no comment": (
+        f'I write "<!DOCTYPE html> first. {CALL}', 'I write "<!DOCTYPE html> first.', 1),
+    "behind code with a comment": (f"I install it.\n```sh\n# such as x\n```\n```\n{BARE}\n```",
+                                   "I install it.\n```sh\n# such as x\n```", 1),
+    "behind a stray back-quote and code": (f"I don`t.\n```\n$ a\n\n```\n{BARE}",
+                                           "I don`t.\n```\n$ a\n\n```", 1),
 }  # fmt: skip
 
 
@@ -101,12 +111,29 @@ def test_what_nothing_encloses_is_called_however_it_is_cut(case: str) -> None:
 )  # fmt: skip
 def test_any_cutting_of_elements_gives_the_same_answer(parts: list[str], size: int) -> None:
     wire = "".join(parts)
-    assert find([wire]) == find([wire[i : i + size] for i in range(0, len(wire), size)])
+    said, calls, ending = found = find([wire])
+    assert found == find([wire[i : i + size] for i in range(0, len(wire), size)])
+    assert calls or ending != "stop" or said == wire
 
 
 def test_a_tool_that_is_called_as_an_element_is_may_be_called_so() -> None:
     wire = "<code>\n<text>x</text>\n</code>"
     assert find([wire], ToolUse((CODE,))) == ("", ["code"], "tool_calls")
+
+
+@pytest.mark.parametrize("rest", [["} x", ", y"], list("} x, y")], ids=["pieces", "letters"])
+def test_a_native_call_in_an_open_element_loses_no_text_behind_it(rest: list[str]) -> None:
+    native = ToolCall("c", "read_file", "{}")
+    events: list[Event] = [
+        Text(f"<pre>\n{CALL} so"),
+        native,
+        Text(" and"),
+        *map(Text, rest),
+        Done(),
+    ]
+    found = list(find_calls(iter(events), USE, last_try=True))
+    assert "".join(e.text for e in found if isinstance(e, Text)) == "<pre>\nso and} x, y"
+    assert [e.arguments for e in found if isinstance(e, ToolCall)] == ['{"path":"a.txt"}', "{}"]
 
 
 def test_text_flows_inside_an_element_until_a_call_begins() -> None:

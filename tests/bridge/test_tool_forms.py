@@ -74,6 +74,14 @@ FORMS: dict[str, tuple[str, list[list[Any]], str]] = {
         [A],
         "",
     ),
+    "an attribute with a bracket": (
+        INVOKE.replace("read", "write").replace(
+            "</invoke>", '<parameter name="content" if="a > b">x</parameter>\n</invoke>'
+        ),
+        [["write_file", {"path": "a.txt", "content": "x"}]],
+        "",
+    ),
+    "an action without a space": (f"Action:read_file{PLAIN}", [A], ""),
     "name before JSON": (f"<tool_call>read_file\n{PLAIN}</tool_call>", [A], ""),
     "name before bracket": (f"<tool_call>read_file({PLAIN})</tool_call>", [A], ""),
     "name alone": ("<tool_call>now</tool_call>", [NOTHING], ""),
@@ -651,6 +659,8 @@ MARKUP = [
     "<some_tool_call>",
     "<ab|",
     "**Tool Call:**\n",
+    "<!",
+    ' a="<>"',
 ]
 NAMED = [
     JSON,
@@ -693,7 +703,10 @@ def test_any_cut_of_any_markup_gives_the_same_calls_and_text(
 ) -> None:
     spots = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=20)))
     pieces = [wire[a:b] for a, b in zip([0, *spots], [*spots, len(wire)], strict=True)]
-    assert outcome(pieces) == outcome([wire]) == outcome(list(wire))
+    found = outcome([wire])
+    assert outcome(pieces) == found == outcome(list(wire))
+    if isinstance(found, tuple) and not found[1] and found[2] == "stop":
+        assert found[0] == wire
 
 
 def outcome(pieces: list[str]) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 from conftest import KEY, Api, MakeApi
-from fake_flowith import CUT, FakeFlowith, error, web
+from fake_flowith import CUT, FakeFlowith, Wait, error, web
 
 import proxy
 from chat_request import ChatRequest, Message
@@ -71,11 +71,16 @@ def ours(api: MakeApi, monkeypatch: pytest.MonkeyPatch) -> Api:
 
 
 def test_it_streams_with_signs_of_life(ours: Api, fake: FakeFlowith) -> None:
-    fake.reply(web(0.5, "hel", 0.05, "lo"))
+    first, second = Wait(), Wait()
+    fake.reply(web(first, "hel", second, "lo"))
     response = ours.send(b"gpt-4.1: greet me!", "/v1/shout")
-    body = response.data.decode()
-    assert body.startswith("...\n")
-    assert body.replace("...\n", "") == "HEL\nLO\nOVER\n"
+    lines = response.response
+    assert next(lines) == b"...\n"
+    first.go()
+    assert next(line for line in lines if line != b"...\n") == b"HEL\n"
+    second.go()
+    assert [line for line in lines if line != b"...\n"] == [b"LO\n", b"OVER\n"]
+    response.close()
     assert response.headers["X-Shout-Id"].startswith("req_")
     assert fake.requests[0].json["messages"] == [{"role": "user", "content": "greet me!"}]
 

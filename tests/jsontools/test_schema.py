@@ -121,7 +121,7 @@ def test_what_clients_send_is_taken(case: str) -> None:
 ALIKE: list[tuple[Any, Any, bool]] = [
     (1, 1.0, True), (True, 1, False), (0, False, False), ("1", 1, False), (None, False, False),
     ([1], [1], True), ([1], [True], False), ({"a": [0]}, {"a": [False]}, False), ({}, [], False),
-    ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
+    ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True), ([1, {"a": 2.0}], [1.0, {"a": 2}], True),
 ]  # fmt: skip
 
 
@@ -130,6 +130,14 @@ def test_values_are_compared_as_json(one: Any, other: Any, same: bool) -> None:
     for value, wanted in ((one, other), (other, one)):
         assert (fault(value, {"const": wanted}) is None) == same
         assert (fault(value, {"enum": ["x", wanted]}) is None) == same
+        assert (fault([value, wanted], {"uniqueItems": True}) is None) != same
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_flag_of_draft_4_is_no_limit_of_its_own(flag: bool) -> None:
+    rules = {"minimum": -5, "exclusiveMinimum": flag, "maximum": 100, "exclusiveMaximum": flag}
+    assert [fault(value, rules) for value in (-2, 0, 1, 50)] == [None] * 4
+    assert fault(-6, rules) == "minimum is -5"
 
 
 def test_a_number_too_large_for_a_float_is_no_multiple_of_one() -> None:
@@ -152,7 +160,7 @@ def test_null_fits_what_openapi_calls_nullable() -> None:
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "a", "bb", 0.5]),
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "a", "bb", 0.5, 1.0]),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
     ),

@@ -114,14 +114,14 @@ def test_gunicorn_is_as_quiet_as_the_level_says(serve: Serve) -> None:
     assert server.log() == ""
 
 
-def test_one_id_goes_all_the_way(serve: Serve, fake: FakeFlowith) -> None:
-    server = serve(RETRY_ATTEMPTS="1")
-    fake.reply(web("Hi"), error(500), web("half", 0.05, CUT))
+def test_one_id_goes_all_the_way(share: Serve, flowith: FakeFlowith) -> None:
+    server = share(RETRY_ATTEMPTS="1")
+    flowith.reply(web("Hi"), error(500), web("half", 0.05, CUT))
     connection, response = server.post({}, **{"X-Request-ID": "a-callers:id.1"})
     response.read()
     connection.close()
     assert response.headers["X-Request-ID"] == "a-callers:id.1"
-    assert fake.requests[0].headers["x-request-id"] == "a-callers:id.1"
+    assert flowith.requests[0].headers["x-request-id"] == "a-callers:id.1"
     line = server.wait_for_log("end=done")
     assert "id=a-callers:id.1 " in line
     assert " status=200 format=chat model=gpt-4.1 " in line
@@ -135,12 +135,12 @@ def test_one_id_goes_all_the_way(serve: Serve, fake: FakeFlowith) -> None:
 
 
 def test_without_a_sane_id_of_the_caller_s_flowith_gets_ours(
-    serve: Serve, fake: FakeFlowith
+    share: Serve, flowith: FakeFlowith
 ) -> None:
-    fake.reply(web("Hi"))
-    connection, response = serve().post({"messages": HELLO}, **{"X-Request-ID": "a b; c"})
+    flowith.reply(web("Hi"))
+    connection, response = share().post({"messages": HELLO}, **{"X-Request-ID": "a b; c"})
     response.read()
     connection.close()
     ours = response.headers["X-Request-ID"]
     assert re.fullmatch("req_[a-z]{24}", ours), "no digits: some agents take 502 for a status"
-    assert fake.requests[0].headers["x-request-id"] == ours
+    assert flowith.requests[0].headers["x-request-id"] == ours

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import KEY, PACKAGES, ROOT, TOKEN, WEB_TOKEN, Api, MakeApi, Serve, Server
-from fake_flowith import CUT, HANG, FakeFlowith, Reply, Seen, error, llm, web
+from fake_flowith import CUT, HANG, FakeFlowith, Reply, Seen, Wait, error, llm, web
 from prometheus_client.parser import text_string_to_metric_families
 
 from errors import OPERATORS
@@ -394,9 +394,11 @@ def finished(server: Server) -> None:
 
 
 def test_a_broken_off_answer_is_counted_as_such(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(web("half", 1.2, CUT))
+    wait = Wait()
+    fake.reply(web("half", wait, CUT))
     server = serve(KEEP_ALIVE_AFTER="0.3", HOLD="0.2", HEARTBEAT="0.2")
     connection, _ = server.post({})
+    wait.go()
     numbers = until(server, lambda numbers: numbers.of("requests_total") == 1)
     assert numbers.of("requests_total", ending="broken_off", status="200") == 1
     connection.close()

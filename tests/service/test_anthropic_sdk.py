@@ -7,7 +7,7 @@ import anthropic
 import pytest
 from anthropic import Anthropic
 from conftest import HELLO, KEY, Server
-from fake_flowith import CUT, HANG, FakeFlowith, error, web, words
+from fake_flowith import CUT, HANG, FakeFlowith, Wait, error, web
 
 TOOL: Any = {"name": "weather", "input_schema": {"type": "object"}}
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
@@ -30,17 +30,22 @@ def client(server: Server, flowith: FakeFlowith) -> Iterator[Anthropic]:
 
 
 def test_a_stream_with_words_and_a_call(client: Anthropic, flowith: FakeFlowith) -> None:
-    flowith.reply(web(*words("I shall look.\n", 0.01), CALL))
+    waits = [Wait(), Wait(), Wait()]
+    flowith.reply(web("I ", waits[0], "shall ", waits[1], "look.\n", waits[2], CALL))
+    said: list[str] = []
     with client.messages.stream(**ASK, tools=[TOOL]) as stream:
-        kinds = [event.type for event in stream]
+        for event in stream:
+            if event.type == "text":
+                waits[len(said)].go()
+                said.append(event.text)
         message = stream.get_final_message()
-    said, call = message.content
-    assert said.type == "text"
-    assert said.text == "I shall look."
+    assert [text.strip() for text in said] == ["I", "shall", "look."]
+    text, call = message.content
+    assert text.type == "text"
+    assert text.text == "I shall look."
     assert call.type == "tool_use"
     assert call.input == {"city": "Paris"}
     assert message.stop_reason == "tool_use"
-    assert kinds.count("text") == 3
     assert message.usage.input_tokens > 0 < message.usage.output_tokens
 
 

@@ -57,7 +57,7 @@ def test_who_never_reads_keeps_nothing_past_the_deadline(
     serve: Serve, fake: FakeFlowith, kind: str
 ) -> None:
     fake.reply(web(*BIG))
-    server = serve(TOTAL_TIMEOUT="10", WORKER_CLASS=kind)
+    server = serve(TOTAL_TIMEOUT="3", WORKER_CLASS=kind)
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", server.port))
@@ -93,13 +93,13 @@ def test_the_time_limits_of_a_body_end_with_it(serve: Serve, fake: FakeFlowith, 
 @pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize("phase", PHASES)
 def test_who_leaves_is_noticed_with_bytes_behind_the_request(
-    serve: Serve, fake: FakeFlowith, phase: str, behind: str
+    share: Serve, flowith: FakeFlowith, phase: str, behind: str
 ) -> None:
-    fake.reply(PHASES[phase])
-    server = serve(HOLD="30", HEARTBEAT="30")
+    flowith.reply(PHASES[phase])
+    server = share(HOLD="30", HEARTBEAT="30")
     with connect(server) as sock:
         sock.sendall(request(stream=phase != "silent"))
-        (seen,) = fake.wait_for(1)
+        (seen,) = flowith.wait_for(1)
         sock.sendall(BEHIND[behind])  # not with the request: gunicorn would have read them already
         time.sleep(0.2)
         assert not seen.hung_up_at
@@ -107,9 +107,11 @@ def test_who_leaves_is_noticed_with_bytes_behind_the_request(
     server.wait_for_log('end="caller left"')
 
 
-def test_a_second_request_behind_the_first_is_answered_too(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(web("one ", 0.5, "two"))
-    with connect(serve()) as sock:
+def test_a_second_request_behind_the_first_is_answered_too(
+    share: Serve, flowith: FakeFlowith
+) -> None:
+    flowith.reply(web("one ", 0.5, "two"))
+    with connect(share()) as sock:
         sock.sendall(request(stream=False, behind=BEHIND["a request"]))
         said = b""
         while said.count(b"HTTP/1.1 200") < 2:
@@ -121,14 +123,14 @@ def test_a_second_request_behind_the_first_is_answered_too(serve: Serve, fake: F
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_who_closes_for_sending_is_told_that_it_counts_as_leaving(
-    serve: Serve, fake: FakeFlowith, stream: bool
+    share: Serve, flowith: FakeFlowith, stream: bool
 ) -> None:
     """And never gets an answer that looks whole and is not."""
-    fake.reply(web(1.0, "begun ", HANG))
-    server = serve(HOLD="0.2")
+    flowith.reply(web(1.0, "begun ", HANG))
+    server = share(HOLD="0.2")
     with connect(server) as sock:
         sock.sendall(request(stream))
-        (seen,) = fake.wait_for(1)
+        (seen,) = flowith.wait_for(1)
         if stream:
             said = sock.recv(65_536)  # the hold is over: the head is out
             assert b"200 OK" in said
@@ -191,9 +193,9 @@ BEHIND_PROXIES = (
 
 @pytest.mark.parametrize("kind", ["gevent", "gthread"])
 def test_what_gunicorn_answers_by_itself_is_json_and_quotes_nothing(
-    serve: Serve, kind: str
+    share: Serve, kind: str
 ) -> None:
-    server = serve(WORKER_CLASS=kind)
+    server = share(WORKER_CLASS=kind)
     for name, (sent, status) in GUNICORNS_OWN.items():
         with connect(server) as sock:
             sock.sendall(sent)
@@ -213,8 +215,8 @@ def test_what_gunicorn_answers_by_itself_is_json_and_quotes_nothing(
     assert "secret-key" not in server.log()
 
 
-def test_headers_of_proxies_and_browsers_do_no_harm(serve: Serve) -> None:
-    server = serve()
+def test_headers_of_proxies_and_browsers_do_no_harm(share: Serve) -> None:
+    server = share()
     for headers in BEHIND_PROXIES:
         with connect(server) as sock:
             sock.sendall(

@@ -6,7 +6,7 @@ Under gevent only a wait lets others run, and a socket that always has bytes is 
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.client import HTTPConnection
 
 import pytest
@@ -67,7 +67,7 @@ class Sender:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("endless") / "log"
-    server = Server(log, {"FLOWITH_API_URL": "http://127.0.0.1:9", "LOG_LEVEL": "warning"})
+    server = Server(log, {"FLOWITH_API_URL": "http://127.0.0.1:9", "LOG_LEVEL": "debug"})
     yield server
     server.stop()
 
@@ -82,3 +82,19 @@ def test_who_sends_without_end_holds_nobody_up(server: Server, kind: str) -> Non
             connection.request("GET", "/health")
             assert connection.getresponse().status == 200
             connection.close()
+
+
+def test_requests_in_a_row_take_turns_with_others(server: Server) -> None:
+    """One batch fits into one read, so that no wait for more bytes lets the other one in."""
+    line = "GET /health HTTP/1.1\r\nHost: x\r\nX-Request-ID: {}-{}\r\n\r\n"
+    batches = ["".join(line.format(name, i) for i in range(100)).encode() for name in ("a", "b")]
+    with ExitStack() as stack:
+        address = "127.0.0.1", server.port
+        socks = [
+            stack.enter_context(socket.create_connection(address, timeout=30)) for _ in batches
+        ]
+        for sock, batch in zip(socks, batches, strict=True):
+            sock.sendall(batch)
+        server.wait_for_log("a-99")
+        server.wait_for_log("b-99")
+    assert server.log().index("b-0") < server.log().index("a-99")

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import pytest
 import trustme
-from conftest import HELLO, KEY, ROOT, Server, deltas, free_port
+from conftest import HELLO, KEY, ROOT, Server, deltas, free_port, stop_all
 from fake_flowith import HANG, FakeFlowith, Raw, web
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -84,27 +84,48 @@ class Front:
         return Counter(seen.headers["x-request-id"] for seen in self.flowith.requests)
 
 
-@pytest.fixture
-def front(fake: FakeFlowith, tmp_path: Path) -> Iterator[Front]:
+@contextmanager
+def started(folder: Path, flowith: FakeFlowith) -> Iterator[Front]:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
     trust = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
-    front = Front(tmp_path, fake, trust)
+    front = Front(folder, flowith, trust)
     try:
         front.copies += [front.start(free_port()) for _ in range(2)]
         nginx = subprocess.Popen(command(front))
         try:
             until(lambda: is_up(front) or nginx.poll() is not None)
-            assert nginx.poll() is None, (tmp_path / "error.log").read_text()
+            assert nginx.poll() is None, (folder / "error.log").read_text()
             yield front
         finally:
             nginx.terminate()
             nginx.wait(20)
     finally:
-        for copy in front.copies:
-            copy.stop()
+        stop_all(front.copies)
+
+
+@pytest.fixture
+def front(fake: FakeFlowith, tmp_path: Path) -> Iterator[Front]:
+    """One whose copies may die."""
+    with started(tmp_path, fake) as front:
+        yield front
+
+
+@pytest.fixture(scope="module")
+def lasting(flowith: FakeFlowith, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    with started(tmp_path_factory.mktemp("nginx"), flowith) as front:
+        yield front
+
+
+@pytest.fixture
+def calm(lasting: Front) -> Front:
+    """One for all tests whose copies stay."""
+    lasting.flowith.reset()
+    for copy in lasting.copies:
+        copy.forget_log()
+    return lasting
 
 
 def command(front: Front) -> list[str]:
@@ -202,14 +223,14 @@ def failed(load: Load) -> dict[str, str]:
     return {request: end for request, end in load.ends.items() if end != "whole"}
 
 
-def test_a_token_arrives_while_the_next_one_is_still_held(front: Front) -> None:
-    front.flowith.reply(web("first ", HANG))
-    connection, response = front.send({"stream": True})
+def test_a_token_arrives_while_the_next_one_is_still_held(calm: Front) -> None:
+    calm.flowith.reply(web("first ", HANG))
+    connection, response = calm.send({"stream": True})
     said = b""
     while b"first" not in said:
         said += response.readline()
     connection.close()
-    assert front.flowith.requests[0].wait_hung_up()  # a caller who leaves is noticed through nginx
+    assert calm.flowith.requests[0].wait_hung_up()  # a caller who leaves is noticed through nginx
 
 
 def test_a_copy_that_dies_takes_only_its_own_answers(front: Front) -> None:
@@ -275,44 +296,44 @@ def test_restarting_one_after_the_other_fails_no_request(front: Front) -> None:
     assert front.asked() == Counter(load.ends.keys())
 
 
-def test_two_copies_share_the_load_and_need_nothing_from_each_other(front: Front) -> None:
-    with Load(front) as load:
+def test_two_copies_share_the_load_and_need_nothing_from_each_other(calm: Front) -> None:
+    with Load(calm) as load:
         load.wait_for_more(4 * CALLERS)
-    one, other = ({r for r in load.ends if f'"{r}"' in copy.log()} for copy in front.copies)
+    one, other = ({r for r in load.ends if f'"{r}"' in copy.log()} for copy in calm.copies)
     assert one
     assert other
     assert one | other == set(load.ends)
     assert not one & other
 
 
-def test_metrics_are_not_for_the_outside_even_with_a_key(front: Front) -> None:
+def test_metrics_are_not_for_the_outside_even_with_a_key(calm: Front) -> None:
     for path in ("/metrics", "/metrics/", "//metrics", "/%6detrics", "/x/../metrics"):
-        connection, response = front.open("GET", path)
+        connection, response = calm.open("GET", path)
         assert response.status == 404, path
         assert b"flowith_proxy" not in response.read()
         connection.close()
 
 
-def test_what_goes_through_and_what_nginx_says_itself(front: Front) -> None:
-    front.flowith.reply(web("Hi"))
-    connection, response = front.send({}, **{"X-Request-ID": "from-outside"})
+def test_what_goes_through_and_what_nginx_says_itself(calm: Front) -> None:
+    calm.flowith.reply(web("Hi"))
+    connection, response = calm.send({}, **{"X-Request-ID": "from-outside"})
     assert response.headers["X-Request-ID"] == "from-outside"
-    assert front.asked() == {"from-outside": 1}
+    assert calm.asked() == {"from-outside": 1}
     connection.close()
 
-    connection, response = front.open("GET", "/", Accept="text/html")
-    assert f"https://localhost:{front.https}/v1".encode() in response.read()
+    connection, response = calm.open("GET", "/", Accept="text/html")
+    assert f"https://localhost:{calm.https}/v1".encode() in response.read()
     connection.close()
 
     too_large = str(32 * 1024 * 1024 + 1)
-    connection, response = front.open(
+    connection, response = calm.open(
         "POST", "/v1/chat/completions", None, **{"Content-Length": too_large}
     )
     assert response.status == 413
     assert json.loads(response.read())["error"]["code"] == "request_too_large"
     connection.close()
 
-    connection = HTTPConnection("127.0.0.1", front.http, timeout=30)
+    connection = HTTPConnection("127.0.0.1", calm.http, timeout=30)
     connection.request("POST", "/v1/chat/completions", b"{}")
     response = connection.getresponse()
     assert response.status == 308

@@ -70,16 +70,16 @@ def test_a_picture_that_takes_too_long_is_given_up(serve: Serve, fake: FakeFlowi
 
 @pytest.mark.parametrize("path", ["/image_gen", "/f/a.png"])
 def test_a_caller_who_leaves_ends_what_is_under_way(
-    serve: Serve, fake: FakeFlowith, path: str
+    share: Serve, flowith: FakeFlowith, path: str
 ) -> None:
-    server = serve(HEARTBEAT="30")
+    server = share(HEARTBEAT="30")
     if path == "/f/a.png":
-        fake.reply(ndjson(*lines(f"{fake.url}{path}")), path="/image_gen")
-    fake.reply(Reply(steps=[PNG[:50], HANG]), path=path)
+        flowith.reply(ndjson(*lines(f"{flowith.url}{path}")), path="/image_gen")
+    flowith.reply(Reply(steps=[PNG[:50], HANG]), path=path)
     connection = send(server, {})
-    assert fake.wait_until(lambda: any(seen.path == path for seen in fake.requests))
+    assert flowith.wait_until(lambda: any(seen.path == path for seen in flowith.requests))
     connection.close()
-    assert fake.requests[-1].wait_hung_up(5)
+    assert flowith.requests[-1].wait_hung_up(5)
     server.wait_for_log('end="caller left"')
 
 
@@ -125,15 +125,15 @@ def test_twenty_pictures_at_once_leave_nothing_behind(serve: Serve, fake: FakeFl
 
 
 def test_others_are_served_while_a_large_picture_is_encoded(
-    serve: Serve, fake: FakeFlowith
+    share: Serve, flowith: FakeFlowith
 ) -> None:
     """45 MB from this machine itself, so that reading never waits."""
-    server = serve()
-    fake.reply(ndjson(*lines(f"{fake.url}/f/a.png")), path="/image_gen")
-    fake.reply(Reply(steps=[PNG, *[bytes(MB)] * 45]), path="/f/a.png")
+    server = share()
+    flowith.reply(ndjson(*lines(f"{flowith.url}/f/a.png")), path="/image_gen")
+    flowith.reply(Reply(steps=[PNG, *[bytes(MB)] * 45]), path="/f/a.png")
     connection = send(server, {})
-    assert fake.wait_until(lambda: any(seen.path == "/f/a.png" for seen in fake.requests))
-    file: Seen = fake.requests[-1]
+    assert flowith.wait_until(lambda: any(seen.path == "/f/a.png" for seen in flowith.requests))
+    file: Seen = flowith.requests[-1]
     served = 0
     while not file.wait_finished(0):
         with closing(HTTPConnection("127.0.0.1", server.port, timeout=5)) as other:

@@ -171,16 +171,16 @@ def test_a_websocket_is_refused_at_once_and_other_methods_too(api: MakeApi) -> N
     assert ours.client.get(PATH, headers=upgrade).status_code == 401
 
 
-def test_who_leaves_ends_the_call_to_flowith(serve: Serve, fake: FakeFlowith) -> None:
-    server = serve()
-    fake.reply(web("not ", HANG))
+def test_who_leaves_ends_the_call_to_flowith(share: Serve, flowith: FakeFlowith) -> None:
+    server = share()
+    flowith.reply(web("not ", HANG))
     body = {"model": "gpt-4.1", "input": "Hi", "stream": True}
     connection = server.send(json.dumps(body).encode(), path=PATH)
     response = connection.getresponse()
     assert b"response.created" in response.readline()
     response.close()
     connection.close()
-    assert fake.wait_for(1)[0].wait_hung_up(5)
+    assert flowith.wait_for(1)[0].wait_hung_up(5)
     line = server.wait_for_log("caller left")
     assert " format=responses " in line
 

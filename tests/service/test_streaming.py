@@ -17,6 +17,7 @@ from fake_flowith import (
     FakeFlowith,
     Framing,
     Marker,
+    Wait,
     error,
     llm,
     think,
@@ -40,24 +41,35 @@ def read_event(response: object) -> bytes:
     return b"".join(lines)
 
 
+def read_pings(response: object, count: int) -> bytes:
+    """What comes until so many signs of life have come."""
+    said = b""
+    while said.count(b": ping\n") < count:
+        line = response.readline()  # type: ignore[attr-defined]
+        assert line, said
+        said += line
+    return said
+
+
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])
 def test_each_piece_is_passed_on_before_the_next_one_comes(
-    serve: Serve, fake: FakeFlowith, framing: Framing
+    share: Serve, flowith: FakeFlowith, framing: Framing
 ) -> None:
-    fake.reply(web("one ", 0.6, "two ", 0.6, "three", framing=framing))
-    server = serve()
+    waits = [Wait(), Wait()]
+    flowith.reply(web("one ", waits[0], "two ", waits[1], "three", framing=framing))
+    server = share()
     connection, response = server.post({"stream": True})
     assert "assistant" in read_event(response).decode()
-    assert "one " in read_event(response).decode()
-    (seen,) = fake.requests
-    assert seen.finished_at is None
-    assert deltas(response.read()) == "two three"
+    for wait, word in zip(waits, ("one ", "two "), strict=True):
+        assert word in read_event(response).decode()
+        wait.go()
+    assert deltas(response.read()) == "three"
     connection.close()
 
 
-def test_a_stream_is_what_openai_sends(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(web("<think>\nHm", "m\n\n</thi", "nk>\nHel", 0.05, "lo \xe4"))
-    connection, response = serve().post({"stream": True, "stream_options": {"include_usage": True}})
+def test_a_stream_is_what_openai_sends(share: Serve, flowith: FakeFlowith) -> None:
+    flowith.reply(web("<think>\nHm", "m\n\n</thi", "nk>\nHel", 0.05, "lo \xe4"))
+    connection, response = share().post({"stream": True, "stream_options": {"include_usage": True}})
     assert response.status == 200
     assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert response.headers["Cache-Control"] == "no-cache, no-transform"
@@ -81,13 +93,16 @@ def test_a_stream_is_what_openai_sends(serve: Serve, fake: FakeFlowith) -> None:
 
 
 def test_silence_is_filled_with_comments_after_the_hold(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(web(1.5, "late", 1.2, " end"))
+    waits = [Wait(), Wait()]
+    fake.reply(web(waits[0], "late", waits[1], " end"))
     connection, response = serve(HOLD="0.3", HEARTBEAT="0.3").post({"stream": True})
-    body = response.read()
+    before = read_pings(response, 2)
+    waits[0].go()
+    after = read_pings(response, 2)
+    waits[1].go()
+    body = before + after + response.read()
     assert body.startswith(b"data: ")
-    before, _, after = body.partition(b"late")
-    assert before.count(b": ping\n") >= 2
-    assert after.count(b": ping\n") >= 2
+    assert b"late" in after
     assert b": ping\n\n" not in body
     assert deltas(body) == "late end"
     connection.close()
@@ -96,11 +111,15 @@ def test_silence_is_filled_with_comments_after_the_hold(serve: Serve, fake: Fake
 def test_hidden_thoughts_do_not_put_the_first_sign_of_life_off(
     serve: Serve, fake: FakeFlowith
 ) -> None:
-    fake.reply(web(0.1, think("Hm"), 1.5, "late"))
+    wait = Wait()
+    fake.reply(web(0.1, think("Hm"), wait, "late"))
     server = serve(HOLD="0.5", HEARTBEAT="60", REASONING_FORMAT="hide")
     connection, response = server.post({"stream": True})
-    before, _, _ = response.read().partition(b"late")
-    assert before.count(b": ping\n") == 1
+    read_pings(response, 1)
+    wait.go()
+    rest = response.read()
+    assert b"late" in rest
+    assert b": ping\n" not in rest
     connection.close()
 
 
@@ -114,9 +133,11 @@ def test_a_refusal_within_the_hold_keeps_its_status(serve: Serve, fake: FakeFlow
 
 
 def test_a_refusal_after_the_hold_is_told_in_the_stream(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(replace(error(402), delay=1.0))
+    wait = Wait()
+    fake.reply(replace(error(402), delay=wait))
     connection, response = serve(HOLD="0.2").post({"stream": True})
     assert response.status == 200
+    wait.go()
     found = chunks(response.read())
     assert found[-1] == "[DONE]"
     assert found[-2]["error"]["code"] == "insufficient_quota"
@@ -127,10 +148,10 @@ def test_a_refusal_after_the_hold_is_told_in_the_stream(serve: Serve, fake: Fake
 @pytest.mark.parametrize("marker", [CUT, DROP], ids=["fin", "rst"])
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 def test_an_answer_that_breaks_off_says_so(
-    serve: Serve, fake: FakeFlowith, marker: Marker, framing: Framing
+    share: Serve, flowith: FakeFlowith, marker: Marker, framing: Framing
 ) -> None:
-    fake.reply(web("half an ", 0.2, marker, framing=framing))
-    connection, response = serve().post({"stream": True})
+    flowith.reply(web("half an ", 0.2, marker, framing=framing))
+    connection, response = share().post({"stream": True})
     body = response.read()
     assert deltas(body) == "half an "
     assert chunks(body)[-2]["error"]["code"] == "upstream_cut"
@@ -139,10 +160,10 @@ def test_an_answer_that_breaks_off_says_so(
 
 
 def test_an_sse_answer_without_its_end_is_not_taken_for_whole(
-    serve: Serve, fake: FakeFlowith
+    share: Serve, flowith: FakeFlowith
 ) -> None:
-    fake.reply(llm("half", 0.1, CUT, framing="close"))
-    connection, response = serve(**LLM).post({"stream": True})
+    flowith.reply(llm("half", 0.1, CUT, framing="close"))
+    connection, response = share(**LLM).post({"stream": True})
     assert chunks(response.read())[-2]["error"]["code"] == "upstream_cut"
     connection.close()
 
@@ -157,13 +178,13 @@ PHASES = {
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 @pytest.mark.parametrize("phase", PHASES)
 def test_hanging_up_closes_the_upstream_call(
-    serve: Serve, fake: FakeFlowith, phase: str, stream: bool
+    share: Serve, flowith: FakeFlowith, phase: str, stream: bool
 ) -> None:
     """Within 0.2 s on a quiet machine; the bound here only excludes waiting for a heartbeat."""
-    fake.reply(PHASES[phase])
-    server = serve(HOLD="30", HEARTBEAT="30")
+    flowith.reply(PHASES[phase])
+    server = share(HOLD="30", HEARTBEAT="30")
     connection = server.send({"stream": stream})
-    (seen,) = fake.wait_for(1)
+    (seen,) = flowith.wait_for(1)
     time.sleep(0.3)
     left = time.monotonic()
     assert connection.sock is not None
@@ -193,23 +214,23 @@ def test_who_is_told_of_a_departure_does_not_wait_for_the_next_look(
 
 
 def test_one_call_makes_one_upstream_call_and_reuses_the_connection(
-    serve: Serve, fake: FakeFlowith
+    share: Serve, flowith: FakeFlowith
 ) -> None:
-    fake.reply(web("Hello"))
-    server = serve()
+    flowith.reply(web("Hello"))
+    server = share()
     for _ in range(3):
         connection, response = server.post({"stream": True})
         assert deltas(response.read()) == "Hello"
         connection.close()
-    assert len(fake.requests) == 3
-    assert len({seen.connection for seen in fake.requests}) == 1
+    assert len(flowith.requests) == 3
+    assert len({seen.connection for seen in flowith.requests}) == 1
 
 
-def test_a_slow_reader_holds_upstream_back(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(web(*["x" * 60_000] * 600))
-    server = serve()
+def test_a_slow_reader_holds_upstream_back(share: Serve, flowith: FakeFlowith) -> None:
+    flowith.reply(web(*["x" * 60_000] * 600))
+    server = share()
     connection = server.send({"stream": True})
-    (seen,) = fake.wait_for(1)
+    (seen,) = flowith.wait_for(1)
     assert not seen.wait_finished(4)
     connection.close()
     assert seen.wait_hung_up(5)
@@ -228,9 +249,9 @@ def test_a_stopped_service_lets_streams_end_with_a_word(serve: Serve, fake: Fake
     assert server.process.wait(20) == 0
 
 
-def test_a_request_is_answered_whatever_the_base_url(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(web("Hi"))
-    server = serve()
+def test_a_request_is_answered_whatever_the_base_url(share: Serve, flowith: FakeFlowith) -> None:
+    flowith.reply(web("Hi"))
+    server = share()
     for path in ("/v1/v1/chat/completions", "//v1//chat/completions/", "/chat/completions",
                  "/api/v1/chat/completions", "/openai/v1/chat/completions"):  # fmt: skip
         connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -241,9 +262,9 @@ def test_a_request_is_answered_whatever_the_base_url(serve: Serve, fake: FakeFlo
         connection.close()
 
 
-def test_reasoning_of_the_llm_api_arrives(serve: Serve, fake: FakeFlowith) -> None:
-    fake.reply(llm(think("Hmm"), "Hello", usage={"prompt_tokens": 3, "completion_tokens": 5}))
-    connection, response = serve(**LLM).post({})
+def test_reasoning_of_the_llm_api_arrives(share: Serve, flowith: FakeFlowith) -> None:
+    flowith.reply(llm(think("Hmm"), "Hello", usage={"prompt_tokens": 3, "completion_tokens": 5}))
+    connection, response = share(**LLM).post({})
     answer = json.loads(response.read())
     assert answer["choices"][0]["message"]["reasoning_content"] == "Hmm"
     assert answer["usage"]["total_tokens"] == 8

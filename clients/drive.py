@@ -62,6 +62,8 @@ PROGRAMS = {  # the slowest first, as two run at a time
     "@openai/agents": "agents.mjs",
     "pydantic-ai, Responses": "use_pydantic_responses.py",
     "litellm": "use_litellm.py",
+    "LlamaIndex": "use_llamaindex.py",
+    "Haystack": "use_haystack.py",
     "curl": "use_curl.py",
 }
 # The programs that speak Responses need a newer `openai` than those of requirements.txt.

@@ -219,11 +219,17 @@ class ResponseWriter(Writer):
         return {**response, "completed_at": int(time.time())}
 
     def failed(self, wrong: ProxyError, usage: Usage | None) -> bytes:
+        """An `error` and the failed response, as OpenAI sends them: there are clients that read
+        only one of the two, and take what came before it for a whole answer."""
+        failure = to_failure(wrong, self.envelope.request_id)
         response = self.envelope.to_response("failed")
         response["output"] = self.items
         response["usage"] = to_usage(usage) if usage else None
-        response["error"] = to_failure(wrong, self.envelope.request_id)
-        return self._tell("response.failed", response=response)
+        response["error"] = failure
+        # Its schema has the fields flat and OpenAI sends them in `error`: SDKs look in both places.
+        detail = {**failure, "param": wrong.param}
+        told = self._tell("error", **detail, error={"type": wrong.type, **detail})
+        return told + self._tell("response.failed", response=response)
 
 
 def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:

@@ -156,6 +156,29 @@ exec $PYTHON -m minisweagent.run.mini -m openai/gpt-4.1 -y --exit-immediately -t
 """
 
 
+def pi(work: Path) -> list[str]:
+    path = str(work / "greeting.md")
+    return [
+        call("read", path=path),
+        call("edit", path=path, edits=[{"oldText": OLD, "newText": NEW}]),
+        call("bash", command=COUNT),
+    ]
+
+
+PI = """
+export PI_OFFLINE=1 PI_API=API PI_URL=URL
+mkdir -p $HOME/.pi/agent
+cat > $HOME/.pi/agent/models.json <<END
+{"providers": {"flowith": {"api": "$PI_API", "baseUrl": "$PI_URL", "apiKey": "$API_KEY",
+  "models": [{"id": "gpt-4.1", "contextWindow": 128000, "reasoning": true}]}}}
+END
+exec $BIN/pi --provider flowith --model gpt-4.1 -p "$TASK"
+"""
+PI_CHAT = PI.replace("=API", "=openai-completions").replace("=URL", "=$BASE_URL")
+PI_RESPONSES = PI.replace("=API", "=openai-responses").replace("=URL", "=$BASE_URL")
+PI_MESSAGES = PI.replace("=API", "=anthropic-messages").replace("=URL", "=${BASE_URL%/v1}")
+
+
 def scripted(_work: Path) -> list[str]:
     return [
         call("read_file", path="greeting.md"),
@@ -173,6 +196,9 @@ AGENTS = {
     "qwen-code": Agent(QWEN, qwen_code, ("run_shell_command",)),
     "Cline": Agent(CLINE, cline, ("run_commands",)),
     "Cline, Messages": Agent(CLINE_MESSAGES, cline_messages, ("run_commands",)),
+    "pi": Agent(PI_CHAT, pi, ("oldText",)),
+    "pi, Responses": Agent(PI_RESPONSES, pi, ("oldText",)),
+    "pi, Messages": Agent(PI_MESSAGES, pi, ("oldText",)),
     "Continue": Agent(CONTINUE, continue_cli, ("MultiEdit",)),
     "aider": Agent(AIDER_COMMAND, aider, (), runs_commands=False, insists=True),
     "mini-swe-agent": Agent(MINI, mini_swe_agent, (), prints=False, insists=True),

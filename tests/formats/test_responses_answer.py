@@ -3,7 +3,8 @@ types of OpenAI's own package."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai import OpenAI
+from openai import APIError, OpenAI
 from openai.types.responses import CompactedResponse, Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
@@ -318,12 +319,16 @@ def test_a_failure_after_the_first_event_says_whether_to_try_again(
 
     with pytest.raises(type(wrong)):
         read()
-    last = events_in(body)[-1]
+    *_, told, last = events_in(body)
     assert last["type"] == "response.failed"
     assert last["response"]["status"] == "failed"
     assert last["response"]["id"] == events_in(body)[0]["response"]["id"]
     assert last["response"]["error"]["code"] == code
     assert words in last["response"]["error"]["message"]
+    assert (told["type"], told["sequence_number"]) == ("error", last["sequence_number"] - 1)
+    detail = {**last["response"]["error"], "param": wrong.param}
+    assert told["error"] == {"type": wrong.type, **detail}
+    assert {name: told[name] for name in detail} == detail
 
 
 def test_before_the_first_event_a_failure_is_not_told_in_the_stream() -> None:
@@ -450,17 +455,34 @@ def without_ids(value: Any) -> Any:
     return value
 
 
-def put_together(body: bytes) -> Any:
-    """The last event that OpenAI's `.stream()` makes of a stream."""
+@contextmanager
+def client_told(body: bytes) -> Iterator[OpenAI]:
+    """OpenAI's client, which gets this stream for an answer."""
     reply = httpx2.Response(200, content=body, headers={"content-type": "text/event-stream"})
     transport = httpx2.MockTransport(lambda _request: reply)
     with (
         httpx2.Client(transport=transport) as http,
         OpenAI(base_url="http://x", api_key="k", http_client=http) as client,
+    ):
+        yield client
+
+
+def put_together(body: bytes) -> Any:
+    """The last event that OpenAI's `.stream()` makes of a stream."""
+    with (
+        client_told(body) as client,
         client.responses.stream(model="gpt-4.1", input="Hi") as stream,
     ):
         *_, last = stream
     return last
+
+
+def test_a_loop_over_the_events_cannot_take_a_failed_answer_for_a_whole_one() -> None:
+    """LlamaIndex and Haystack look for words and for `response.completed`, and for nothing else."""
+    blocks = responses.stream(failing(UpstreamCut("Cut."), Text("Half")), envelope(), Tally())
+    body = next(blocks) + next(blocks)
+    with client_told(body) as client, pytest.raises(APIError, match="Cut"):
+        list(client.responses.create(model="gpt-4.1", input="Hi", stream=True))
 
 
 @settings(max_examples=60)

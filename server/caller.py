@@ -27,6 +27,7 @@ GZIP, ZLIB, BARE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 CODINGS: dict[str, tuple[int, ...]] = {
     "identity": (), "gzip": (GZIP,), "x-gzip": (GZIP,), "deflate": (ZLIB, BARE),
 }  # fmt: skip
+BROKE_OFF = "The request body broke off or came too slowly."
 PAUSES = 8  # times the pause a sender is allowed, which the whole body may take
 
 
@@ -37,6 +38,7 @@ class Caller:
         self._environ = environ
         self._socket: Any = environ.get("gunicorn.socket")
         self._left = False
+        self._late = False  # whether the body took too long
         self._watcher: Any = None
 
     def watch(self, on_left: Callable[[], None]) -> None:
@@ -82,6 +84,7 @@ class Caller:
 
     def overdue(self) -> None:
         """Called by the clock while the body is read: now it has broken off."""
+        self._late = True
         self._shut(socket.SHUT_RD)
 
     def read_body(self, limit: int, pause: float, clock: Clock) -> bytes:
@@ -107,7 +110,7 @@ class Caller:
                 self._socket.settimeout(pause)
             body = get_input_stream(environ).read(limit + 1)
         except (ClientDisconnected, ParseException, OSError):
-            raise InvalidRequest("The request body broke off or came too slowly.") from None
+            raise InvalidRequest(BROKE_OFF) from None
         finally:
             clock.release(self)
             if self._socket is not None:
@@ -115,6 +118,8 @@ class Caller:
         if len(body) > limit:
             raise _too_large(limit)
         if declared is not None and len(body) != declared:
+            if self._late:
+                raise InvalidRequest(BROKE_OFF)
             raise InvalidRequest(
                 f"The request body has {len(body)} bytes, but Content-Length says {declared}."
             )

@@ -16,7 +16,6 @@ import requests
 
 import errors
 from chat_request import Prompt
-from clock import Clock
 from errors import EmptyAnswer, ThoughtsOnly, UpstreamError
 from events import Done, Event, Picture, Reasoning, Silence, Text, ToolCall
 from flowith.accounts import Account
@@ -98,16 +97,14 @@ class Attempt:
     come to its end. Its answer's head wakes `signal`.
     """
 
-    def __init__(
-        self, order: Order, transport: Transport, clock: Clock, crew: Crew, signal: Signal
-    ) -> None:
+    def __init__(self, order: Order, transport: Transport, crew: Crew, signal: Signal) -> None:
         self.begun = self.finished = False
         self._spoke = False  # whether there are words or calls, and not thoughts alone
         self._held: list[Event] = []
         self._received = 0
         self._decoder: Decoder  # made when the head of the answer tells its type
         send = partial(self._send, order, transport)
-        self._reader = Reader(send, order.dialect.url, clock, crew, signal)
+        self._reader = Reader(send, order.dialect.url, crew, signal)
 
     def _send(self, order: Order, transport: Transport, exchange: Exchange) -> requests.Response:
         """In a thread of the crew."""

@@ -239,7 +239,7 @@ class Answer:
             agent=flowith.agent,
             label=self.label,
         )
-        self._attempt = Attempt(order, flowith.transport, flowith.clock, flowith.crew, self._signal)
+        self._attempt = Attempt(order, flowith.transport, flowith.crew, self._signal)
         return self._attempt
 
     def _read(self, attempt: Attempt, account: Account) -> Iterator[Event]:

@@ -56,7 +56,8 @@ class Order:
         account = self.account
         if account.login:
             account.token = account.login.renew(account.token if self.renew else "")
-        headers = self._headers()
+        headers = self.dialect.headers_for(account.token, self.bearer, self.agent)
+        headers["X-Request-ID"] = self.label
         body = self._body(headers, transport, exchange)
         if self.model.kind == "image":
             exchange.fresh = True  # on a kept connection that dies a POST is sent again
@@ -66,15 +67,6 @@ class Order:
             raise self.dialect.to_refusal(response.status_code, said, response.headers)
         account.bearer[self.dialect.name] = self.bearer
         return response
-
-    def _headers(self) -> Mapping[str, str]:
-        token = self.account.token
-        return {
-            "Authorization": f"Bearer {token}" if self.bearer else token,
-            **self.dialect.headers,
-            "User-Agent": self.agent,
-            "X-Request-ID": self.label,
-        }
 
     def _body(self, headers: Mapping[str, str], transport: Transport, exchange: Exchange) -> bytes:
         """The payload, its images stored at Flowith first."""

@@ -118,7 +118,6 @@ class Answer:
     def __init__(self, flowith: Flowith, prompt: Prompt, model: Model, label: str) -> None:
         self.flowith, self.settings = flowith, flowith.settings
         self.prompt, self.model, self.label = prompt, model, label
-        self.dialect: Dialect | None = None
         self.attempts: list[tuple[str, str]] = []
         self.failures: list[tuple[str, str]] = []
         self.first_event: float | None = None
@@ -212,7 +211,7 @@ class Answer:
     def _ask(self, account: Account) -> Iterator[Event]:
         """The answer of one account. A refused token is renewed if it can be, then tried in its
         other form, each once."""
-        dialect = self.dialect = self.flowith.dialect_for(self.model, account)
+        dialect = self.flowith.dialect_for(self.model, account)
         self.attempts.append((account.name, dialect.name))
         usual = account.bearer.get(dialect.name, dialect.bearer)
         renewed = [(usual, True)] if account.login else []

@@ -178,7 +178,7 @@ class LlmDecoder(LineDecoder):
         """Whether all of a call has come. Where too much was looked through to see that, only the
         end of the answer will tell."""
         self._looked += call.size
-        return self._looked <= MOST_LOOKED and _is_json("".join(call.pieces))
+        return self._looked <= MOST_LOOKED and is_json("".join(call.pieces))
 
     def _is_another(self, call: _Call, part: dict[str, Any], function: dict[str, Any]) -> bool:
         """Whether a fragment begins another call than the one at its index: some servers give all
@@ -238,7 +238,8 @@ def _to_finish(reason: Any) -> str:
     raise UpstreamError(f"Flowith ended the answer for a reason that is no proper end{shown}.")
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
+    """Whether a text is JSON, and not too deep to be read."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):

@@ -153,9 +153,7 @@ def _get(flowith: Flowith, account: Account, api: Api, path: str) -> Any:
     url = _beside(dialect, path)
     token = account.login.renew() if account.login else account.token
     for bearer in (dialect.bearer, not dialect.bearer):
-        given = f"Bearer {token}" if bearer else token
-        headers = {**dialect.headers, "Authorization": given, "User-Agent": flowith.agent}
-        exchange = Exchange()
+        headers, exchange = dialect.headers_for(token, bearer, flowith.agent), Exchange()
         try:
             response = transport.send_once("GET", url, headers, None, exchange, patience)
         except requests.Timeout as wrong:

@@ -112,7 +112,7 @@ class Call:
 
     def dialect(self) -> str:
         """The API that is being talked to, as far as it is known yet."""
-        return next((a.dialect.name for a in self._answers if a.dialect), "")
+        return next((a.attempts[-1][1] for a in self._answers if a.attempts), "")
 
     def _open(self, prompt: Prompt, model: Model) -> Answer:
         if self._closed:

@@ -46,7 +46,7 @@ def attach(app: Flask, folder: str = "", seat: int = 0) -> None:
         values.ValueClass = values.MutexValue
     flowith = app.extensions["flowith"]
     metrics = Metrics(app.extensions["settings"], flowith.accounts)
-    app.extensions["metrics"], flowith.tell_running = metrics, metrics.show_running
+    app.extensions["metrics"], flowith.tell_running = metrics, metrics.running.set
 
 
 class Metrics:
@@ -84,7 +84,7 @@ class Metrics:
         )
         self._heartbeats = counter("heartbeats", "Signs of life sent to callers.")
         self._left = counter("callers_left", "Callers who left before the end.")
-        self._running = gauge("running_streams", "Answers under way.", multiprocess_mode="livesum")
+        self.running = gauge("running_streams", "Answers under way.", multiprocess_mode="livesum")
         self._healthy = gauge(
             "healthy_accounts",
             "Accounts that do not rest for all models.",
@@ -94,12 +94,8 @@ class Metrics:
         total.set(len(accounts.all))
         info = gauge("info", "Always 1.", ("version",), multiprocess_mode="livemax")
         info.labels(VERSION).set(1)
-        self.show_running(0)
+        self.running.set(0)
         self._look_at_accounts()
-
-    def show_running(self, running: int) -> None:
-        """How many answers are under way in this process."""
-        self._running.set(running)
 
     def count(self, record: Record) -> None:
         """Count a request that is over and had a format; probes and lists of models have none."""
@@ -138,12 +134,6 @@ class Metrics:
         healthy = self._accounts.healthy()
         self._resting = healthy < len(self._accounts.all)
         self._healthy.set(healthy)
-
-
-def note_end(record: Record, metrics: Metrics) -> None:
-    """Count and log a request that is over."""
-    metrics.count(record)
-    record.write()
 
 
 def to_label(ending: str) -> str:

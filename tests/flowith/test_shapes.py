@@ -16,7 +16,7 @@ import errors
 from errors import UpstreamCut, UpstreamError
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage
 from flowith.decoders import Decoder, WebDecoder
-from flowith.llm_frames import MOST_LOOKED, LlmDecoder, _is_json
+from flowith.llm_frames import MOST_LOOKED, LlmDecoder, is_json
 from flowith.refusal import to_refusal
 
 CALL = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
@@ -179,7 +179,7 @@ def test_an_open_call_is_not_looked_through_with_each_that_follows() -> None:
 
     def count(frame: FrameType, event: str, _: Any) -> None:
         nonlocal looked
-        if event == "call" and frame.f_code is _is_json.__code__:
+        if event == "call" and frame.f_code is is_json.__code__:
             looked += len(frame.f_locals["text"])
 
     sys.setprofile(count)

@@ -49,9 +49,7 @@ class Dialect:
         payload = {"messages": messages, "stream": True}
         if self.name == "llm":
             payload |= {"models": list(upstream), "thinking": prompt.thinking}
-            return (
-                payload | {"online": prompt.online} | (prompt.options or {}) | (prompt.tools or {})
-            )
+            return payload | {"online": prompt.online} | prompt.options | prompt.tools
         payload["model"] = upstream[0]
         if self.name == "knowledge":
             return payload | ({"kb_list": list(model.kb_list)} if model.kb_list else {})

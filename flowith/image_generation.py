@@ -230,8 +230,8 @@ class ImageDialect(Dialect):
         if self.name == "web_images":
             payload |= {"target_feature": "image_generation", "messages": prompt.messages}
             payload |= {**new_ids(), "stream": True}
-            quality = (prompt.options or {}).get("quality")
-            payload |= {"quality": quality} if quality else {}
+            if quality := prompt.options.get("quality"):
+                payload["quality"] = quality
             return payload | ({"websearch": True} if prompt.online else {})
         words, images = _last_words(prompt)
         return payload | {"prompt": words} | ({"image_urls": images} if images else {})

@@ -257,7 +257,8 @@ class Answer:
             if events:
                 heard = now
                 if attempt.begun:
-                    self._note_words(now)
+                    self.first_event = self.first_event or now
+                    deadlines.tick_at = now + deadlines.heartbeat  # silence counts from here
                 if attempt.finished:  # whoever has the `Done` asks for no more
                     self.flowith.accounts.settle(account, self._upstream[0], None)
                     yield from events
@@ -271,11 +272,6 @@ class Answer:
                     yield Silence()
                 elif deadlines.working_is_due(now):
                     yield Working()
-
-    def _note_words(self, now: float) -> None:
-        if self.first_event is None:
-            self.first_event = now
-        self.deadlines.tick_at = now + self.deadlines.heartbeat  # silence counts from here
 
     def _look(self, now: float) -> None:
         """Whether going on makes sense at all."""

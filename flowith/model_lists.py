@@ -54,7 +54,7 @@ def read_list(flowith: Flowith, account: Account) -> tuple[Named, str]:
     """
     api = _lister(flowith, account)
     entries = dict(_entries(_get(flowith, account, api, LISTS[api])))
-    fit = {i: e for i, e in entries.items() if not _is_film(e)}
+    fit = {i: e for i, e in entries.items() if not FILMS.search(_media(e))}
     tiers = _tiers(flowith, account) if any(e.get("tier") for e in fit.values()) else set()
     usable = {i: e for i, e in fit.items() if not tiers or str(e.get("tier") or "") in tiers}
     if not usable:
@@ -74,11 +74,6 @@ def _pictures_by_key(flowith: Flowith, account: Account) -> Named:
     except UpstreamError:
         return {}
     return {i: _facts({"media": "image", **e}) for i, e in entries.items()}
-
-
-def _is_film(entry: dict[str, Any]) -> bool:
-    """Whether it makes what is not spoken of here."""
-    return bool(FILMS.search(_media(entry)))
 
 
 def _media(entry: dict[str, Any]) -> str:

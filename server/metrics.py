@@ -101,7 +101,8 @@ class Metrics:
         """Count a request that is over and had a format; probes and lists of models have none."""
         if not record.format:
             return
-        model, ending = self._label(record.model), to_label(record.ending)
+        model = record.model if record.model in self._models else OTHER
+        ending = to_label(record.ending)
         self._requests(record.format, model, record.status, ending).inc()
         if record.ending == CALLER_LEFT:
             self._left.inc()
@@ -126,9 +127,6 @@ class Metrics:
         """All of it, of all workers."""
         self._look_at_accounts()
         return generate_latest(self._registry)
-
-    def _label(self, asked: str) -> str:
-        return asked if asked in self._models else OTHER
 
     def _look_at_accounts(self) -> None:
         healthy = self._accounts.healthy()

@@ -24,6 +24,7 @@ PAGE = (
     "A web page came in place of an answer: a captive portal or a firewall is in the way, or"
     f" Flowith's address has moved. {DOCTOR}"
 )
+LONGEST_ERROR = 65_536  # characters of an object that may be one
 SSE_LINE = re.compile(r"(data|event|id|retry)?:")
 SSE_NAME = 6  # characters of the longest of these
 NO_WORD = "\ufeff \t\r\n"
@@ -79,7 +80,7 @@ class WebDecoder:
         if self._rest:
             raise UpstreamCut("Flowith's answer ended in the middle of a character.")
         text = "".join(self._held).removeprefix("\ufeff")
-        if self._is_object:
+        if self._is_object and len(text) <= LONGEST_ERROR:
             _refuse_error(text)
         return [Text(text), Done()] if text else [Done()]
 

@@ -15,6 +15,7 @@ from flowith.refusal import to_refusal
 
 MOST_OPEN_CALLS = 128  # tool calls that are under way at the same time
 MOST_LOOKED = 5_000_000  # characters of calls that are looked through before the answer's end
+MOST_ODD = 500_000  # characters of calls that are no JSON, of which it is found out why
 MOST_TOKENS = 10**12  # of a count that can be true
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts",
                   "reasoning_text", "cot", "reasoning_details")  # fmt: skip
@@ -200,13 +201,15 @@ class LlmDecoder(LineDecoder):
         """A call that broke off is no call: nobody can say what it was going to do."""
         self._looked = 0
         self._send_whole_calls(events)
+        odd = 0  # characters
         for call in self._calls.values():
             arguments = "".join(call.pieces)
             if not call.name and (arguments or call.id):
                 raise unknown("tool call")
             if self._finish in ("length", "content_filter"):
                 continue
-            if _broke_off(arguments):
+            odd += len(arguments)
+            if odd > MOST_ODD or _broke_off(arguments):
                 self._finish = "length"
             elif call.name:
                 self._send(call, events)

@@ -16,7 +16,7 @@ import errors
 from errors import UpstreamCut, UpstreamError
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage
 from flowith.decoders import Decoder, WebDecoder
-from flowith.llm_frames import MOST_LOOKED, LlmDecoder, is_json
+from flowith.llm_frames import MOST_LOOKED, MOST_ODD, LlmDecoder, is_json
 from flowith.refusal import to_refusal
 
 CALL = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
@@ -167,6 +167,16 @@ def test_to_tell_calls_apart_is_not_tried_for_ever() -> None:
     begun = time.process_time()
     read(LlmDecoder(), llm_wire(*frames, delta("length")), 100_000_000)
     assert time.process_time() - begun < 2
+
+
+def test_a_call_too_long_to_tell_what_is_wrong_with_it_has_broken_off() -> None:
+    """Python in place of JSON: to find its end takes a quarter of a second for each MB."""
+    python = "{'a': [" + "1," * (MOST_ODD // 3) + "]}"
+    calls = [{"index": i, "id": str(i), "function": {"name": "f", "arguments": python}}
+             for i in range(2)]  # fmt: skip
+    frames = [delta(tool_calls=calls), delta("tool_calls")]
+    events = read(LlmDecoder(), llm_wire(*frames), 100_000_000)
+    assert events == [ToolCall("0", "f", python), Done("length")]
 
 
 def test_an_open_call_is_not_looked_through_with_each_that_follows() -> None:

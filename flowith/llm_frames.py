@@ -5,7 +5,9 @@ Every list here is closed: an end, a block or a frame that is not known is an er
 
 import json
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any
 
 from errors import UpstreamError
@@ -59,7 +61,8 @@ class LlmDecoder(LineDecoder):
         self._looked = 0  # characters of calls, to see whether they are whole
         self._called = False
         self._worded = self._thought = False  # whether deltas have brought words, or thoughts
-        self._told: dict[str, str] = {}  # what messages without deltas have said, by member
+        # what messages without deltas have said, by member
+        self._told: defaultdict[str, StringIO] = defaultdict(StringIO)
 
     def _read_frame(self, frame: dict[str, Any], events: list[Event]) -> None:
         choices = frame.get("choices")
@@ -104,10 +107,10 @@ class LlmDecoder(LineDecoder):
         new = {key: value for key, value in message.items() if not self._has(key)}
         for key, said in new.items():
             if isinstance(said, str):
-                before = self._told.get(key, "")
-                repeats = said.startswith(before)
-                self._told[key] = said if repeats else before + said
-                new[key] = said[len(before) :] if repeats else said
+                told = self._told[key]
+                if len(said) >= told.tell() and said.startswith(told.getvalue()):
+                    new[key] = said[told.tell() :]
+                told.write(new[key])
         return new
 
     def _has(self, key: str) -> bool:

@@ -179,6 +179,17 @@ def test_a_call_too_long_to_tell_what_is_wrong_with_it_has_broken_off() -> None:
     assert events == [ToolCall("0", "f", python), Done("length")]
 
 
+def test_messages_that_do_not_repeat_each_other_take_no_longer_the_more_there_are() -> None:
+    told = [
+        f"line {i} of some sixty characters, as models write them all day\n" for i in range(80_000)
+    ]
+    wire = llm_wire(*[message(content=line) for line in told], message("stop"))
+    begun = time.process_time()
+    events = read(LlmDecoder(), wire, 8_192)
+    assert time.process_time() - begun < 3
+    assert "".join(event.text for event in events if isinstance(event, Text)) == "".join(told)
+
+
 def test_an_open_call_is_not_looked_through_with_each_that_follows() -> None:
     """A whole call leaves when the next one begins; to see that of one of 500 KB takes 10 ms."""
     frames = [delta(tool_calls=[part("a", "f", '{"a":[' + "1," * 250_000)])]

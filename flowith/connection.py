@@ -189,14 +189,10 @@ class Plain(_Recorded, HTTPConnection):  # type: ignore[misc]  # request() takes
     pass
 
 
-class _OverTls(HTTPSConnection):
+class Secure(_Recorded, HTTPSConnection):  # type: ignore[misc]
     def connect(self) -> None:
         super().connect()
-        self.sock = take_over(self.sock)  # type: ignore[arg-type]  # see _share_context
-
-
-class Secure(_Recorded, _OverTls):  # type: ignore[misc]
-    pass
+        self.sock = take_over(self.sock)  # of the kind that `decrypt_in_memory` makes
 
 
 CONNECTIONS = {"http": Plain, "https": Secure}

@@ -7,7 +7,7 @@ import logging
 import random
 import resource
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -47,8 +47,8 @@ class Flowith:
         self.crew = Crew()
         self.transport = Transport(settings.connect_timeout, settings.max_streams)
         self.accounts = self._to_accounts()
-        self.dialects = dialects_at(settings.flowith_api_url)
-        self.image_dialects = image_dialects(settings.flowith_api_url)
+        self.dialects: Mapping[str, Dialect] = dialects_at(settings.flowith_api_url)
+        self.image_dialects: Mapping[str, Dialect] = image_dialects(settings.flowith_api_url)
         self.running = 0
         self.limit = fitting(settings.max_streams)
         self.drains: Callable[[float], bool] = lambda now: False
@@ -78,13 +78,13 @@ class Flowith:
         return Answer(self, prompt, model, label)
 
     def dialect_for(self, model: Model, account: Account) -> Dialect:
-        """models.json decides, else `dialect_of` the account."""
-        dialect = self.dialects[model.api] if model.api else self.dialect_of(account)
-        return self.image_dialects[dialect.name] if model.kind == "image" else dialect
+        """models.json decides, else `api_of` the account."""
+        dialects = self.image_dialects if model.kind == "image" else self.dialects
+        return dialects[model.api or self.api_of(account)]
 
-    def dialect_of(self, account: Account) -> Dialect:
+    def api_of(self, account: Account) -> Api:
         """FLOWITH_API decides, else the shape of the token."""
-        return self.dialects[self.settings.chosen_api or account.kind]
+        return self.settings.chosen_api or account.kind
 
     def apis_for(self, model: Model) -> set[str]:
         """The APIs that a call to this model may go to; none without an account."""

@@ -42,7 +42,7 @@ def list_url(flowith: Flowith, account: Account) -> str:
 
 
 def _lister(flowith: Flowith, account: Account) -> Api:
-    return "web" if flowith.dialect_of(account).name == "web" else "knowledge"
+    return "web" if flowith.api_of(account) == "web" else "knowledge"
 
 
 def read_list(flowith: Flowith, account: Account) -> tuple[Named, str]:

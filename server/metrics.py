@@ -59,31 +59,25 @@ class Metrics:
         if values.ValueClass is not values.MutexValue:
             self._registry = CollectorRegistry()
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
-        counter = partial(Counter, namespace="flowith_proxy", registry=ours)
-        gauge = partial(Gauge, namespace="flowith_proxy", registry=ours)
-        seconds = partial(
-            Histogram, namespace="flowith_proxy", registry=ours, unit="seconds", buckets=BUCKETS
-        )
-        self._requests = cache(
-            counter(
-                "requests", "Requests that are over.", ("format", "model", "status", "ending")
-            ).labels
-        )
-        self._first = cache(seconds("first_token", "Until the first token.", ("model",)).labels)
-        self._duration = cache(
-            seconds("duration", "Until the end of the answer.", ("model",)).labels
-        )
-        self._tokens = cache(
-            counter("tokens", "Tokens, partly estimated.", ("model", "kind")).labels
-        )
-        self._attempts = cache(
-            counter("upstream_attempts", "Tries at Flowith.", ("account", "api")).labels
-        )
-        self._failures = cache(
-            counter("upstream_failures", "Tries that failed.", ("account", "reason")).labels
-        )
-        self._heartbeats = counter("heartbeats", "Signs of life sent to callers.")
-        self._left = counter("callers_left", "Callers who left before the end.")
+        common: dict[str, Any] = {"namespace": "flowith_proxy", "registry": ours}
+
+        def counter(name: str, text: str, *labels: str) -> Any:
+            return cache(Counter(name, text, labels, **common).labels)
+
+        def seconds(name: str, text: str) -> Any:
+            how = {"unit": "seconds", "buckets": BUCKETS, **common}
+            return cache(Histogram(name, text, ("model",), **how).labels)
+
+        told = ("format", "model", "status", "ending")
+        self._requests = counter("requests", "Requests that are over.", *told)
+        self._first = seconds("first_token", "Until the first token.")
+        self._duration = seconds("duration", "Until the end of the answer.")
+        self._tokens = counter("tokens", "Tokens, partly estimated.", "model", "kind")
+        self._attempts = counter("upstream_attempts", "Tries at Flowith.", "account", "api")
+        self._failures = counter("upstream_failures", "Tries that failed.", "account", "reason")
+        self._heartbeats = Counter("heartbeats", "Signs of life sent to callers.", **common)
+        self._left = Counter("callers_left", "Callers who left before the end.", **common)
+        gauge: Any = partial(Gauge, **common)
         self.running = gauge("running_streams", "Answers under way.", multiprocess_mode="livesum")
         self._healthy = gauge(
             "healthy_accounts",

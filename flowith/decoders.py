@@ -5,13 +5,12 @@ Nothing here does I/O or knows of OpenAI.
 """
 
 import codecs
-import json
 import re
 from typing import Any, Protocol
 
 from errors import DOCTOR, UpstreamCut, UpstreamError
 from events import Citation, Done, Event, Reasoning, Silence, Text
-from flowith.lines import LineDecoder, flat, is_error, unknown
+from flowith.lines import LineDecoder, flat, is_error, to_object, unknown
 from flowith.refusal import to_refusal
 
 STEPS = ("searching", "seeds")  # tags of the knowledge API before its answer
@@ -81,7 +80,9 @@ class WebDecoder:
             raise UpstreamCut("Flowith's answer ended in the middle of a character.")
         text = "".join(self._held).removeprefix("\ufeff")
         if self._is_object and len(text) <= LONGEST_ERROR:
-            _refuse_error(text)
+            said = to_object(text)
+            if is_error(said):
+                raise to_refusal(None, said)
         return [Text(text), Done()] if text else [Done()]
 
     def _begin(self, text: str) -> str:
@@ -124,15 +125,6 @@ class KnowledgeDecoder(LineDecoder):
             events.append(Silence())
         else:
             raise unknown("frame")
-
-
-def _refuse_error(text: str) -> None:
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
-        return
-    if isinstance(said, dict) and is_error(said):
-        raise to_refusal(None, said)
 
 
 def _to_citation(seed: dict[str, Any]) -> Citation:

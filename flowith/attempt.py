@@ -135,11 +135,11 @@ class Attempt:
         if isinstance(last, Done) and last.is_own and not self._spoke:
             raise ThoughtsOnly if self.begun else EmptyAnswer("Flowith sent an empty answer.")
         self.begun = self.begun or self._spoke or any(map(_is_thought, events))
-        held, self._held = [*self._held, *events], []
-        if self.begun or self.finished:
-            return held
-        self._held = [event for event in held if type(event) is not Silence]
-        return [event for event in held if type(event) is Silence]
+        if not (self.begun or self.finished):
+            self._held += (event for event in events if type(event) is not Silence)
+            return [event for event in events if type(event) is Silence]
+        held, self._held = self._held, []
+        return [*held, *events]
 
 
 def _is_word(event: Event) -> bool:

@@ -132,11 +132,6 @@ class QuietSocket:
     So nothing is ever late, and nobody is held up: while the greenlet runs, no other one could.
     """
 
-    __slots__ = (
-        "_began", "_held", "_loop", "_rest", "_round", "_size", "_socket", "_wrong",
-        "fileno", "gettimeout", "settimeout",
-    )  # fmt: skip
-
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         # of what `__getattr__` would find, that which each request asks for, eight times in all

@@ -80,7 +80,7 @@ def test_one_that_fails_is_told_of_and_the_others_go_on(
     wait_for_ticks(clock, 3)
     assert broken.ticks == 1
     assert other.ticks >= 2
-    (told,) = (record.getMessage() for record in caplog.records)
+    (told,) = {record.getMessage() for record in caplog.records}  # which may come here twice
     assert "ValueError at test_clock.py" in told
     assert "secret" not in caplog.text
     clock.drop(other)

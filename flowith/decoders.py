@@ -14,6 +14,7 @@ from flowith.lines import LineDecoder, flat, is_error, to_object, unknown
 from flowith.refusal import to_refusal
 
 STEPS = ("searching", "seeds")  # tags of the knowledge API before its answer
+MOST_SEEDS = 10_000  # sources in one frame; to read more would hold all others up
 CONTENT_TYPES = {
     "", "text/plain", "text/event-stream", "text/markdown", "application/json",
     "application/x-ndjson", "application/jsonl", "application/octet-stream",
@@ -118,6 +119,8 @@ class KnowledgeDecoder(LineDecoder):
         elif tag == "thinking":
             self._say(Reasoning, flat(content), events)
         elif tag == "seeds" and isinstance(content, list):
+            if len(content) > MOST_SEEDS:
+                raise unknown("frame")
             events.extend(_to_citation(seed) for seed in content if isinstance(seed, dict))
         elif tag == "error":
             raise to_refusal(None, content)

@@ -65,17 +65,17 @@ class LlmDecoder(LineDecoder):
         self._told: defaultdict[str, StringIO] = defaultdict(StringIO)
 
     def _read_frame(self, frame: dict[str, Any], events: list[Event]) -> None:
-        choices = frame.get("choices")
         if "choices" not in frame and not _is_about_the_answer(frame):
             raise unknown("frame")
-        for choice in _list(choices, "choices"):
+        choices = _list(frame.get("choices"), "choices")
+        if len(choices) > 1:
+            raise unknown("choice")
+        for choice in choices:
             if not isinstance(choice, dict) or choice.get("index") not in (None, 0):
                 raise unknown("choice")
             self._read_choice(choice, events)
         if isinstance(usage := frame.get("usage"), dict) and usage:
             events.append(_to_usage(usage))
-        if choices and len(choices) > 1:
-            raise unknown("choice")
 
     def _read_choice(self, choice: dict[str, Any], events: list[Event]) -> None:
         if error := choice.get("error"):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import errors
 from errors import UpstreamCut, UpstreamError
 from events import Citation, Done, Event, Reasoning, Silence, Text, ToolCall, Usage
-from flowith.decoders import LONGEST_ERROR, Decoder, KnowledgeDecoder, WebDecoder
+from flowith.decoders import LONGEST_ERROR, MOST_SEEDS, Decoder, KnowledgeDecoder, WebDecoder
 from flowith.llm_frames import MOST_OPEN_CALLS, LlmDecoder
 
 
@@ -326,6 +326,8 @@ UNKNOWN |= {
     "knowledge, an array": (KnowledgeDecoder, b"data: []\n"),
     "knowledge, a line of text": (KnowledgeDecoder, b"Service unavailable\n"),
     "knowledge, odd content": (KnowledgeDecoder, b'data: {"tag":"final","content":7}\n'),
+    "knowledge, more sources than can be true": (
+        KnowledgeDecoder, b'data: {"tag":"seeds","content":[{}%b]}\n' % (b",{}" * MOST_SEEDS)),
     "knowledge, a message": (KnowledgeDecoder, b'{"message":"no","code":"x"}\n'),
 }  # fmt: skip
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from bridge import call_words
 from bridge.call_bodies import JsonBody, ThoughtBody
-from bridge.call_heads import Head, Verdict, read_head
+from bridge.call_facts import Head, Verdict
+from bridge.call_heads import read_head
 from bridge.call_names import Names
 from bridge.call_quotes import is_shown
 from bridge.call_tags import ROLES, TAG, Role, is_closing, may_be_tag, may_open, plain, role_of

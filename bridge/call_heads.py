@@ -5,18 +5,19 @@ what kind of body follows.
 """
 
 import re
-from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from bridge import call_words
-from bridge.call_bodies import WHOLE, Body, JsonBody, PythonBody, ThoughtBody, XmlBody
+from bridge.call_bodies import WHOLE, Body, JsonBody, PythonBody, ThoughtBody
+from bridge.call_facts import Head, Verdict
+from bridge.call_markup import XmlBody
 from bridge.call_names import Names, is_prefixed
 from bridge.call_tags import (
-    ARGUMENT_WORDS,
     CDATA,
     FIRM_WORDS,
+    ROLES,
     TAG,
     Role,
+    arguments_in,
     given_in,
     is_closing,
     may_be_tag,
@@ -30,43 +31,6 @@ from chat_request import Tool
 HEAD_CHARS = 1000  # no real head comes near it
 _STEPS = 12  # tags, words and fences of one head
 _SPACES = re.compile(r"\s{0,200}")
-
-
-class Verdict(Enum):
-    """What came of a look at a head, or at one step of it."""
-
-    ON = auto()
-    MORE = auto()  # it may become a head when more comes
-    NO = auto()
-    BODY = auto()
-
-
-@dataclass(slots=True)
-class Head:
-    """What a head says; its `body` begins `at` a place in the text.
-
-    `line`: it stands where a form without any mark may stand. `vouched`: a tag or token says that
-    it is a call; `firm`: one that says nothing else; `taught`: the one of our instructions.
-    `called`: a word says that this names a tool (`Action: f`, `functions.f`); `recipient`: it is
-    whom the message goes to; `name_tag`: a tag is called as the tool is. `closers` are the words
-    that close the call, `given` are arguments among a tag's attributes. `cdata`: the body stands
-    in such a section, `fences`: behind so many.
-    """
-
-    line: bool
-    body: Body = WHOLE
-    at: int = 0
-    vouched: bool = False
-    firm: bool = False
-    taught: bool = False
-    tool: Tool | None = None
-    closers: set[str] = field(default_factory=set)
-    given: dict[str, str] = field(default_factory=dict)
-    called: bool = False
-    recipient: bool = False
-    name_tag: bool = False
-    cdata: bool = False
-    fences: int = 0
 
 
 def read_head(text: str, names: Names, *, line: bool) -> tuple[Verdict, Head]:
@@ -160,8 +124,7 @@ class _Steps:
             return Verdict.NO
         if head.tool:
             return self._inner_tag(tag, head.tool)
-        nested = head.vouched and plain(tag["word"]) in ("function", "tool")
-        if role is Role.NAME or nested:
+        if role is Role.NAME or plain(tag["word"]) in ("function", "tool"):
             return self._name_child(tag)
         if role in (Role.OPEN, Role.WRAP, Role.JOIN):
             return self._opening_tag(tag)
@@ -169,13 +132,29 @@ class _Steps:
 
     def _no_tag(self) -> Verdict:
         """A `<` that begins no tag, or none yet."""
+        if opened := call_words.OPEN_TAG.match(self.text, self.at):
+            return self._open_tag(opened)
         begun = self.at + len(CDATA)
         if self.head.tool and CDATA.startswith(self.text[self.at : begun]):
             self.head.cdata, self.at = True, begun
             return Verdict.ON if begun <= len(self.text) else Verdict.MORE
-        names = None if self.head.tool else self.names
-        growing = may_be_tag(self.text, self.at, names)
+        names = None if self.head.tool or self.head.vouched else self.names
+        running = call_words.OPEN_TAG_PART.match(self.text, self.at)
+        growing = running or may_be_tag(self.text, self.at, names)
         return Verdict.MORE if growing else Verdict.NO
+
+    def _open_tag(self, opened: re.Match[str]) -> Verdict:
+        """A tag that begins a call and runs into its JSON: `<function=f{"a": 1}`."""
+        head, word = self.head, plain(opened["word"])
+        if head.tool or ROLES.get(word) is not Role.OPEN:
+            return Verdict.NO
+        head.tool = self.names.find(opened["name"] or "")
+        if opened["name"] and not head.tool:
+            return Verdict.NO
+        head.vouched = True
+        head.firm = word in FIRM_WORDS
+        head.closers.add(word)
+        return self._on(opened)
 
     def _opening_tag(self, tag: re.Match[str]) -> Verdict:
         """A tag that announces calls, or begins one and may bear its name."""
@@ -191,8 +170,7 @@ class _Steps:
             if not head.tool:
                 return Verdict.NO
             head.closers.add(plain(head.tool.name))
-            given = given_in(tag)
-            head.given = {key: given[key] for key in given if key in ARGUMENT_WORDS}
+            head.given = arguments_in(tag, properties(head.tool))
         self.at = tag.end()
         if not tag["alone"]:
             return Verdict.ON
@@ -202,7 +180,7 @@ class _Steps:
         """A tag that is called as a tool is. In a line of words an argument's tag has to follow."""
         head, tool = self.head, self.names.find(tag["word"])
         if not tool:
-            return Verdict.NO
+            return self._beside_name()
         if not (head.line or head.vouched):
             rest = self.text[tag.end() :].lstrip()
             child = TAG.match(rest)
@@ -236,19 +214,44 @@ class _Steps:
     def _name_child(self, tag: re.Match[str]) -> Verdict:
         """A tag in which the name of the tool stands as text."""
         head = self.head
-        if not head.vouched:
-            return Verdict.NO
         if child := call_words.NAME_CHILD.match(self.text, self.at):
-            head.tool = self.names.find(child[1])
-            return self._on(child) if head.tool else Verdict.NO
+            tool = self.names.find(child[1])
+            verdict = Verdict.ON if head.vouched else self._before_arguments(child.end())
+            if tool and verdict is Verdict.ON:
+                head.tool, head.vouched = tool, True
+                return self._on(child)
+            return verdict if tool and verdict is Verdict.MORE else Verdict.NO
         if call_words.NAME_CHILD_PART.match(self.text, self.at):
             return Verdict.MORE
         return self._opening_tag(tag) if role_of(tag) is Role.OPEN else Verdict.NO
+
+    def _before_arguments(self, at: int) -> Verdict:
+        """Whether arguments begin behind a name that no tag around it vouches for."""
+        rest = self.text[at:].lstrip()
+        tag = TAG.match(rest)
+        if tag:
+            begins = role_of(tag) is Role.ARGUMENTS and not is_closing(tag)
+            return Verdict.ON if begins else Verdict.NO
+        growing = not rest or may_be_tag(rest, 0, self.names)
+        return Verdict.MORE if growing else Verdict.NO
+
+    def _beside_name(self) -> Verdict:
+        """An element before the name which says something else, such as an id or a thought."""
+        if not self.head.vouched:
+            return Verdict.NO
+        if aside := call_words.ELEMENT.match(self.text, self.at):
+            return self._on(aside)
+        growing = call_words.ELEMENT_PART.match(self.text, self.at)
+        return Verdict.MORE if growing else Verdict.NO
 
     def _bracket(self) -> Verdict:
         head, text, at = self.head, self.text, self.at
         if not (at or head.line or text.startswith("[TOOL_"[: len(text)])):
             return Verdict.NO
+        called = call_words.CALLED.match(text) if head.line and not at else None
+        if called:
+            head.called, head.tool = True, self.names.find(called[1])
+            return self._on(called) if head.tool else Verdict.NO
         if marker := (call_words.MARKER if at else call_words.FIRST_MARKER).match(text, at):
             head.vouched = head.firm = True
             return self._on(marker)
@@ -269,9 +272,6 @@ class _Steps:
         return self._body(JsonBody()) if sure or self.text[self.at] == "{" else Verdict.NO
 
     def _first_bracket(self) -> Verdict:
-        if called := call_words.CALLED.match(self.text):
-            self.head.tool = self.names.find(called[1])
-            return self._on(called) if self.head.tool else Verdict.NO
         growing = any(word.startswith(self.text.lower()) for word in call_words.CALLED_WORDS)
         if growing or call_words.CALLED_PART.match(self.text):
             return Verdict.MORE
@@ -302,6 +302,9 @@ class _Steps:
             return self._on(action) if head.line else Verdict.NO
         if passed := call_words.STRAY.match(text, at) or call_words.PRINT.match(text, at):
             return self._on(passed)
+        key = self._key_behind_name() if head.tool and head.taught else None
+        if key:
+            return key
         found = call_words.WORD.match(text, at)
         known = found[0].lower() if found else ""
         labels = call_words.LABELS if head.called or head.vouched else frozenset[str]()
@@ -320,7 +323,7 @@ class _Steps:
 
     def _recipient(self, to: re.Match[str]) -> Verdict:
         head = self.head
-        head.tool = self.names.find(to[1])
+        head.tool = self.names.find(to[1]) or self.names.find(call_words.GLUED.sub("", to[1]))
         head.vouched = head.firm = head.recipient = True
         together = to[1].lower() == call_words.TOGETHER
         return self._on(to) if head.tool or together else Verdict.NO
@@ -338,10 +341,26 @@ class _Steps:
         head.tool = self.names.find(word[0])
         head.called = head.called or is_prefixed(word[0])
         if not head.tool:
-            return Verdict.NO
+            return self._glued_key(word) if head.taught else Verdict.NO
         braced = head.vouched and self.text.startswith("{", end)
         sure = head.firm or head.called or braced
         free = head.line or head.vouched
         if sure or (free and call_words.TOUCHING.match(self.text, end)):
+            head.closers.add(plain(head.tool.name))
             return self._on(word)
         return Verdict.NO
+
+    def _glued_key(self, word: re.Match[str]) -> Verdict:
+        """A name that runs into the first key, whose opening tag is missing: `fpath</arg_key>`."""
+        tool = self.names.longest_in(word[0])
+        if not tool:
+            return Verdict.NO
+        self.head.tool, self.at = tool, word.start() + len(tool.name)
+        return self._key_behind_name() or Verdict.NO
+
+    def _key_behind_name(self) -> Verdict | None:
+        """GLM's first key, where the tag is missing that opens it; None: something else comes."""
+        key = call_words.KEY.match(self.text, self.at)
+        if key and key[1] in properties(self.head.tool):
+            return self._arguments()
+        return Verdict.MORE if call_words.KEY_PART.match(self.text, self.at) else None

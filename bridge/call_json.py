@@ -11,6 +11,7 @@ from typing import Any
 from bridge import call_words
 from bridge.call_names import Names
 from bridge.call_python import STRING, is_dense, literal, python_value
+from bridge.tool_schemas import properties
 from jsontools.budget import Budget
 from jsontools.text import compact, read_json, repair
 
@@ -129,16 +130,35 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
         return _named_by_key(value, names, repaired)
     for key in call_words.NESTED_KEYS:
         if isinstance(value.get(key), list | dict):
-            return calls_in(value[key], "", names, loose=loose, repaired=repaired)
-    given = [value[key] for key in call_words.ARGUMENT_KEYS if key in value]
-    written = next((value[k] for k in call_words.NAME_KEYS if isinstance(value.get(k), str)), "")
-    if not written:
+            sure = loose or key in call_words.LISTING_KEYS
+            return calls_in(value[key], "", names, loose=sure, repaired=repaired)
+    named_by = _name_key(value, names, loose=loose)
+    if not named_by:
         return _named_by_key(value, names, repaired)
+    given = [value[key] for key in call_words.ARGUMENT_KEYS if key in value]
     if "description" in value and (not given or is_schema(given[0])):
         raise NoCall
+    if given and value[named_by].lower() == call_words.TOGETHER:
+        return calls_in(given[0], "", names, loose=loose, repaired=repaired)
     if not given and loose:
-        given = [{k: v for k, v in value.items() if k not in (*call_words.NAME_KEYS, "id", "type")}]
-    return [Found(written, given[0], repaired)] if given else []
+        given = [_beside_name(value, named_by, names)]
+    return [Found(value[named_by], given[0], repaired)] if given else []
+
+
+def _name_key(value: dict[str, Any], names: Names, *, loose: bool) -> str:
+    """The key under which an object says the name of its tool; empty where none does. Where calls
+    are listed, Grok puts it into their type."""
+    for key in call_words.NAME_KEYS:
+        if isinstance(value.get(key), str):
+            return key
+    return "type" if loose and names.find(str(value.get("type"))) else ""
+
+
+def _beside_name(value: dict[str, Any], named_by: str, names: Names) -> dict[str, Any]:
+    """The arguments that stand beside the name."""
+    rules = properties(names.find(value[named_by]))
+    known = {key for key in ("id", "type") if key not in rules} | {named_by}
+    return {key: given for key, given in value.items() if key not in known}
 
 
 def _calls_in_list(value: list[Any], names: Names, *, loose: bool, repaired: bool) -> list[Found]:

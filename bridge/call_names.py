@@ -47,6 +47,11 @@ class Names:
             found = self._exact.get(bare) or self._folded.get(fold(bare))
         return found
 
+    def longest_in(self, written: str) -> Tool | None:
+        """The tool whose name a longer word begins with, the longest of them."""
+        sizes = range(len(written) - 1, 0, -1)
+        return next((self._exact[written[:n]] for n in sizes if written[:n] in self._exact), None)
+
     def may_begin(self, written: str) -> bool:
         """Whether more letters may make a known name of this."""
         shorter = _SUFFIX_PART.sub("", written)

@@ -10,6 +10,20 @@ from bridge.call_tags import words
 
 NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}</[^<>]{1,60}>")
 NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,50}(?:<[^<>]{0,60})?\Z")
+# An element of plain text.
+ELEMENT = re.compile(r"<([\w:.-]{1,60})>[^<>]{0,500}</\1>")
+ELEMENT_PART = re.compile(r"<[\w:.-]{1,60}>[^<>]{0,500}(?:<(?:/[\w:.-]{0,60})?)?\Z")
+# A tag that lacks its end and runs into JSON.
+OPEN_TAG = re.compile(
+    r"<(?P<word>[A-Za-z_]{4,30})(?:\s?[=(]\s?(?P<name>[\w.:-]{1,100})\)?)?"
+    r"[\s=,(\[\]]{0,6}>?\s{0,20}(?=\{)"
+)
+OPEN_TAG_PART = re.compile(
+    r"<[A-Za-z_]{4,30}(?:\s?[=(]\s?[\w.:-]{0,100}\)?)?[\s=,(\[\]]{0,6}>?\s{0,20}\Z"
+)
+# GLM, where the tag is missing that opens its first key.
+KEY = re.compile(r"([\w.-]{1,64})\s{0,9}</(?:\w{1,24}_)?arg_key>")
+KEY_PART = re.compile(r"[\w.-]{1,64}\s{0,9}(?:<(?:/\w{0,32})?)?\Z")
 THOUGHT = re.compile(r"(?i)(?:<\|start\|> ?assistant)?<\|channel\|> ?analysis<\|message\|>")
 MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
 MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")
@@ -23,18 +37,21 @@ FIRST_KEY_PART = re.compile(
 LIST_CALL = re.compile(r"\[\s{0,50}(?=[A-Za-z_])")
 # Gemini: `[Called function "f" with args: {...}]`
 CALLED = re.compile(
-    r"(?i)\[(?:call(?:ed|ing)?|(?:tool|function)(?: call| use)?)(?: (?:tool|function))?:?\s?"
+    r"(?i)\[(?:call(?:ed|ing)?|(?:tool|function)(?:[ _](?:call|use))?)(?: (?:tool|function))?[:\s]\s?"
     r"[\"'`]?([\w.:-]{1,120})[\"'`]?,?(?: with)?(?: (?:args|arguments|parameters|input))?:?\s?"
-    r"(?=[({\]])"
+    r"(?:(?=[({])|\](?!\())"
 )
 CALLED_PART = re.compile(r"(?i)\[(?:call|tool|function)[^\](){}\n]{0,200}\Z")
 CALLED_WORDS = ("[call", "[tool", "[function")
 TO = re.compile(r"(?a)to=([\w.:-]{1,120})(?=[^\w.:-])")
 TO_PART = re.compile(r"(?a)t(?:o(?:=[\w.:-]{0,120})?)?\Z")
 # Claude, in place of the tag that opens its calls.
-STRAY_WORDS = words("court count call")
+STRAY_WORDS = words("court count course call")
 STRAY = re.compile(rf"(?:{'|'.join(sorted(STRAY_WORDS))})\s{{1,9}}(?=<|\Z)")
-ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
+ACTION = re.compile(
+    r"(?i)(?:action(?:[ _]input)?|(?:calling )?(?:tool|function)(?:[ _]calls?)?)\s?:"
+)
+GLUED = re.compile(r"(?:json|code)\Z")  # where the token is lost that parts it from the recipient
 WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
 # What makes a call of a name that nothing vouches for.
 TOUCHING = re.compile(r"(?i)\(|\[A|<(?:[|｜]|\Z)|\{\s{0,9}(?:[\"}]|\Z)|\[?\Z")
@@ -47,8 +64,20 @@ NOISE = VOUCHING | words(
 )
 # Behind a tag or "Action:".
 LABELS = words("name: tool: function: input: arguments: parameters: args:")
-PHRASES = (*NOISE, *STRAY_WORDS, "print(", "action:", "action input:", "action_input:")
-FIRST_WORDS = NOISE | STRAY_WORDS | words("print action action: action_input: to")
+PHRASES = (
+    *NOISE, *STRAY_WORDS, "print(", "action:", "action input:", "action_input:",
+    "tool:", "tool call:", "tool_call:", "tool calls:", "tool_calls:",
+    "function:", "function call:", "function_call:", "function calls:", "function_calls:",
+    "calling tool:", "calling function:",
+)  # fmt: skip
+FIRST_WORDS = (
+    NOISE
+    | STRAY_WORDS
+    | words(
+        "print action action: action_input: to tool tool: tool_call: tool_calls: calling",
+        "function function: function_call: function_calls:",
+    )
+)
 FIRST_PARTS = {word[:size] for word in FIRST_WORDS for size in range(1, len(word) + 1)}
 # Junk has at most one word of Latin letters, and no quotes; a sentence has more.
 JUNK_CHARS = r"[^A-Za-z{}<>\"`\n]{0,60}(?:[A-Za-z]\w{0,40}+[^A-Za-z{}<>\"`\n]{0,60})?"
@@ -59,7 +88,7 @@ JUNK_PART = re.compile(rf"{JUNK_CHARS}(?:\n\s{{0,20}})?<?\Z")
 # in which they are looked for.
 NAME_KEYS = (
     "name", "tool", "tool_name", "toolName", "function", "function_name", "recipient_name",
-    "action",
+    "action", "tool_code", "call",
 )  # fmt: skip
 ARGUMENT_KEYS = (
     "arguments", "parameters", "input", "args", "action_input", "tool_input", "toolInput",
@@ -68,8 +97,11 @@ ARGUMENT_KEYS = (
 )  # fmt: skip
 NESTED_KEYS = (
     "tool_calls", "tool_uses", "toolCalls", "toolUse", "function_call", "functionCall",
-    "function_calls", "functionCalls", "tool_call", "toolCall", "tool_use", "function",
+    "function_calls", "functionCalls", "tool_call", "toolCall", "tool_use", "function", "calls",
+    "parts",
 )  # fmt: skip
+# Of these, the ones that say that what they hold are calls and nothing else.
+LISTING_KEYS = words("tool_calls tool_uses toolCalls function_calls functionCalls")
 # What else may stand beside them; JSON with other keys is no call.
 _OTHER_KEYS = words("id type role content refusal tool_call_id call_id index finish_reason status")
 KEYS = frozenset((*NAME_KEYS, *ARGUMENT_KEYS, *NESTED_KEYS, *_OTHER_KEYS))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _VALUE_ENDS = (Role.PARAMETER, Role.ARGUMENTS)
 # A number with zeros in front, which neither JSON nor Python takes.
 _PADDED = re.compile(r"-?0\d{1,20}", re.ASCII)
+_STRAY_ENDS = re.compile(r"\s*</[\w:.|｜-]{1,60}>\s*\Z")  # of an argument that never began
 _NO_VALUE = re.compile(r"<[!?]")
 _MOST_TAGS = 10_000  # in one value; each takes up to 20 us
 _LAYOUT = re.compile(r"\r?\n(?:(.*?)\r?\n)?[ \t]*", re.DOTALL)
@@ -31,7 +32,7 @@ _LAYOUT = re.compile(r"\r?\n(?:(.*?)\r?\n)?[ \t]*", re.DOTALL)
 
 def from_body(body: XmlBody, text: str, tool: Tool, given: dict[str, str]) -> Any:
     """What a body in tags holds, and what of it was `given` as attributes of the tag around it."""
-    inner = text[: body.inner]
+    inner = _STRAY_ENDS.sub("", text[: body.inner]) if not tool.custom else text[: body.inner]
     if tool.custom and not body.values:
         return _value_text(inner)
     if inner.strip() and not body.values:
@@ -75,7 +76,7 @@ def _from_tags(values: list[Value], body: str, tool: Tool) -> dict[str, Any]:
         if name in found and "array" in kinds_of(rule, root):  # an item in each tag
             value = [*_listed(found[name]), *_listed(value)]
         found[name] = value
-    if values and not found:
+    if not found and any(body[value.start : value.end].strip() for value in values):
         raise ValueError("no values for the names, or no names for the values")
     return unwrapped(found, tool)
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from bridge.call_tags import Role, is_closing, may_grow, role_of, tag_at
 from jsontools.text import JsonScan
 
+_BRACKET = re.compile(r"[\]}]\s{0,20}(?=</)")
 _THOUGHT_END = "<|end|>"
 _ENDS = (Role.OPEN, Role.END, Role.RESULT, Role.WRAP)
 
@@ -82,7 +83,17 @@ class JsonBody:
         """A value that lacks its last bracket alone is as good as whole; what ended inside a
         value, or with values missing, is not."""
         whole = not self._scan.quoted and self._scan.depth == 1 and text.rstrip()[-1:] in "]}"
-        return len(text) if whole else -1
+        return len(text) if whole else _closed_at(text)
+
+
+def _closed_at(text: str) -> int:
+    """Where a tag closes JSON whose quotes are out of step, so that it seemed to stand in a string;
+    -1: nowhere."""
+    for bracket in _BRACKET.finditer(text):
+        tag = tag_at(text, bracket.end())
+        if tag and is_closing(tag) and role_of(tag) in (Role.OPEN, Role.WRAP):
+            return bracket.end()
+    return -1
 
 
 class PythonBody:

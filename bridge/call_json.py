@@ -13,7 +13,7 @@ from bridge.call_names import Names
 from bridge.call_python import STRING, is_dense, literal, python_value
 from bridge.tool_schemas import properties
 from jsontools.budget import Budget
-from jsontools.text import compact, read_json, repair
+from jsontools.text import JsonScan, compact, read_json, repair
 
 _MOST_REPAIRS = 4
 _PLACEHOLDERS = {"...", "…"}
@@ -27,6 +27,7 @@ _BARE_KEY = re.compile(
     rf"(?P<string>{STRING.pattern})|(?<=[{{,])(?P<gap>\s{{0,50}})(?P<key>[A-Za-z_$][\w$-]{{0,63}})(?=\s{{0,20}}:)",
     re.DOTALL,
 )
+_QUOTE = re.compile(r"\\.|\"(?P<closing>(?=\s{0,50}[,:}\]]))?", re.DOTALL)
 _DRIVE = re.compile(r'"[A-Za-z]:\\(?:[^"\\]|\\[^"])*"')
 
 
@@ -65,11 +66,15 @@ class JsonReader:
         plain = _with_plain_quotes(text)
         if plain != text:
             return self.read(plain)
+        with suppress(ValueError):
+            return read_json(_with_inner_quotes(text), strict=False), True
         keyed = _with_quoted_keys(text)
         with suppress(ValueError):
             return read_json(keyed, strict=False), True
         with suppress(ValueError):
             return python_value(keyed), True
+        if _ends_in_string(text):
+            raise ValueError("quotes out of step")
         self._repairs += 1
         if self._repairs > _MOST_REPAIRS:
             raise ValueError("too much to repair")
@@ -79,6 +84,27 @@ class JsonReader:
 def holds_placeholder(text: str) -> bool:
     """Whether broken JSON or Python has dots where a value should be."""
     return bool(_PLACEHOLDER.search(STRING.sub('""', text)))
+
+
+def _ends_in_string(text: str) -> bool:
+    """Whether the quotes of broken JSON are out of step: where its last value ends is a guess."""
+    scan = JsonScan()
+    scan.end(text)
+    return scan.quoted
+
+
+def _with_inner_quotes(text: str) -> str:
+    """Broken JSON in which only those quotes close a string behind which JSON goes on."""
+    parts, copied, inside = [], 0, False
+    for mark in _QUOTE.finditer(text):
+        if mark[0][0] == "\\":
+            continue
+        if inside and mark["closing"] is None:
+            parts.append(text[copied : mark.start()] + "\\")
+            copied = mark.start()
+        else:
+            inside = not inside
+    return text if inside else "".join((*parts, text[copied:]))
 
 
 def _with_lone_backslashes(text: str) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
+from bridge import call_words
 from bridge.call_tags import (
     CDATA,
     CDATA_END,
@@ -217,6 +218,12 @@ class XmlBody:
             return None if waiting else self._final
         begun = at + len(behind) - len(rest)
         tag = tag_at(self._window, begun)
+        if tag is None and self._open and plain(self._open.word) == _VALUE:
+            if call_words.KEY_PART.match(rest):
+                return None if not self._final else False
+            key = call_words.KEY.match(rest)
+            if key and key[1] in self._arguments:
+                return True
         if tag is None:
             waiting = not self._final and rest[0] == "<" and may_grow(self._window, begun)
             return None if waiting else False

@@ -21,13 +21,15 @@ OPEN_TAG = re.compile(
 OPEN_TAG_PART = re.compile(
     r"<[A-Za-z_]{4,30}(?:\s?[=(]\s?[\w.:-]{0,100}\)?)?[\s=,(\[\]]{0,6}>?\s{0,20}\Z"
 )
+QUOTED_NAME = re.compile(r"([\"'`])([\w.:-]{1,120})\1")
+QUOTED_NAME_PART = re.compile(r"[\"'`][\w.:-]{0,120}\Z")
 # GLM, where the tag is missing that opens its first key.
 KEY = re.compile(r"([\w.-]{1,64})\s{0,9}</(?:\w{1,24}_)?arg_key>")
 KEY_PART = re.compile(r"[\w.-]{1,64}\s{0,9}(?:<(?:/\w{0,32})?)?\Z")
 THOUGHT = re.compile(r"(?i)(?:<\|start\|> ?assistant)?<\|channel\|> ?analysis<\|message\|>")
 MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
 MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")
-FIRST_MARKER = re.compile(r"(?i)\[TOOL_(?:CALLS?|REQUEST)\]?")
+FIRST_MARKER = re.compile(r"(?i)\[TOOL_(?:CALLS?|REQUEST)\]?(?!:)")
 FENCE = re.compile(r"`{3,9}[\w-]{0,30}(?=\s)")
 FENCE_PART = re.compile(r"`{1,9}[\w-]{0,30}\Z")
 FIRST_KEY = re.compile(r"(?:\[\s{0,50})?\{\s{0,50}[\"'“”]?(?P<key>[\w-]{1,64})[\"'“”]?\s{0,50}:")
@@ -37,9 +39,9 @@ FIRST_KEY_PART = re.compile(
 LIST_CALL = re.compile(r"\[\s{0,50}(?=[A-Za-z_])")
 # Gemini: `[Called function "f" with args: {...}]`
 CALLED = re.compile(
-    r"(?i)\[(?:call(?:ed|ing)?|(?:tool|function)(?:[ _](?:call|use))?)(?: (?:tool|function))?[:\s]\s?"
-    r"[\"'`]?([\w.:-]{1,120})[\"'`]?,?(?: with)?(?: (?:args|arguments|parameters|input))?:?\s?"
-    r"(?:(?=[({])|\](?!\())"
+    r"(?i)\[(?:call(?:ed|ing)?|(?:tool|function)(?:[ _](?:call|use))?)(?: (?:tool|function))?"
+    r"[:\s]\s?[\"'`]?([\w.:-]{1,120})[\"'`]?,?(?: with)?"
+    r"(?: (?:args|arguments|parameters|input))?:?\s?(?:(?=[({])|\](?!\())"
 )
 CALLED_PART = re.compile(r"(?i)\[(?:call|tool|function)[^\](){}\n]{0,200}\Z")
 CALLED_WORDS = ("[call", "[tool", "[function")

@@ -558,7 +558,7 @@ def test_a_tag_may_say_itself_what_its_value_is() -> None:
 
 
 def test_names_without_values_are_no_arguments() -> None:
-    wire = "<tool_call>read_file\n<arg_key>path\n<arg_value>a</arg_value>\n</tool_call>"
+    wire = "<tool_call>read_file\n<arg_key>path</arg_key>\n<arg_key>note</arg_key>\n</tool_call>"
     assert outcome([wire]) == "The model wrote a tool call that cannot be read."
 
 

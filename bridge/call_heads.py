@@ -54,6 +54,8 @@ class _Steps(TagSteps):
             return self._arguments()
         if first == "<":
             return self._tag()
+        if first == "+" and not start:
+            return self._hashes()
         if first == "(":
             return self._parenthesis()
         if first in "[{":
@@ -176,12 +178,19 @@ class _Steps(TagSteps):
         together = to[1].lower() == call_words.TOGETHER
         return self._on(to) if head.tool or together else Verdict.NO
 
+    def _hashes(self) -> Verdict:
+        """What GPT puts in place of the tokens before a recipient."""
+        if hashes := call_words.HASHES.match(self.text):
+            return self._on(hashes)
+        return Verdict.MORE if call_words.HASHES_PART.match(self.text) else Verdict.NO
+
     def _junk(self) -> Verdict:
         """What GPT puts in place of control tokens, between the recipient and its JSON."""
-        if junk := call_words.JUNK.match(self.text, self.at):
-            return self._on(junk)
-        growing = call_words.JUNK_PART.match(self.text, self.at)
-        return Verdict.MORE if growing else Verdict.NO
+        junk = call_words.JUNK.match(self.text, self.at)
+        growing = junk or call_words.JUNK_PART.match(self.text, self.at)
+        if not growing or not call_words.is_junk(growing[1]):
+            return Verdict.NO
+        return self._on(junk) if junk else Verdict.MORE
 
     def _named(self, word: re.Match[str]) -> Verdict:
         """The name of a tool as a word. Where no mark vouches for it, a bracket has to touch it."""

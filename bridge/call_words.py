@@ -62,7 +62,8 @@ PRINT = re.compile(r"print\s?\(")
 TOGETHER = "multi_tool_use.parallel"
 VOUCHING = frozenset(("tool_code", TOGETHER))  # words that stand before calls and nothing else
 NOISE = VOUCHING | words(
-    "json commentary analysis final assistant code function xml python tool_call functools"
+    "json commentary analysis final assistant code function xml python tool_call functools",
+    "assistantcommentary assistantanalysis numerusform",
 )
 # Behind a tag or "Action:".
 LABELS = words("name: tool: function: input: arguments: parameters: args:")
@@ -81,10 +82,21 @@ FIRST_WORDS = (
     )
 )
 FIRST_PARTS = {word[:size] for word in FIRST_WORDS for size in range(1, len(word) + 1)}
-# Junk has at most one word of Latin letters, and no quotes; a sentence has more.
-JUNK_CHARS = r"[^A-Za-z{}<>\"`\n]{0,60}(?:[A-Za-z]\w{0,40}+[^A-Za-z{}<>\"`\n]{0,60})?"
-JUNK = re.compile(rf"{JUNK_CHARS}\n?\s{{0,20}}(?=\{{|<[|｜])")
-JUNK_PART = re.compile(rf"{JUNK_CHARS}(?:\n\s{{0,20}})?<?\Z")
+# GPT, where tokens of its channels are lost: in their place, and between a recipient and its JSON.
+HASHES = re.compile(r"\+#\+#\+[#+]{0,60}\s{0,3}(?=[a-z])")
+HASHES_PART = re.compile(r"(?:\+#){0,2}\+?\Z|\+#\+#\+[#+]{0,60}\s{0,3}\Z")
+JUNK = re.compile(r"([^{}<>\"`\n]{0,160})\n?\s{0,20}(?=\{|<[|｜])")
+JUNK_PART = re.compile(r"([^{}<>\"`\n]{0,160})(?:\n\s{0,20})?<?\Z")
+_LATIN_WORD = re.compile(r"(?<!\w)[A-Za-z]\w*")
+_CHANNEL_WORDS = NOISE | words("in to")
+
+
+def is_junk(text: str) -> bool:
+    """Whether what stands there says nothing; a sentence has more words than one, apart from
+    those of channels."""
+    said = {word.lower() for word in _LATIN_WORD.findall(text) if word.isascii()}
+    return len(said - _CHANNEL_WORDS) < 2
+
 
 # The keys in which models say the name of a tool, its arguments, or that calls follow, in the order
 # in which they are looked for.

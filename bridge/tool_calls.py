@@ -23,7 +23,7 @@ from events import Done, Event, Text, ToolCall
 from jsontools.budget import Budget
 
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
-_PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)[^\S\n]*")
+_PLAIN = re.compile(r"[^<`\[\n=+]*[^<`\[\n=+\s](?<!\st)(?<!\sto)[^\S\n]*")
 _CODE_END = re.compile("[`~]")
 _OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
 _TAIL_CUT = re.compile(r"`{1,3}|\]{1,2}|</?[\w:|｜‖▁-]*|[\w:]*")

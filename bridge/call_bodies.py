@@ -10,6 +10,8 @@ from typing import Protocol
 from bridge.call_tags import Role, is_closing, may_grow, role_of, tag_at
 from jsontools.text import JsonScan
 
+# Gemma's and Gemini's tokens in place of quotes; what stands between two of them is no JSON.
+QUOTE_TOKENS = ('<|"|>', "<escape>", "<ctrl46>")
 _BRACKET = re.compile(r"[\]}]\s{0,20}(?=</)")
 _THOUGHT_END = "<|end|>"
 _ENDS = (Role.OPEN, Role.END, Role.RESULT, Role.WRAP)
@@ -61,28 +63,48 @@ class JsonBody:
         self._scan = JsonScan()
         self._size = 0
         self._kept = ""  # from a `<` outside of strings on, until it is seen what it begins
+        self._token = ""  # what opened a string in place of a quote
 
     def take(self, piece: str) -> int:
         window = self._kept + piece
         start = self._size - len(self._kept)
         self._size += len(piece)
         self._kept = ""
-        at = self._scan.end(window)
+        at = self._next(window, 0)
         while at >= 0 and self._scan.depth:
             tag = tag_at(window, at)
             role = role_of(tag) if tag else None
             if role in _ENDS or (tag and role and is_closing(tag)):
                 break
-            if not tag and may_grow(window, at):
+            begun = any(token.startswith(window[at:]) for token in QUOTE_TOKENS)
+            if not tag and (begun or may_grow(window, at)):
                 self._kept = window[at:]
                 return -1
-            at = self._scan.end(window, at + 1)
+            at = self._next(window, at + 1)
         return start + at if at >= 0 else -1
+
+    def _next(self, window: str, at: int) -> int:
+        """Where the scan stops: at the end, or at a `<` outside of strings; -1: neither came."""
+        while True:
+            if self._token:
+                end = window.find(self._token, at)
+                if end < 0:
+                    self._kept = window[max(at, len(window) - len(self._token) + 1) :]
+                    return -1
+                at, self._token = end + len(self._token), ""
+            at = self._scan.end(window, at)
+            if at < 0 or not self._scan.depth:
+                return at
+            self._token = next((one for one in QUOTE_TOKENS if window.startswith(one, at)), "")
+            if not self._token:
+                return at
+            at += len(self._token)
 
     def finish(self, text: str) -> int:
         """A value that lacks its last bracket alone is as good as whole; what ended inside a
         value, or with values missing, is not."""
-        whole = not self._scan.quoted and self._scan.depth == 1 and text.rstrip()[-1:] in "]}"
+        inside = self._scan.quoted or self._token
+        whole = not inside and self._scan.depth == 1 and text.rstrip()[-1:] in "]}"
         return len(text) if whole else _closed_at(text)
 
 

@@ -208,6 +208,10 @@ def words_behind(behind: str, names: Names, *, final: bool) -> str | None:
         return "" if final or len(behind) > _GAP_CHARS else None
     if rest[0] in "<{[`~":
         return ""
+    if call_words.ACTION.match(rest):
+        return ""
+    if not final and any(phrase.startswith(rest.lower()) for phrase in call_words.ACTIONS):
+        return None
     word = _WORD.match(rest)
     if word and word.end() == len(rest) and not final:
         return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge import call_words
+from bridge.call_bodies import QUOTE_TOKENS
 from bridge.call_names import Names
 from bridge.call_python import STRING, is_dense, literal, python_value
 from bridge.tool_schemas import properties
@@ -19,8 +20,8 @@ _MOST_REPAIRS = 4
 _PLACEHOLDERS = {"...", "…"}
 _PLACEHOLDER = re.compile(r"[{:,(=\[]\s{0,50}(?:\.\.\.|…|<[\w ./-]{1,40}>)\s{0,50}(?:[}\]),]|\Z)")
 _JSON_ESCAPE = re.compile(r"\\(?:[\"\\/bfnrt']|u[0-9a-fA-F]{4})|\\")
-# Gemma's and Gemini's tokens in place of quotes, and JavaScript's back-quotes behind a key.
-_TOKENS_AS_QUOTES = re.compile(r"(<\|\"\|>|<escape>|<ctrl46>)(.*?)\1", re.DOTALL)
+# Those tokens, and JavaScript's back-quotes behind a key.
+_TOKENS_AS_QUOTES = re.compile(rf"({'|'.join(map(re.escape, QUOTE_TOKENS))})(.*?)\1", re.DOTALL)
 _BACK_QUOTED = re.compile(r"(?<=:)(\s{0,20})`([^`]*)`(?=\s{0,20}[,}])")
 # JavaScript's keys without quotes, behind which no quotes are missing.
 _BARE_KEY = re.compile(

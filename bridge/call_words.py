@@ -51,7 +51,7 @@ TO_PART = re.compile(r"(?a)t(?:o(?:=[\w.:-]{0,120})?)?\Z")
 STRAY_WORDS = words("court count course call")
 STRAY = re.compile(rf"(?:{'|'.join(sorted(STRAY_WORDS))})\s{{1,9}}(?=<|\Z)")
 ACTION = re.compile(
-    r"(?i)(?:action(?:[ _]input)?|(?:calling )?(?:tool|function)(?:[ _]calls?)?)\s?:"
+    r"(?i)(?:action(?:[ _]input)?|(?:tool|function)[ _]calls?|calling (?:tool|function))\s?:"
 )
 GLUED = re.compile(r"(?:json|code)\Z")  # where the token is lost that parts it from the recipient
 WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
@@ -67,20 +67,14 @@ NOISE = VOUCHING | words(
 )
 # Behind a tag or "Action:".
 LABELS = words("name: tool: function: input: arguments: parameters: args:")
-PHRASES = (
-    *NOISE, *STRAY_WORDS, "print(", "action:", "action input:", "action_input:",
-    "tool:", "tool call:", "tool_call:", "tool calls:", "tool_calls:",
-    "function:", "function call:", "function_call:", "function calls:", "function_calls:",
-    "calling tool:", "calling function:",
+ACTIONS = (
+    "action:", "action input:", "action_input:", "calling tool:", "calling function:",
+    "tool call:", "tool_call:", "tool calls:", "tool_calls:",
+    "function call:", "function_call:", "function calls:", "function_calls:",
 )  # fmt: skip
-FIRST_WORDS = (
-    NOISE
-    | STRAY_WORDS
-    | words(
-        "print action action: action_input: to tool tool: tool_call: tool_calls: calling",
-        "function function: function_call: function_calls:",
-    )
-)
+PHRASES = (*NOISE, *STRAY_WORDS, *ACTIONS, "print(")
+FIRST_WORDS = NOISE | STRAY_WORDS | {phrase.partition(" ")[0] for phrase in ACTIONS}
+FIRST_WORDS |= words("print to action")
 FIRST_PARTS = {word[:size] for word in FIRST_WORDS for size in range(1, len(word) + 1)}
 # GPT, where tokens of its channels are lost: in their place, and between a recipient and its JSON.
 HASHES = re.compile(r"\+#\+#\+[#+]{0,60}\s{0,3}(?=[a-z])")

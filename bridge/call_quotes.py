@@ -103,6 +103,10 @@ class Markdown:
         self.__init__()  # type: ignore[misc]
         self.aside = aside
 
+    def ends_in(self, text: str) -> bool:
+        """Whether what ends the element or comment that is open stands in a text ahead."""
+        return bool(self.aside) and _ASIDES[self.aside] in text.lower()
+
     def open_fence(self, marks: str) -> None:
         """The code block that begins here holds no call, and ends inline code."""
         self._fence, self._opening, self._ticks = marks, True, 0

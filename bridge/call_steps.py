@@ -62,7 +62,7 @@ class TagSteps:
             return Verdict.NO
         if head.tool:
             return self._inner_tag(tag, head.tool)
-        if role is Role.NAME or plain(tag["word"]) in ("function", "tool"):
+        if plain(tag["word"]) in ("function", "tool") or (head.vouched and role is Role.NAME):
             return self._name_child(tag)
         if role in (Role.OPEN, Role.WRAP, Role.JOIN):
             return self._opening_tag(tag)
@@ -152,19 +152,27 @@ class TagSteps:
     def _name_child(self, tag: re.Match[str]) -> Verdict:
         """A tag in which the name of the tool stands as text."""
         head = self.head
-        if child := call_words.NAME_CHILD.match(self.text, self.at):
-            tool = self.names.find(child[1])
-            verdict = Verdict.ON if head.vouched else self._before_arguments(child.end())
-            if tool and verdict is Verdict.ON:
-                head.tool, head.vouched = tool, True
-                return self._on(child)
-            return verdict if tool and verdict is Verdict.MORE else Verdict.NO
+        child = call_words.NAME_CHILD.match(self.text, self.at)
+        if child and head.vouched:
+            head.tool = self.names.find(child[1])
+            return self._on(child) if head.tool else Verdict.NO
+        if child:
+            return self._lone_name(child)
         if call_words.NAME_CHILD_PART.match(self.text, self.at):
             return Verdict.MORE
         return self._opening_tag(tag) if role_of(tag) is Role.OPEN else Verdict.NO
 
+    def _lone_name(self, child: re.Match[str]) -> Verdict:
+        """A name that no tag around it vouches for: arguments have to follow."""
+        head, tool = self.head, self.names.find(child[1])
+        verdict = self._before_arguments(child.end()) if tool and head.line else Verdict.NO
+        if verdict is Verdict.ON:
+            head.called, head.tool = True, tool
+            return self._on(child)
+        return verdict
+
     def _before_arguments(self, at: int) -> Verdict:
-        """Whether arguments begin behind a name that no tag around it vouches for."""
+        """Whether arguments begin there."""
         rest = self.text[at:].lstrip()
         tag = TAG.match(rest)
         if tag:

@@ -309,7 +309,8 @@ class _Finder(Outlet):
         broken = False
         self._read(self.separators.rest())
         while not broken:
-            if self.aside.size or self.aside.doubts(self.markdown.aside):
+            hides_end = self.unit and self.markdown.ends_in(self.unit.text)
+            if not hides_end and (self.aside.size or self.aside.doubts(self.markdown.aside)):
                 self._look_again(whole)
             unit, self.unit = self.unit, None
             if unit is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge import call_words
-from bridge.call_bodies import QUOTE_TOKENS
+from bridge.call_bodies import QUOTE_TOKENS, closed_at
 from bridge.call_names import Names
 from bridge.call_python import STRING, is_dense, literal, python_value
 from bridge.tool_schemas import properties
@@ -29,6 +29,8 @@ _BARE_KEY = re.compile(
     re.DOTALL,
 )
 _QUOTE = re.compile(r"\\.|\"(?P<closing>(?=\s{0,50}[,:}\]]))?", re.DOTALL)
+_NO_LETTERS = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)|[^A-Za-z0-9]+", re.DOTALL)
+_COMMENT = re.compile(r"//|/\*|#")
 _DRIVE = re.compile(r'"[A-Za-z]:\\(?:[^"\\]|\\[^"])*"')
 
 
@@ -62,6 +64,8 @@ class JsonReader:
             raise ValueError("an example")
         with suppress(ValueError):
             return read_json(_with_lone_backslashes(text), strict=False), False
+        if _is_out_of_step(text):
+            raise ValueError("quotes out of step")
         with suppress(ValueError):
             return python_value(text.replace("\\/", "/")), False
         plain = _with_plain_quotes(text)
@@ -75,11 +79,14 @@ class JsonReader:
         with suppress(ValueError):
             return python_value(keyed), True
         if _ends_in_string(text):
-            raise ValueError("quotes out of step")
+            raise ValueError("a string without end")
         self._repairs += 1
         if self._repairs > _MOST_REPAIRS:
             raise ValueError("too much to repair")
-        return repair(text, self._budget), True
+        mended = repair(text, self._budget)
+        if _letters(text) != _letters(compact(mended)) and not _COMMENT.search(text):
+            raise ValueError("the repair loses or repeats a part")
+        return mended, True
 
 
 def holds_placeholder(text: str) -> bool:
@@ -87,8 +94,19 @@ def holds_placeholder(text: str) -> bool:
     return bool(_PLACEHOLDER.search(STRING.sub('""', text)))
 
 
+def _letters(text: str) -> str:
+    """All that a repair has to keep, which moves or adds marks alone."""
+    return _NO_LETTERS.sub("", text)
+
+
+def _is_out_of_step(text: str) -> bool:
+    """Whether the quotes of broken JSON close others than they seem to, so that a part of the next
+    call is in it."""
+    return closed_at(text) >= 0
+
+
 def _ends_in_string(text: str) -> bool:
-    """Whether the quotes of broken JSON are out of step: where its last value ends is a guess."""
+    """Whether broken JSON ends within a string: where its last value does is a guess."""
     scan = JsonScan()
     scan.end(text)
     return scan.quoted

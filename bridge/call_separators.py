@@ -1,12 +1,13 @@
-"""MiniMax's token that parts the tags of its calls, as text: taken out before calls are looked for.
-
-It is a `]<]word[>[` before each tag. Knows nothing of calls.
+"""MiniMax's token that stands before each tag of its calls, as text: taken out before calls are
+looked for. Knows nothing of calls.
 """
 
 import re
 
-_BEFORE_TAG = re.compile(r"\]<\]\w{2,20}\[>\[(?=[<\n])")
-_PART = re.compile(r"\](?:<(?:\](?:\w{0,20}(?:\[(?:>(?:\[)?)?)?)?)?)?\Z")
+_TOKEN = "]<]minimax[>["
+_BEFORE_TAG = re.compile(rf"{re.escape(_TOKEN)}(?=[<\n])")
+_BEGUN = "|".join(re.escape(_TOKEN[:size]) for size in range(len(_TOKEN), 0, -1))
+_PART = re.compile(rf"(?:{_BEGUN})\Z")
 
 
 class Separators:

@@ -105,10 +105,10 @@ class JsonBody:
         value, or with values missing, is not."""
         inside = self._scan.quoted or self._token
         whole = not inside and self._scan.depth == 1 and text.rstrip()[-1:] in "]}"
-        return len(text) if whole else closed_at(text)
+        return len(text) if whole else _closed_at(text)
 
 
-def closed_at(text: str) -> int:
+def _closed_at(text: str) -> int:
     """Where a tag closes JSON whose quotes are out of step, so that it seemed to stand in a string;
     -1: nowhere."""
     for bracket in _BRACKET.finditer(text):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge import call_words
-from bridge.call_bodies import QUOTE_TOKENS, closed_at
+from bridge.call_bodies import QUOTE_TOKENS
 from bridge.call_names import Names
 from bridge.call_python import STRING, is_dense, literal, python_value
 from bridge.tool_schemas import properties
@@ -64,8 +64,6 @@ class JsonReader:
             raise ValueError("an example")
         with suppress(ValueError):
             return read_json(_with_lone_backslashes(text), strict=False), False
-        if _is_out_of_step(text):
-            raise ValueError("quotes out of step")
         with suppress(ValueError):
             return python_value(text.replace("\\/", "/")), False
         plain = _with_plain_quotes(text)
@@ -97,12 +95,6 @@ def holds_placeholder(text: str) -> bool:
 def _letters(text: str) -> str:
     """All that a repair has to keep, which moves or adds marks alone."""
     return _NO_LETTERS.sub("", text)
-
-
-def _is_out_of_step(text: str) -> bool:
-    """Whether the quotes of broken JSON close others than they seem to, so that a part of the next
-    call is in it."""
-    return closed_at(text) >= 0
 
 
 def _ends_in_string(text: str) -> bool:

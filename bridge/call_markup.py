@@ -96,9 +96,8 @@ class XmlBody:
         given = {value.given["name"] or value.word for value in self.values}
         given |= {text[value.start : value.end].strip() for value in self.values}  # <arg_key>
         last = max((text.find(">", value.end) + 1 for value in self.values), default=0)
-        rest, closed = _CLOSING.subn("", text[last:])
-        begun = self.values or (closed and not self._required)
-        whole = begun and not rest.strip() and given.issuperset(self._required)
+        rest = _CLOSING.sub("", text[last:])
+        whole = not rest.strip() and given.issuperset(self._required)
         self.inner = len(text)
         return len(text) if whole else -1
 

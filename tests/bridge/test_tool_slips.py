@@ -85,6 +85,12 @@ SLIPS: dict[str, tuple[str, list[list[Any]], str]] = {
         [["keep", {"at": "a", "text": "x\n"}]],
         "",
     ),
+    "a value that shows such tags": (
+        f"<tool_call>keep{KEYED}<arg_key>text</arg_key>"
+        "<arg_value>x</arg_value>y</arg_key>z</arg_value></tool_call>",
+        [["keep", {"at": "a", "text": "x</arg_value>y</arg_key>z"}]],
+        "",
+    ),
     "closed by the tool's name, too": (f"<tool_call>look{KEYED}</look></tool_call>", [A], ""),
     "an end where nothing began": ("<tool_call>now</arg_value></tool_call>", [NOTHING], ""),
     "the same, as the last thing": ("<tool_call>now</arg_value>", [NOTHING], ""),
@@ -196,6 +202,7 @@ SLIPS: dict[str, tuple[str, list[list[Any]], str]] = {
         [A],
         "I look.",
     ),
+    "a sign before it": (f"+# to=functions.look {PLAIN}", [A], "+#"),
     "more junk before it": (f"I look.\n+#+#+#+#+#+ to=functions.look {PLAIN}", [A], "I look."),
     "a role that runs into a channel": (
         f"assistantcommentary to=functions.look json{PLAIN}",
@@ -206,6 +213,11 @@ SLIPS: dict[str, tuple[str, list[list[Any]], str]] = {
     "a word of another language": (f"numerusform to=functions.look {PLAIN}", [A], ""),
     # Told of in words.
     "a label": (f"I look.\n\nTool call: look\nArguments: {PLAIN}", [A], "I look."),
+    "a label twice": (
+        f"Two of them.\n\nTool call: {JSON}\n\nTool call: look\nArguments: {PLAIN}",
+        [A, A],
+        "Two of them.",
+    ),
     "labels": (
         f"tool_call: {JSON}\nTool calls: [{JSON}]\nCalling tool: look({PLAIN})",
         [A, A, A],
@@ -277,19 +289,20 @@ NO_CALLS = {
     "documentation with labels": (
         f"# Docs\n\nTool call: look\nArguments: {PLAIN}\n\nTool call: look\nArguments: {PLAIN}"
     ),
-    "a call that was made": "[Tool call: look]\nIt went.\n[tool_call](x) [Tool call: look](http://x)",
-    "names in tags": "<tool>look</tool> and <tool>now</tool>\n<tool>look</tool>\n<b>x</b>",
+    "a call that was made": "[Tool call: look]\nIt went.\n[tool_call](x)\n[Tool call: now]()",
+    "names in tags": "<tool>look</tool> and <tool>now</tool>\n<tool>now</tool>\n<b></b>\n",
     "settings": f"<name>look</name>\n<parameters>{PLAIN}</parameters>\n",
     "elements in a list of tools": "<tools><id>x</id><b>look</b></tools>",
     "code": "Array<call {x}> <action {y} />\n<Tool {...props} />\nif (a <function && b) { c }\n",
     "words of tags": "Tags: <use_tool>, <|FunctionCallBegin|>, <tool_usage_card>.\n<end_code>",
     "a template of a tag": '<tool_call {"name": ..., "arguments": ...}></tool_call>',
-    "data": '{"parts": [{"text": "x"}]}\n{"calls": [{"name": "Ada"}]}\n{"type": "look"}\n',
+    "data": '{"parts": [{"text": "x"}]}\n{"calls": [{"name": "A"}]}\n{"type": "look", "args": {}}',
     "more data": '{"tool_calls": []}\n{"tool_code": "x", "call": "y"}\n',
     "signs": f"a + b +#+ c +#+#+ d\n+#+#+ look({PLAIN})\n/*  +#+#+#+#+  +#+  */\n+ item\n+",
     "a recipient in a sentence": f"The header to=functions.look in json says that {PLAIN} comes.",
     "brackets": "a[i]<b[j], list]\n]<]mini\n]<]minimax[>[ is a token.\n]",
     "a keyword": "course\n<p>x</p>\nof course\ncall:me at 5\ncall:a:b c\nfunction look(at) {\n}\n",
+    "an open tag of a tool without arguments": 'It begins with <invoke name="now">',
     "keys in a sentence": "look at</arg_key> is odd, <tool_call>look at</tool_call> too.",
 }
 
@@ -307,3 +320,27 @@ def test_a_shown_call_whose_quotes_hide_the_end_of_its_element_is_not_made() -> 
         shown = f"So:\n{opener}{broken}{closer}\n"
         for pieces in cuts(f"{shown}<tool_call>{JSON}</tool_call>"):
             assert find(pieces) == (shown.rstrip(), [A], "tool_calls"), pieces
+
+
+def test_the_name_of_a_call_is_no_argument_of_it() -> None:
+    use = ToolUse((Tool("sign", parameters={"properties": {"name": TEXT, "id": TEXT}}),))
+    wire = '<tool_call id="c1" name="sign" type="function"></tool_call>'
+    calls = [e for e in find_calls(iter([Text(wire), Done()]), use, last_try=False)][:-1]
+    assert [(e.name, e.arguments) for e in calls if isinstance(e, ToolCall)] == [("sign", "{}")]
+
+
+def test_a_string_between_tokens_that_broke_off_makes_no_call() -> None:
+    for pieces in cuts('call:keep{at:<|"|>a}'):
+        assert find(pieces) == ("", [], "length")
+
+
+@pytest.mark.parametrize("pieces", [["json\n<b>some", " words"], ["<tool>now</tool>\n<b>x", "y"]])
+def test_an_element_that_says_nothing_of_a_call_is_passed_on_while_it_comes(
+    pieces: list[str],
+) -> None:
+    said = ""
+    for event in find_calls(iter([*map(Text, pieces), Done()]), USE, last_try=False):
+        if isinstance(event, Text):
+            said += event.text
+            break
+    assert said == "".join(pieces[:-1])

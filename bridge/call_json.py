@@ -105,16 +105,20 @@ def _ends_in_string(text: str) -> bool:
 
 
 def _with_inner_quotes(text: str) -> str:
-    """Broken JSON in which only those quotes close a string behind which JSON goes on."""
-    parts, copied, inside = [], 0, False
+    """Broken JSON in which only those quotes close a string behind which JSON goes on. Where some
+    of a string's quotes are escaped and others are not, it is unclear what was meant."""
+    parts, copied = [], 0
+    inside = escaped = bare = False
     for mark in _QUOTE.finditer(text):
         if mark[0][0] == "\\":
-            continue
-        if inside and mark["closing"] is None:
+            escaped = escaped or mark[0] == '\\"'
+        elif inside and mark["closing"] is None:
             parts.append(text[copied : mark.start()] + "\\")
-            copied = mark.start()
+            copied, bare = mark.start(), True
         else:
-            inside = not inside
+            inside, escaped, bare = not inside, False, False
+        if escaped and bare:
+            return text
     return text if inside else "".join((*parts, text[copied:]))
 
 

@@ -265,6 +265,9 @@ UNREADABLE = {
     "a string that ends in the next call": (
         '<tool_call>{"name": "look", "arguments": {"at": "a}}</tool_call>\n' * 2
     ),
+    "quotes that are escaped, and quotes that are not": (
+        '<tool_call>{"name": "keep", "arguments": {"at": "x "y \\"z\\"" w"}}</tool_call>'
+    ),
     "a value of which a repair loses a part": (
         '<tool_call>{"name": "keep", "arguments": {"at": "rm "x}}</tool_call>'
     ),

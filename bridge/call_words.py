@@ -40,8 +40,8 @@ LIST_CALL = re.compile(r"\[\s{0,50}(?=[A-Za-z_])")
 # Gemini: `[Called function "f" with args: {...}]`
 CALLED = re.compile(
     r"(?i)\[(?:call(?:ed|ing)?|(?:tool|function)(?:[ _](?:call|use))?)(?: (?:tool|function))?"
-    r"[:\s]\s?[\"'`]?([\w.:-]{1,120})[\"'`]?,?(?: with)?"
-    r"(?: (?:args|arguments|parameters|input))?:?\s?(?:(?=[({])|\](?!\())"
+    r"[: ] ?[\"'`]?([\w.:-]{1,120})[\"'`]?,?(?: with)?"
+    r"(?: (?:args|arguments|parameters|input))?:? ?(?:(?=[({])|\](?!\())"
 )
 CALLED_PART = re.compile(r"(?i)\[(?:call|tool|function)[^\](){}\n]{0,200}\Z")
 CALLED_WORDS = ("[call", "[tool", "[function")

@@ -293,6 +293,7 @@ NO_CALLS = {
         f"# Docs\n\nTool call: look\nArguments: {PLAIN}\n\nTool call: look\nArguments: {PLAIN}"
     ),
     "a call that was made": "[Tool call: look]\nIt went.\n[tool_call](x)\n[Tool call: now]()",
+    "a bracket that ends with its line": "[Called function \ncall:now{}",
     "names in tags": "<tool>look</tool> and <tool>now</tool>\n<tool>now</tool>\n<b></b>\n",
     "settings": f"<name>look</name>\n<parameters>{PLAIN}</parameters>\n",
     "elements in a list of tools": "<tools><id>x</id><b>look</b></tools>",

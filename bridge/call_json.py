@@ -11,7 +11,7 @@ from typing import Any
 from bridge import call_words
 from bridge.call_bodies import QUOTE_TOKENS
 from bridge.call_names import Names
-from bridge.call_python import STRING, is_dense, literal, python_value
+from bridge.call_python import STRING, from_python, is_dense, literal, python_value
 from bridge.tool_schemas import properties
 from jsontools.budget import Budget
 from jsontools.text import JsonScan, compact, read_json, repair
@@ -31,6 +31,11 @@ _BARE_KEY = re.compile(
 _QUOTE = re.compile(r"\\.|\"(?P<closing>(?=\s{0,50}[,:}\]]))?", re.DOTALL)
 _NO_LETTERS = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)|[^A-Za-z0-9]+", re.DOTALL)
 _COMMENT = re.compile(r"//|/\*|#")
+_CODE = re.compile(
+    r"\s*(?:print\((?P<printed>[\w.]{1,150})(?P<inner>\(.*\))\)|"
+    r"(?P<name>[\w.]{1,150})(?P<arguments>\(.*\)))\s*",
+    re.DOTALL,
+)
 _DRIVE = re.compile(r'"[A-Za-z]:\\(?:[^"\\]|\\[^"])*"')
 
 
@@ -181,6 +186,8 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
         raise NoCall
     if given and value[named_by].lower() == call_words.TOGETHER:
         return calls_in(given[0], "", names, loose=loose, repaired=repaired)
+    if not given and (code := _CODE.fullmatch(value[named_by])):
+        return _called_in(code, names)
     if not given and loose:
         given = [_beside_name(value, named_by, names)]
     return [Found(value[named_by], given[0], repaired)] if given else []
@@ -193,6 +200,13 @@ def _name_key(value: dict[str, Any], names: Names, *, loose: bool) -> str:
         if isinstance(value.get(key), str):
             return key
     return "type" if loose and names.find(str(value.get("type"))) else ""
+
+
+def _called_in(code: re.Match[str], names: Names) -> list[Found]:
+    """The call that Gemini writes as Python in place of a name."""
+    tool = names.find(code["name"] or code["printed"])
+    arguments = code["arguments"] or code["inner"]
+    return [Found(tool.name, from_python(arguments, tool))] if tool else []
 
 
 def _beside_name(value: dict[str, Any], named_by: str, names: Names) -> dict[str, Any]:

@@ -141,6 +141,11 @@ SLIPS: dict[str, tuple[str, list[list[Any]], str]] = {
         "",
     ),
     "a key of Gemini's": (f'```json\n{{"tool_code": "look", "parameters": {PLAIN}}}\n```', [A], ""),
+    "Python in JSON": (
+        """[{"tool_code": "print(default_api.look(at='a'))"}, {"tool_code": "now()"}]""",
+        [A, NOTHING],
+        "",
+    ),
     # Words in tags, and what stands beside them.
     "Doubao": (f"ok<|FunctionCallBegin|>[{JSON}]<|FunctionCallEnd|>", [A], "ok"),
     "a card of Grok's": (f"I look.\n{CARD.replace('{0}', PLAIN)}", [A], "I look."),
@@ -302,6 +307,9 @@ NO_CALLS = {
     "a template of a tag": '<tool_call {"name": ..., "arguments": ...}></tool_call>',
     "data": '{"parts": [{"text": "x"}]}\n{"calls": [{"name": "A"}]}\n{"type": "look", "args": {}}',
     "more data": '{"tool_calls": []}\n{"tool_code": "x", "call": "y"}\n',
+    "other Python in JSON": (
+        """{"tool_code": "print('look(1)')"}\n{"tool_code": "x = now()"}\n{"tool_code": "look(at=a)"}"""
+    ),
     "signs": f"a + b +#+ c +#+#+ d\n+#+#+ look({PLAIN})\n/*  +#+#+#+#+  +#+  */\n+ item\n+",
     "a recipient in a sentence": f"The header to=functions.look in json says that {PLAIN} comes.",
     "brackets": "a[i]<b[j], list]\n]<]mini\n]<]minimax[>[ is a token.\n]",

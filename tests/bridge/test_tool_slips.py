@@ -308,7 +308,7 @@ NO_CALLS = {
     "data": '{"parts": [{"text": "x"}]}\n{"calls": [{"name": "A"}]}\n{"type": "look", "args": {}}',
     "more data": '{"tool_calls": []}\n{"tool_code": "x", "call": "y"}\n',
     "other Python in JSON": (
-        """{"tool_code": "print('look(1)')"}\n{"tool_code": "x = now()"}\n{"tool_code": "look(at=a)"}"""
+        """{"tool_code": "print('now()')"}\n{"tool_code": "x=now()"}\n{"tool_code": "look(at=a)"}"""
     ),
     "signs": f"a + b +#+ c +#+#+ d\n+#+#+ look({PLAIN})\n/*  +#+#+#+#+  +#+  */\n+ item\n+",
     "a recipient in a sentence": f"The header to=functions.look in json says that {PLAIN} comes.",

@@ -5,13 +5,13 @@ Knows nothing of JSON calls or of streams.
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bridge import call_words
-from bridge.call_bodies import Value, XmlBody
+from bridge.call_markup import Value, XmlBody
 from bridge.call_python import python_value
 from bridge.call_tags import ARGUMENT_WORDS, CDATA, CDATA_END, ROLES, Role, plain
 from bridge.tool_schemas import inner_rule, kinds_of, properties
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _VALUE_ENDS = (Role.PARAMETER, Role.ARGUMENTS)
 # A number with zeros in front, which neither JSON nor Python takes.
 _PADDED = re.compile(r"-?0\d{1,20}", re.ASCII)
+_STRAY_ENDS = re.compile(r"\s*</[\w:.|｜-]{1,60}>\s*\Z")  # of an argument that never began
 _NO_VALUE = re.compile(r"<[!?]")
 _MOST_TAGS = 10_000  # in one value; each takes up to 20 us
 _LAYOUT = re.compile(r"\r?\n(?:(.*?)\r?\n)?[ \t]*", re.DOTALL)
@@ -31,7 +32,7 @@ _LAYOUT = re.compile(r"\r?\n(?:(.*?)\r?\n)?[ \t]*", re.DOTALL)
 
 def from_body(body: XmlBody, text: str, tool: Tool, given: dict[str, str]) -> Any:
     """What a body in tags holds, and what of it was `given` as attributes of the tag around it."""
-    inner = text[: body.inner]
+    inner = _STRAY_ENDS.sub("", text[: body.inner]) if not tool.custom else text[: body.inner]
     if tool.custom and not body.values:
         return _value_text(inner)
     if inner.strip() and not body.values:
@@ -66,14 +67,16 @@ def _from_tags(values: list[Value], body: str, tool: Tool) -> dict[str, Any]:
     """Arguments in tags, typed by the tool's schema; ValueError where they have no names."""
     rules, root = properties(tool), tool.parameters or {}
     found: dict[str, Any] = {}
-    for name, text, sort in _texts(values, body):
+    for name, text, sort in _texts(values, body, rules):
+        if not (name or tool.custom):
+            raise ValueError("a value without a name")
         rule = rules.get(name)
         as_text = tool.custom or (sort == "true" and not kinds_of(rule, root))
         value = text if as_text else _typed(text, rule, root, literal=sort == "false")
         if name in found and "array" in kinds_of(rule, root):  # an item in each tag
             value = [*_listed(found[name]), *_listed(value)]
         found[name] = value
-    if values and not found:
+    if not found and any(body[value.start : value.end].strip() for value in values):
         raise ValueError("no values for the names, or no names for the values")
     return unwrapped(found, tool)
 
@@ -82,13 +85,17 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _texts(values: list[Value], body: str) -> Iterator[tuple[str, str, str]]:
-    """Name, text and what the tag itself says of the type (`string="false"`)."""
+def _texts(
+    values: list[Value], body: str, rules: Collection[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Name, text and what the tag itself says of the type (`string="false"`). The name is empty
+    where none is given and the tag's word, by the `rules` that are known, is none."""
     key = ""
     for value in values:
         word = plain(value.word)
         given = value.given["name"] or value.given.get("key", "")
-        name = key if word == "arg_value" else given or value.word
+        own = value.word if value.word in rules or ROLES.get(word) is not Role.PARAMETER else ""
+        name = key if word == "arg_value" else given or own
         text = body[value.start : value.end]
         if not value.closed:
             text = _without_wrong_end(text, name)

@@ -10,13 +10,18 @@ from dataclasses import dataclass
 
 from bridge import call_words
 from bridge.call_bodies import JsonBody, ThoughtBody
-from bridge.call_heads import Head, Verdict, read_head
+from bridge.call_facts import Head, Verdict
+from bridge.call_heads import read_head
 from bridge.call_names import Names
 from bridge.call_quotes import is_shown
 from bridge.call_tags import ROLES, TAG, Role, is_closing, may_be_tag, may_open, plain, role_of
 
-_LOOSE_ENDS = re.compile(r"(?i)(?:\]\]>|</s>|\](?!\]?\Z)|[\s}),;]|\[(?:/|END_)[A-Z_]{3,20}\])+")
-_LOOSE_PART = re.compile(r"(?i)(?:\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z")
+_LOOSE_ENDS = re.compile(
+    r"(?i)(?:\]\]>|</s>|\](?!\]?\Z)|[\s}),;]|>(?=</)|\[(?:/|END_)[A-Z_]{3,20}\])+"
+)
+_LOOSE_PART = re.compile(
+    r"(?i)(?:><?|\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z"
+)
 _SPACES = re.compile(r"\s*")
 _MARKS = re.compile(r"`+|~+")
 _CODE_FENCES = ("", "json", "xml", "text", "txt", "plaintext", "jsonc", "json5")
@@ -181,7 +186,7 @@ class Candidate(Unit):
 
     def _is_shown(self, words: str) -> bool:
         """A form without a mark counts only where its line holds nothing else, too."""
-        line = (self._behind or "").partition("\n")[0].strip(" \t\r;]),")
+        line = (self._behind or "").partition("\n")[0].strip(" \t\r;])},")
         return bool(words and line) or self.context.quotes(words)
 
     def _end(self, whole: bool) -> None:
@@ -198,11 +203,15 @@ class Candidate(Unit):
 
 def words_behind(behind: str, names: Names, *, final: bool) -> str | None:
     """The words behind a call, empty where another call or nothing comes; None: not known yet."""
-    rest = behind.lstrip(" \t\r\n]),;")
+    rest = behind.lstrip(" \t\r\n])},;")
     if not rest:
         return "" if final or len(behind) > _GAP_CHARS else None
     if rest[0] in "<{[`~":
         return ""
+    if call_words.ACTION.match(rest):
+        return ""
+    if not final and any(phrase.startswith(rest.lower()) for phrase in call_words.ACTIONS):
+        return None
     word = _WORD.match(rest)
     if word and word.end() == len(rest) and not final:
         return None

@@ -5,68 +5,20 @@ what kind of body follows.
 """
 
 import re
-from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from bridge import call_words
-from bridge.call_bodies import WHOLE, Body, JsonBody, PythonBody, ThoughtBody, XmlBody
+from bridge.call_bodies import JsonBody, PythonBody, ThoughtBody
+from bridge.call_facts import Head, Verdict
 from bridge.call_names import Names, is_prefixed
+from bridge.call_steps import TagSteps
 from bridge.call_tags import (
-    ARGUMENT_WORDS,
-    CDATA,
-    FIRM_WORDS,
-    TAG,
-    Role,
-    given_in,
-    is_closing,
-    may_be_tag,
-    name_in,
     plain,
-    role_of,
 )
-from bridge.tool_schemas import properties, required
-from chat_request import Tool
+from bridge.tool_schemas import properties
 
 HEAD_CHARS = 1000  # no real head comes near it
 _STEPS = 12  # tags, words and fences of one head
 _SPACES = re.compile(r"\s{0,200}")
-
-
-class Verdict(Enum):
-    """What came of a look at a head, or at one step of it."""
-
-    ON = auto()
-    MORE = auto()  # it may become a head when more comes
-    NO = auto()
-    BODY = auto()
-
-
-@dataclass(slots=True)
-class Head:
-    """What a head says; its `body` begins `at` a place in the text.
-
-    `line`: it stands where a form without any mark may stand. `vouched`: a tag or token says that
-    it is a call; `firm`: one that says nothing else; `taught`: the one of our instructions.
-    `called`: a word says that this names a tool (`Action: f`, `functions.f`); `recipient`: it is
-    whom the message goes to; `name_tag`: a tag is called as the tool is. `closers` are the words
-    that close the call, `given` are arguments among a tag's attributes. `cdata`: the body stands
-    in such a section, `fences`: behind so many.
-    """
-
-    line: bool
-    body: Body = WHOLE
-    at: int = 0
-    vouched: bool = False
-    firm: bool = False
-    taught: bool = False
-    tool: Tool | None = None
-    closers: set[str] = field(default_factory=set)
-    given: dict[str, str] = field(default_factory=dict)
-    called: bool = False
-    recipient: bool = False
-    name_tag: bool = False
-    cdata: bool = False
-    fences: int = 0
 
 
 def read_head(text: str, names: Names, *, line: bool) -> tuple[Verdict, Head]:
@@ -75,13 +27,8 @@ def read_head(text: str, names: Names, *, line: bool) -> tuple[Verdict, Head]:
     return steps.take(), steps.head
 
 
-class _Steps:
-    """The way through a head: `at` is how far it is read, each step says how it goes on."""
-
-    def __init__(self, text: str, names: Names, *, line: bool) -> None:
-        self.text, self.names = text, names
-        self.head = Head(line)
-        self.at = 0
+class _Steps(TagSteps):
+    """All steps: over brackets and words, too."""
 
     def take(self) -> Verdict:
         """Take one step after the other, until it is known what came of them."""
@@ -107,26 +54,15 @@ class _Steps:
             return self._arguments()
         if first == "<":
             return self._tag()
+        if first == "+" and not start:
+            return self._hashes()
         if first == "(":
             return self._parenthesis()
         if first in "[{":
             return self._bracket()
-        if first == "`":
-            return self._fence()
+        if first in "\"'`":
+            return self._quote(first)
         return self._word()
-
-    def _on(self, match: re.Match[str]) -> Verdict:
-        self.at = match.end()
-        return Verdict.ON
-
-    def _body(self, body: Body) -> Verdict:
-        self.head.body, self.head.at = body, self.at
-        return Verdict.BODY
-
-    def _arguments(self) -> Verdict:
-        """Arguments in tags."""
-        tool = self.head.tool
-        return self._body(XmlBody(self.head.closers, properties(tool), required(tool)))
 
     def _parenthesis(self) -> Verdict:
         head = self.head
@@ -138,6 +74,17 @@ class _Steps:
         touching = self.at > 0 and not self.text[self.at - 1].isspace()
         return self._body(PythonBody()) if head.tool and touching else Verdict.NO
 
+    def _quote(self, mark: str) -> Verdict:
+        """The name of a tool in quotes, or a fence."""
+        head = self.head
+        if (head.vouched or head.called) and not head.tool:
+            if named := call_words.QUOTED_NAME.match(self.text, self.at):
+                head.tool = self.names.find(named[2])
+                return self._on(named) if head.tool else Verdict.NO
+            if call_words.QUOTED_NAME_PART.match(self.text, self.at):
+                return Verdict.MORE
+        return self._fence() if mark == "`" else Verdict.NO
+
     def _fence(self) -> Verdict:
         head = self.head
         fence = call_words.FENCE.match(self.text, self.at)
@@ -147,108 +94,14 @@ class _Steps:
         growing = call_words.FENCE_PART.match(self.text, self.at)
         return Verdict.MORE if growing else Verdict.NO
 
-    def _tag(self) -> Verdict:
-        head = self.head
-        tag = TAG.match(self.text, self.at)
-        if not tag:
-            return self._no_tag()
-        role = role_of(tag)
-        if is_closing(tag) or role is Role.END:
-            whole = head.tool and (head.closers or head.recipient)
-            return self._arguments() if whole else Verdict.NO
-        if role is Role.RESULT:
-            return Verdict.NO
-        if head.tool:
-            return self._inner_tag(tag, head.tool)
-        nested = head.vouched and plain(tag["word"]) in ("function", "tool")
-        if role is Role.NAME or nested:
-            return self._name_child(tag)
-        if role in (Role.OPEN, Role.WRAP, Role.JOIN):
-            return self._opening_tag(tag)
-        return self._tool_tag(tag)
-
-    def _no_tag(self) -> Verdict:
-        """A `<` that begins no tag, or none yet."""
-        begun = self.at + len(CDATA)
-        if self.head.tool and CDATA.startswith(self.text[self.at : begun]):
-            self.head.cdata, self.at = True, begun
-            return Verdict.ON if begun <= len(self.text) else Verdict.MORE
-        names = None if self.head.tool else self.names
-        growing = may_be_tag(self.text, self.at, names)
-        return Verdict.MORE if growing else Verdict.NO
-
-    def _opening_tag(self, tag: re.Match[str]) -> Verdict:
-        """A tag that announces calls, or begins one and may bear its name."""
-        head, word = self.head, plain(tag["word"])
-        head.vouched = True
-        head.firm = head.firm or word in FIRM_WORDS
-        head.closers.add(word)
-        if role_of(tag) is not Role.OPEN:
-            return self._on(tag)
-        head.taught = tag[0] == "<tool_call>"
-        if written := name_in(tag):
-            head.tool = self.names.find(written)
-            if not head.tool:
-                return Verdict.NO
-            head.closers.add(plain(head.tool.name))
-            given = given_in(tag)
-            head.given = {key: given[key] for key in given if key in ARGUMENT_WORDS}
-        self.at = tag.end()
-        if not tag["alone"]:
-            return Verdict.ON
-        return self._body(WHOLE) if head.tool else Verdict.NO
-
-    def _tool_tag(self, tag: re.Match[str]) -> Verdict:
-        """A tag that is called as a tool is. In a line of words an argument's tag has to follow."""
-        head, tool = self.head, self.names.find(tag["word"])
-        if not tool:
-            return Verdict.NO
-        if not (head.line or head.vouched):
-            rest = self.text[tag.end() :].lstrip()
-            child = TAG.match(rest)
-            if not child:
-                growing = not rest or may_be_tag(rest, 0, None)
-                return Verdict.MORE if growing else Verdict.NO
-            if child["word"] not in properties(tool) or is_closing(child):
-                return Verdict.NO
-        head.tool, head.name_tag, head.given = tool, True, given_in(tag)
-        head.closers.add(plain(tag["word"]))
-        self.at = tag.end()
-        return self._body(WHOLE) if tag["alone"] else Verdict.ON
-
-    def _inner_tag(self, tag: re.Match[str], tool: Tool) -> Verdict:
-        """A tag behind the name: something that joins, the first argument, or the next call."""
-        head, role = self.head, role_of(tag)
-        another = self.names.find(name_in(tag)) if role is Role.OPEN else None
-        if another and another is not tool:
-            return self._body(WHOLE)
-        if tag["word"] in properties(tool) or role is Role.PARAMETER:
-            return self._arguments()
-        if role in (Role.OPEN, Role.WRAP, Role.ARGUMENTS):
-            head.closers.add(plain(tag["word"]))
-            return self._on(tag)
-        if role is Role.JOIN:
-            head.vouched = True
-            return self._on(tag)
-        loose = head.vouched and not head.name_tag
-        return self._arguments() if loose or not properties(tool) else Verdict.NO
-
-    def _name_child(self, tag: re.Match[str]) -> Verdict:
-        """A tag in which the name of the tool stands as text."""
-        head = self.head
-        if not head.vouched:
-            return Verdict.NO
-        if child := call_words.NAME_CHILD.match(self.text, self.at):
-            head.tool = self.names.find(child[1])
-            return self._on(child) if head.tool else Verdict.NO
-        if call_words.NAME_CHILD_PART.match(self.text, self.at):
-            return Verdict.MORE
-        return self._opening_tag(tag) if role_of(tag) is Role.OPEN else Verdict.NO
-
     def _bracket(self) -> Verdict:
         head, text, at = self.head, self.text, self.at
         if not (at or head.line or text.startswith("[TOOL_"[: len(text)])):
             return Verdict.NO
+        called = call_words.CALLED.match(text) if head.line and not at else None
+        if called:
+            head.called, head.tool = True, self.names.find(called[1])
+            return self._on(called) if head.tool else Verdict.NO
         if marker := (call_words.MARKER if at else call_words.FIRST_MARKER).match(text, at):
             head.vouched = head.firm = True
             return self._on(marker)
@@ -269,9 +122,6 @@ class _Steps:
         return self._body(JsonBody()) if sure or self.text[self.at] == "{" else Verdict.NO
 
     def _first_bracket(self) -> Verdict:
-        if called := call_words.CALLED.match(self.text):
-            self.head.tool = self.names.find(called[1])
-            return self._on(called) if self.head.tool else Verdict.NO
         growing = any(word.startswith(self.text.lower()) for word in call_words.CALLED_WORDS)
         if growing or call_words.CALLED_PART.match(self.text):
             return Verdict.MORE
@@ -302,6 +152,9 @@ class _Steps:
             return self._on(action) if head.line else Verdict.NO
         if passed := call_words.STRAY.match(text, at) or call_words.PRINT.match(text, at):
             return self._on(passed)
+        key = self._key_behind_name() if head.tool and head.taught else None
+        if key:
+            return key
         found = call_words.WORD.match(text, at)
         known = found[0].lower() if found else ""
         labels = call_words.LABELS if head.called or head.vouched else frozenset[str]()
@@ -320,17 +173,24 @@ class _Steps:
 
     def _recipient(self, to: re.Match[str]) -> Verdict:
         head = self.head
-        head.tool = self.names.find(to[1])
+        head.tool = self.names.find(to[1]) or self.names.find(call_words.GLUED.sub("", to[1]))
         head.vouched = head.firm = head.recipient = True
         together = to[1].lower() == call_words.TOGETHER
         return self._on(to) if head.tool or together else Verdict.NO
 
+    def _hashes(self) -> Verdict:
+        """What GPT puts in place of the tokens before a recipient."""
+        if hashes := call_words.HASHES.match(self.text):
+            return self._on(hashes)
+        return Verdict.MORE if call_words.HASHES_PART.match(self.text) else Verdict.NO
+
     def _junk(self) -> Verdict:
         """What GPT puts in place of control tokens, between the recipient and its JSON."""
-        if junk := call_words.JUNK.match(self.text, self.at):
-            return self._on(junk)
-        growing = call_words.JUNK_PART.match(self.text, self.at)
-        return Verdict.MORE if growing else Verdict.NO
+        junk = call_words.JUNK.match(self.text, self.at)
+        growing = junk or call_words.JUNK_PART.match(self.text, self.at)
+        if not growing or not call_words.is_junk(growing[1]):
+            return Verdict.NO
+        return self._on(junk) if junk else Verdict.MORE
 
     def _named(self, word: re.Match[str]) -> Verdict:
         """The name of a tool as a word. Where no mark vouches for it, a bracket has to touch it."""
@@ -338,10 +198,27 @@ class _Steps:
         head.tool = self.names.find(word[0])
         head.called = head.called or is_prefixed(word[0])
         if not head.tool:
-            return Verdict.NO
+            return self._glued_key(word) if head.taught else Verdict.NO
         braced = head.vouched and self.text.startswith("{", end)
         sure = head.firm or head.called or braced
         free = head.line or head.vouched
         if sure or (free and call_words.TOUCHING.match(self.text, end)):
+            if head.vouched:
+                head.closers.add(plain(head.tool.name))
             return self._on(word)
         return Verdict.NO
+
+    def _glued_key(self, word: re.Match[str]) -> Verdict:
+        """A name that runs into the first key, whose opening tag is missing: `fpath</arg_key>`."""
+        tool = self.names.longest_in(word[0])
+        if not tool:
+            return Verdict.NO
+        self.head.tool, self.at = tool, word.start() + len(tool.name)
+        return self._key_behind_name() or Verdict.NO
+
+    def _key_behind_name(self) -> Verdict | None:
+        """GLM's first key, where the tag is missing that opens it; None: something else comes."""
+        key = call_words.KEY.match(self.text, self.at)
+        if key and key[1] in properties(self.head.tool):
+            return self._arguments()
+        return Verdict.MORE if call_words.KEY_PART.match(self.text, self.at) else None

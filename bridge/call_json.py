@@ -9,21 +9,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge import call_words
+from bridge.call_bodies import QUOTE_TOKENS
 from bridge.call_names import Names
-from bridge.call_python import STRING, is_dense, literal, python_value
+from bridge.call_python import STRING, from_python, is_dense, literal, python_value
+from bridge.tool_schemas import properties
 from jsontools.budget import Budget
-from jsontools.text import compact, read_json, repair
+from jsontools.text import JsonScan, compact, read_json, repair
 
 _MOST_REPAIRS = 4
 _PLACEHOLDERS = {"...", "…"}
 _PLACEHOLDER = re.compile(r"[{:,(=\[]\s{0,50}(?:\.\.\.|…|<[\w ./-]{1,40}>)\s{0,50}(?:[}\]),]|\Z)")
 _JSON_ESCAPE = re.compile(r"\\(?:[\"\\/bfnrt']|u[0-9a-fA-F]{4})|\\")
-# Gemma's and Gemini's tokens in place of quotes, and JavaScript's back-quotes behind a key.
-_TOKENS_AS_QUOTES = re.compile(r"(<\|\"\|>|<escape>|<ctrl46>)(.*?)\1", re.DOTALL)
+# Those tokens, and JavaScript's back-quotes behind a key.
+_TOKENS_AS_QUOTES = re.compile(rf"({'|'.join(map(re.escape, QUOTE_TOKENS))})(.*?)\1", re.DOTALL)
 _BACK_QUOTED = re.compile(r"(?<=:)(\s{0,20})`([^`]*)`(?=\s{0,20}[,}])")
 # JavaScript's keys without quotes, behind which no quotes are missing.
 _BARE_KEY = re.compile(
     rf"(?P<string>{STRING.pattern})|(?<=[{{,])(?P<gap>\s{{0,50}})(?P<key>[A-Za-z_$][\w$-]{{0,63}})(?=\s{{0,20}}:)",
+    re.DOTALL,
+)
+_QUOTE = re.compile(r"\\.|\"(?P<closing>(?=\s{0,50}[,:}\]]))?", re.DOTALL)
+_NO_LETTERS = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)|[^A-Za-z0-9]+", re.DOTALL)
+_COMMENT = re.compile(r"//|/\*|#")
+_CODE = re.compile(
+    r"\s*(?:print\((?P<printed>[\w.]{1,150})(?P<inner>\(.*\))\)|"
+    r"(?P<name>[\w.]{1,150})(?P<arguments>\(.*\)))\s*",
     re.DOTALL,
 )
 _DRIVE = re.compile(r'"[A-Za-z]:\\(?:[^"\\]|\\[^"])*"')
@@ -64,20 +74,57 @@ class JsonReader:
         plain = _with_plain_quotes(text)
         if plain != text:
             return self.read(plain)
+        with suppress(ValueError):
+            return read_json(_with_inner_quotes(text), strict=False), True
         keyed = _with_quoted_keys(text)
         with suppress(ValueError):
             return read_json(keyed, strict=False), True
         with suppress(ValueError):
             return python_value(keyed), True
+        if _ends_in_string(text):
+            raise ValueError("a string without end")
         self._repairs += 1
         if self._repairs > _MOST_REPAIRS:
             raise ValueError("too much to repair")
-        return repair(text, self._budget), True
+        mended = repair(text, self._budget)
+        if _letters(text) != _letters(compact(mended)) and not _COMMENT.search(text):
+            raise ValueError("the repair loses or repeats a part")
+        return mended, True
 
 
 def holds_placeholder(text: str) -> bool:
     """Whether broken JSON or Python has dots where a value should be."""
     return bool(_PLACEHOLDER.search(STRING.sub('""', text)))
+
+
+def _letters(text: str) -> str:
+    """All that a repair has to keep, which moves or adds marks alone."""
+    return _NO_LETTERS.sub("", text)
+
+
+def _ends_in_string(text: str) -> bool:
+    """Whether broken JSON ends within a string: where its last value does is a guess."""
+    scan = JsonScan()
+    scan.end(text)
+    return scan.quoted
+
+
+def _with_inner_quotes(text: str) -> str:
+    """Broken JSON in which only those quotes close a string behind which JSON goes on. Where some
+    of a string's quotes are escaped and others are not, it is unclear what was meant."""
+    parts, copied = [], 0
+    inside = escaped = bare = False
+    for mark in _QUOTE.finditer(text):
+        if mark[0][0] == "\\":
+            escaped = escaped or mark[0] == '\\"'
+        elif inside and mark["closing"] is None:
+            parts.append(text[copied : mark.start()] + "\\")
+            copied, bare = mark.start(), True
+        else:
+            inside, escaped, bare = not inside, False, False
+        if escaped and bare:
+            return text
+    return text if inside else "".join((*parts, text[copied:]))
 
 
 def _with_lone_backslashes(text: str) -> str:
@@ -129,16 +176,44 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
         return _named_by_key(value, names, repaired)
     for key in call_words.NESTED_KEYS:
         if isinstance(value.get(key), list | dict):
-            return calls_in(value[key], "", names, loose=loose, repaired=repaired)
-    given = [value[key] for key in call_words.ARGUMENT_KEYS if key in value]
-    written = next((value[k] for k in call_words.NAME_KEYS if isinstance(value.get(k), str)), "")
-    if not written:
+            sure = loose or key in call_words.LISTING_KEYS
+            return calls_in(value[key], "", names, loose=sure, repaired=repaired)
+    named_by = _name_key(value, names, loose=loose)
+    if not named_by:
         return _named_by_key(value, names, repaired)
+    given = [value[key] for key in call_words.ARGUMENT_KEYS if key in value]
     if "description" in value and (not given or is_schema(given[0])):
         raise NoCall
+    if given and value[named_by].lower() == call_words.TOGETHER:
+        return calls_in(given[0], "", names, loose=loose, repaired=repaired)
+    if not given and (code := _CODE.fullmatch(value[named_by])):
+        return _called_in(code, names)
     if not given and loose:
-        given = [{k: v for k, v in value.items() if k not in (*call_words.NAME_KEYS, "id", "type")}]
-    return [Found(written, given[0], repaired)] if given else []
+        given = [_beside_name(value, named_by, names)]
+    return [Found(value[named_by], given[0], repaired)] if given else []
+
+
+def _name_key(value: dict[str, Any], names: Names, *, loose: bool) -> str:
+    """The key under which an object says the name of its tool; empty where none does. Where calls
+    are listed, Grok puts it into their type."""
+    for key in call_words.NAME_KEYS:
+        if isinstance(value.get(key), str):
+            return key
+    return "type" if loose and names.find(str(value.get("type"))) else ""
+
+
+def _called_in(code: re.Match[str], names: Names) -> list[Found]:
+    """The call that Gemini writes as Python in place of a name."""
+    tool = names.find(code["name"] or code["printed"])
+    arguments = code["arguments"] or code["inner"]
+    return [Found(tool.name, from_python(arguments, tool))] if tool else []
+
+
+def _beside_name(value: dict[str, Any], named_by: str, names: Names) -> dict[str, Any]:
+    """The arguments that stand beside the name."""
+    rules = properties(names.find(value[named_by]))
+    known = {key for key in ("id", "type") if key not in rules} | {named_by}
+    return {key: given for key, given in value.items() if key not in known}
 
 
 def _calls_in_list(value: list[Any], names: Names, *, loose: bool, repaired: bool) -> list[Found]:

@@ -9,7 +9,9 @@ from bisect import bisect_left
 from chat_request import Tool
 
 _PREFIXES = ("call", "declaration", "default_api", "function", "functions", "tool", "tools")
-_PREFIX = re.compile(rf"(?i)(?:{'|'.join(_PREFIXES)})[.:/](?=.)")
+# Gemini puts a namespace of its own between: `call:custom:f`.
+_PREFIX = re.compile(rf"(?i)(?:call:\w{{1,24}}:|(?:{'|'.join(_PREFIXES)})[.:/])(?=.)")
+_PREFIX_PART = re.compile(r"(?i)call:\w{0,24}:?\Z")
 # Kimi: `functions.f:0`; Llama: `f.call`; and what of a form stays on a name that stands in JSON.
 _SUFFIX = re.compile(r":\d{0,4}\Z|\.call\Z|\(\)\Z|<\|.*", re.DOTALL)
 _SUFFIX_PART = re.compile(r"(?::\d{0,4}|\.(?:c(?:a(?:ll?)?)?)?)\Z")
@@ -47,8 +49,15 @@ class Names:
             found = self._exact.get(bare) or self._folded.get(fold(bare))
         return found
 
+    def longest_in(self, written: str) -> Tool | None:
+        """The tool whose name a longer word begins with, the longest of them."""
+        sizes = range(len(written) - 1, 0, -1)
+        return next((self._exact[written[:n]] for n in sizes if written[:n] in self._exact), None)
+
     def may_begin(self, written: str) -> bool:
         """Whether more letters may make a known name of this."""
+        if _PREFIX_PART.match(written):
+            return True
         shorter = _SUFFIX_PART.sub("", written)
         for text in {fold(written), fold(bare_name(written)), fold(bare_name(shorter))}:
             at = bisect_left(self._sorted, text)

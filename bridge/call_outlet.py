@@ -72,6 +72,7 @@ class Outlet:
         self.after_call = False  # nothing but white space has come since the last call
         self.spoken = False
         self.made = 0  # calls
+        self.unknown: UnknownCall | None = None
         self._kept: list[str] = []
         self._kept_chars = 0
 
@@ -105,6 +106,12 @@ class Outlet:
         self.after_call, self.spoken = False, True
         self.recent.append(gap + words)
         self.say(gap + words)
+
+    def drop_unknown(self) -> None:
+        """It was text after all."""
+        unknown, self.unknown = self.unknown, None
+        if unknown:
+            self.release(unknown.text)
 
     def say(self, text: str) -> None:
         if not self.waiting:

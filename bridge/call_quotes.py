@@ -14,7 +14,8 @@ _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _LINE_END = re.compile(r"\n[ \t]*\Z")
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _FENCE_PART = re.compile(r"(?:`{1,2}|~{1,2})\Z")
-_MARKS = r"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\[(?=TOOL_|T?O?O?L?\Z)|(?<!\S)t(?:o(?:=|\Z)|\Z)"
+_WORDS = r"(?<!\S)(?:t(?:o(?:=|\Z)|\Z)|\+(?:#|\Z))"  # what GPT puts before the name of a tool
+_MARKS = rf"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\[(?=TOOL_|T?O?O?L?\Z)|{_WORDS}"
 _MARK = re.compile(rf"{_MARKS}|<(?=!(?:--|-?\Z))")
 _MARK_ASIDE = re.compile(rf"{_MARKS}|</|-(?=->|-?\Z)")
 # Elements and comments that show what they hold: how each begins, and how it ends.
@@ -101,6 +102,10 @@ class Markdown:
         """Behind a call every form may begin, as at the start of a line; `aside` is still open."""
         self.__init__()  # type: ignore[misc]
         self.aside = aside
+
+    def ends_in(self, text: str) -> bool:
+        """Whether what ends the element or comment that is open stands in a text ahead."""
+        return bool(self.aside) and _ASIDES[self.aside] in text.lower()
 
     def open_fence(self, marks: str) -> None:
         """The code block that begins here holds no call, and ends inline code."""

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from bridge.call_arguments import from_attributes, from_body, in_one_piece, unwrapped
-from bridge.call_bodies import JsonBody, NoBody, PythonBody, XmlBody
+from bridge.call_bodies import JsonBody, NoBody, PythonBody
 from bridge.call_candidates import Fenced, Unit, Written
 from bridge.call_json import (
     Found,
@@ -22,6 +22,7 @@ from bridge.call_json import (
     is_placeholder,
     is_schema,
 )
+from bridge.call_markup import XmlBody
 from bridge.call_names import Names
 from bridge.call_python import from_python
 from bridge.call_words import NAME_KEYS

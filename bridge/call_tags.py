@@ -6,6 +6,7 @@ passed over.
 """
 
 import re
+from collections.abc import Collection
 from enum import Enum, auto
 
 from bridge.call_names import Names
@@ -33,7 +34,8 @@ class Role(Enum):
 _FIRM_OPEN = words(
     "tool_call toolcall tool_use function_call functioncall tool_code tool_request",
     "tool_call_begin tool_call_start python_tag python_start start_action action_start",
-    "start_function_call ctrl42",
+    "start_function_call ctrl42 functioncallbegin tool_usage_card tool_invocation",
+    "call_tool use_tool invoke_tool execute_tool use_mcp_tool mcp_tool_call",
 )
 _FIRM_JOIN = words("tool_sep tool_call_argument_begin")
 FIRM_WORDS = _FIRM_OPEN | _FIRM_JOIN
@@ -46,7 +48,7 @@ _ROLES = {
     Role.WRAP: words(
         "tool_calls function_calls tool_uses calls tools functions",
         "tool_calls_begin tool_calls_section_begin tool_call_section_begin tools_prefix",
-        "call_records invokes",
+        "call_records invokes toolcalls functioncalls functions_calls",
     ),
     Role.JOIN: _FIRM_JOIN | _JOIN_TOKENS,
     Role.END: _END_TOKENS
@@ -54,20 +56,24 @@ _ROLES = {
         "tool_call_end tool_calls_end tool_calls_section_end tool_call_section_end tools_suffix",
         "python_end end_action action_end end_function_call ctrl43 eom_id eot_id eot",
         "im_end endoftext end_of_text end_of_sentence end_of_turn end_of_turn_token",
-        "role_end assistant_end",
+        "role_end assistant_end functioncallend end_code",
     ),
     Role.RESULT: words(
         "tool_result tool_results tool_response tool_output tool_outputs tool_outputs_begin",
         "tool_output_begin function_result function_results function_response observation",
+        "start_function_response functionresultbegin",
     ),
-    Role.ARGUMENTS: words("arguments parameters input args params tool_input tool_args"),
+    Role.ARGUMENTS: words(
+        "arguments parameters input args params tool_input tool_args",
+        "tool_arguments tool_parameters tool_call_arguments",
+    ),
     Role.PARAMETER: words("parameter param arg argument arg_key arg_value"),
-    Role.NAME: words("name tool_name toolname function_name"),
+    Role.NAME: words("name tool_name toolname function_name tool_call_name"),
 }
 ROLES = {word: role for role, known in _ROLES.items() for word in known}
 ARGUMENT_WORDS = _ROLES[Role.ARGUMENTS]
 # A maker's name before a word that means calls and nothing else.
-_MAKER = re.compile(r"[a-z0-9]{2,24}_(?=(?:tool|function)_call)")
+_MAKER = re.compile(r"[a-z0-9]{2,24}_(?=(?:tool|function)_call|arg_(?:key|value)$)")
 _BAR = "|｜‖"
 _BARS = f"[{_BAR}]{{1,2}}"
 _MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:[A-Z]{{2}}ML[ \t]?{_BARS}[ \t]?)?"
@@ -98,7 +104,9 @@ _SHORT_NAME = re.compile(r"\s?=\s?[\"']?([\w.:-]+)")
 CDATA, CDATA_END = "<![CDATA[", "]]>"
 # What announces a result without a tag that has that role.
 _RESULTS = ("Observation:", "[TOOL_RESULTS]", "```tool_output", "<|start|>functions.")
+LOOK_AHEAD = 400  # a tag and the white space before it are never longer
 _NAME_ATTRIBUTES = ("name", "tool", "function", "tool_name", "function_name")
+_OWN_ATTRIBUTES = (*_NAME_ATTRIBUTES, "id", "type")  # they speak of the call, not of its arguments
 
 
 def plain(word: str) -> str:
@@ -119,12 +127,24 @@ def role_of(tag: re.Match[str]) -> Role | None:
 
 
 def is_closing(tag: re.Match[str]) -> bool:
-    return bool(tag["end"] or tag["end2"])
+    """Whether a tag closes; one of Gemma's that does has its bar at the end alone."""
+    return bool(tag["end"] or tag["end2"] or (tag[0].endswith("|>") and tag[0][1] not in _BAR))
 
 
 def given_in(tag: re.Match[str]) -> dict[str, str]:
     """The attributes of a tag."""
     return {key: one or two or bare for key, one, two, bare in _GIVEN.findall(tag["given"])}
+
+
+def arguments_in(tag: re.Match[str], known: Collection[str]) -> dict[str, str]:
+    """Those attributes of a tag that bears a name which are arguments, of the `known` ones or all
+    in one."""
+    given = given_in(tag)
+    return {
+        key: given[key]
+        for key in given
+        if key in ARGUMENT_WORDS or (key in known and key not in _OWN_ATTRIBUTES)
+    }
 
 
 def name_in(tag: re.Match[str]) -> str:
@@ -151,6 +171,17 @@ def may_be_tag(text: str, at: int, names: Names | None) -> bool:
     if not part or part["word"] is None or names is None:
         return bool(part)
     return plain(part["word"]) in ROLES or names.find(part["word"]) is not None
+
+
+def tag_at(text: str, at: int) -> re.Match[str] | None:
+    """The tag that begins there, however much of the text has come."""
+    return TAG.match(text, at, at + LOOK_AHEAD)
+
+
+def may_grow(text: str, at: int) -> bool:
+    """Whether what begins with the `<` at `at` may still become a tag, or begin CDATA."""
+    rest = text[at : at + LOOK_AHEAD]
+    return len(rest) < LOOK_AHEAD and (CDATA.startswith(rest) or may_be_tag(rest, 0, None))
 
 
 def is_result(text: str) -> bool:

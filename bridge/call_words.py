@@ -10,10 +10,26 @@ from bridge.call_tags import words
 
 NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}</[^<>]{1,60}>")
 NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,50}(?:<[^<>]{0,60})?\Z")
+# An element of plain text.
+ELEMENT = re.compile(r"<([\w:.-]{1,60})>[^<>]{0,500}</\1>")
+ELEMENT_PART = re.compile(r"<[\w:.-]{1,60}>[^<>]{0,500}(?:<(?:/[\w:.-]{0,60})?)?\Z")
+# A tag that lacks its end and runs into JSON.
+OPEN_TAG = re.compile(
+    r"<(?P<word>[A-Za-z_]{4,30})(?:\s?[=(]\s?(?P<name>[\w.:-]{1,100})\)?)?"
+    r"[\s=,(\[\]]{0,6}>?\s{0,20}(?=\{)"
+)
+OPEN_TAG_PART = re.compile(
+    r"<[A-Za-z_]{4,30}(?:\s?[=(]\s?[\w.:-]{0,100}\)?)?[\s=,(\[\]]{0,6}>?\s{0,20}\Z"
+)
+QUOTED_NAME = re.compile(r"([\"'`])([\w.:-]{1,120})\1")
+QUOTED_NAME_PART = re.compile(r"[\"'`][\w.:-]{0,120}\Z")
+# GLM, where the tag is missing that opens its first key.
+KEY = re.compile(r"([\w.-]{1,64})\s{0,9}</(?:\w{1,24}_)?arg_key>")
+KEY_PART = re.compile(r"[\w.-]{1,64}\s{0,9}(?:<(?:/\w{0,32})?)?\Z")
 THOUGHT = re.compile(r"(?i)(?:<\|start\|> ?assistant)?<\|channel\|> ?analysis<\|message\|>")
 MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
 MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")
-FIRST_MARKER = re.compile(r"(?i)\[TOOL_(?:CALLS?|REQUEST)\]?")
+FIRST_MARKER = re.compile(r"(?i)\[TOOL_(?:CALLS?|REQUEST)\]?(?!:)")
 FENCE = re.compile(r"`{3,9}[\w-]{0,30}(?=\s)")
 FENCE_PART = re.compile(r"`{1,9}[\w-]{0,30}\Z")
 FIRST_KEY = re.compile(r"(?:\[\s{0,50})?\{\s{0,50}[\"'“”]?(?P<key>[\w-]{1,64})[\"'“”]?\s{0,50}:")
@@ -23,18 +39,21 @@ FIRST_KEY_PART = re.compile(
 LIST_CALL = re.compile(r"\[\s{0,50}(?=[A-Za-z_])")
 # Gemini: `[Called function "f" with args: {...}]`
 CALLED = re.compile(
-    r"(?i)\[(?:call(?:ed|ing)?|(?:tool|function)(?: call| use)?)(?: (?:tool|function))?:?\s?"
-    r"[\"'`]?([\w.:-]{1,120})[\"'`]?,?(?: with)?(?: (?:args|arguments|parameters|input))?:?\s?"
-    r"(?=[({\]])"
+    r"(?i)\[(?:call(?:ed|ing)?|(?:tool|function)(?:[ _](?:call|use))?)(?: (?:tool|function))?"
+    r"[: ] ?[\"'`]?([\w.:-]{1,120})[\"'`]?,?(?: with)?"
+    r"(?: (?:args|arguments|parameters|input))?:? ?(?:(?=[({])|\](?!\())"
 )
 CALLED_PART = re.compile(r"(?i)\[(?:call|tool|function)[^\](){}\n]{0,200}\Z")
 CALLED_WORDS = ("[call", "[tool", "[function")
 TO = re.compile(r"(?a)to=([\w.:-]{1,120})(?=[^\w.:-])")
 TO_PART = re.compile(r"(?a)t(?:o(?:=[\w.:-]{0,120})?)?\Z")
 # Claude, in place of the tag that opens its calls.
-STRAY_WORDS = words("court count call")
+STRAY_WORDS = words("court count course call")
 STRAY = re.compile(rf"(?:{'|'.join(sorted(STRAY_WORDS))})\s{{1,9}}(?=<|\Z)")
-ACTION = re.compile(r"(?i)action(?:[ _]input)?\s?:")
+ACTION = re.compile(
+    r"(?i)(?:action(?:[ _]input)?|(?:tool|function)[ _]calls?|calling (?:tool|function))\s?:"
+)
+GLUED = re.compile(r"(?:json|code)\Z")  # where the token is lost that parts it from the recipient
 WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
 # What makes a call of a name that nothing vouches for.
 TOUCHING = re.compile(r"(?i)\(|\[A|<(?:[|｜]|\Z)|\{\s{0,9}(?:[\"}]|\Z)|\[?\Z")
@@ -43,23 +62,41 @@ PRINT = re.compile(r"print\s?\(")
 TOGETHER = "multi_tool_use.parallel"
 VOUCHING = frozenset(("tool_code", TOGETHER))  # words that stand before calls and nothing else
 NOISE = VOUCHING | words(
-    "json commentary analysis final assistant code function xml python tool_call functools"
+    "json commentary analysis final assistant code function xml python tool_call functools",
+    "assistantcommentary assistantanalysis numerusform",
 )
 # Behind a tag or "Action:".
 LABELS = words("name: tool: function: input: arguments: parameters: args:")
-PHRASES = (*NOISE, *STRAY_WORDS, "print(", "action:", "action input:", "action_input:")
-FIRST_WORDS = NOISE | STRAY_WORDS | words("print action action: action_input: to")
+ACTIONS = (
+    "action:", "action input:", "action_input:", "calling tool:", "calling function:",
+    "tool call:", "tool_call:", "tool calls:", "tool_calls:",
+    "function call:", "function_call:", "function calls:", "function_calls:",
+)  # fmt: skip
+PHRASES = (*NOISE, *STRAY_WORDS, *ACTIONS, "print(")
+FIRST_WORDS = NOISE | STRAY_WORDS | {phrase.partition(" ")[0] for phrase in ACTIONS}
+FIRST_WORDS |= words("print to action")
 FIRST_PARTS = {word[:size] for word in FIRST_WORDS for size in range(1, len(word) + 1)}
-# Junk has at most one word of Latin letters, and no quotes; a sentence has more.
-JUNK_CHARS = r"[^A-Za-z{}<>\"`\n]{0,60}(?:[A-Za-z]\w{0,40}+[^A-Za-z{}<>\"`\n]{0,60})?"
-JUNK = re.compile(rf"{JUNK_CHARS}\n?\s{{0,20}}(?=\{{|<[|｜])")
-JUNK_PART = re.compile(rf"{JUNK_CHARS}(?:\n\s{{0,20}})?<?\Z")
+# GPT, where tokens of its channels are lost: in their place, and between a recipient and its JSON.
+HASHES = re.compile(r"\+#\+#\+[#+]{0,60}\s{0,3}(?=[a-z])")
+HASHES_PART = re.compile(r"(?:\+#){0,2}\+?\Z|\+#\+#\+[#+]{0,60}\s{0,3}\Z")
+JUNK = re.compile(r"([^{}<>\"`\n]{0,160})\n?\s{0,20}(?=\{|<[|｜])")
+JUNK_PART = re.compile(r"([^{}<>\"`\n]{0,160})(?:\n\s{0,20})?<?\Z")
+_LATIN_WORD = re.compile(r"(?<!\w)[A-Za-z]\w*")
+_CHANNEL_WORDS = NOISE | words("in to")
+
+
+def is_junk(text: str) -> bool:
+    """Whether what stands there says nothing; a sentence has more words than one, apart from
+    those of channels."""
+    said = {word.lower() for word in _LATIN_WORD.findall(text) if word.isascii()}
+    return len(said - _CHANNEL_WORDS) < 2
+
 
 # The keys in which models say the name of a tool, its arguments, or that calls follow, in the order
 # in which they are looked for.
 NAME_KEYS = (
     "name", "tool", "tool_name", "toolName", "function", "function_name", "recipient_name",
-    "action",
+    "action", "tool_code", "call",
 )  # fmt: skip
 ARGUMENT_KEYS = (
     "arguments", "parameters", "input", "args", "action_input", "tool_input", "toolInput",
@@ -68,8 +105,11 @@ ARGUMENT_KEYS = (
 )  # fmt: skip
 NESTED_KEYS = (
     "tool_calls", "tool_uses", "toolCalls", "toolUse", "function_call", "functionCall",
-    "function_calls", "functionCalls", "tool_call", "toolCall", "tool_use", "function",
+    "function_calls", "functionCalls", "tool_call", "toolCall", "tool_use", "function", "calls",
+    "parts",
 )  # fmt: skip
+# Of these, the ones that say that what they hold are calls and nothing else.
+LISTING_KEYS = words("tool_calls tool_uses toolCalls function_calls functionCalls")
 # What else may stand beside them; JSON with other keys is no call.
 _OTHER_KEYS = words("id type role content refusal tool_call_id call_id index finish_reason status")
 KEYS = frozenset((*NAME_KEYS, *ARGUMENT_KEYS, *NESTED_KEYS, *_OTHER_KEYS))

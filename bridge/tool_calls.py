@@ -15,6 +15,7 @@ from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Aside, Outlet, Un
 from bridge.call_patience import AT_ONCE, Patience, in_pieces
 from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import MOST_CALLS, UNKNOWN, Reader, Unknown, Unusable
+from bridge.call_separators import Separators
 from bridge.call_tags import is_result, may_be_result
 from chat_request import ToolUse
 from errors import Unmet
@@ -22,7 +23,7 @@ from events import Done, Event, Text, ToolCall
 from jsontools.budget import Budget
 
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
-_PLAIN = re.compile(r"[^<`\[\n=]*[^<`\[\n=\s](?<!\st)(?<!\sto)[^\S\n]*")
+_PLAIN = re.compile(r"[^<`\[\n=+]*[^<`\[\n=+\s](?<!\st)(?<!\sto)[^\S\n]*")
 _CODE_END = re.compile("[`~]")
 _OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
 _TAIL_CUT = re.compile(r"`{1,3}|\]{1,2}|</?[\w:|｜‖▁-]*|[\w:]*")
@@ -72,9 +73,9 @@ class _Finder(Outlet):
         self.markdown = Markdown()
         self.held = ""  # the beginning of what may become a mark
         self.unit: Unit | None = None
-        self.unknown: UnknownCall | None = None
         self.aside = Aside(reader.names)
         self.patience = Patience()
+        self.separators = Separators()
         self.ids: set[str] = set()  # of native calls: some servers give all of them the same
         self._run = ""  # the white space that has come since the last mark behind a call
         self._fences = 0  # opened by the head of the last call, still to be closed
@@ -94,6 +95,9 @@ class _Finder(Outlet):
 
     def _feed(self, event: Text, piece: str) -> None:
         """Most of an answer passes at once: nothing is held, and no call can begin in it."""
+        if "]" in piece or self.separators.held:
+            piece = self.separators.without(piece)
+            event = Text(piece)
         if self.may_retry or self.waiting:
             self.said.append(piece)
         if not (self.held or self.unit or self.after_call or self.waiting):
@@ -199,7 +203,7 @@ class _Finder(Outlet):
         except Unknown as unknown:
             if isinstance(unit, Fenced):
                 return self._pass(unit)
-            self._drop_unknown()
+            self.drop_unknown()
             self.patience.note_failure(0, had_body=True)
             self.unknown = UnknownCall(unknown.call, unit.own_text)
             self.markdown.begin_anew()
@@ -240,6 +244,7 @@ class _Finder(Outlet):
 
     def _adopt(self, call: ToolCall) -> None:
         """A call that came natively, held to the same rules; it ends the text before it."""
+        self._read(self.separators.rest())
         if self.aside.size:
             self._look_again(whole=True)
         try:
@@ -290,7 +295,7 @@ class _Finder(Outlet):
                 return
             text = self.aside.take()
         if self.unknown and not text.isspace() and text:
-            self._drop_unknown()
+            self.drop_unknown()
         self.release(text)
 
     def _take_unknown(self) -> None:
@@ -300,16 +305,12 @@ class _Finder(Outlet):
         if self.unknown:
             self._emit([])
 
-    def _drop_unknown(self) -> None:
-        """It was text after all."""
-        unknown, self.unknown = self.unknown, None
-        if unknown:
-            self.release(unknown.text)
-
     def _finish(self, reason: str, *, whole: bool) -> None:
         broken = False
+        self._read(self.separators.rest())
         while not broken:
-            if self.aside.size or self.aside.doubts(self.markdown.aside):
+            hides_end = self.unit and self.markdown.ends_in(self.unit.text)
+            if not hides_end and (self.aside.size or self.aside.doubts(self.markdown.aside)):
                 self._look_again(whole)
             unit, self.unit = self.unit, None
             if unit is None:

@@ -65,12 +65,18 @@ HEADS = {
     "tags": ("<tool_call>", 54),
     "tokens": ("<|tool_call|>", 45),
     "noise": ("json\n", 66),
+    "elements before a name": ("<tool_call><id>x</id>", 34),
+    "signs": (" +#+#+#+ ", 14),
+    "labels": ("\ntool call: ", 20),
+    "names in quotes": ("<tool_call>'get_weather' ", 9),
     "unclosed calls": ('<invoke name="get_weather"><parameter name="city">', 4),
 }
 # The first few of these are looked at, and then no more.
 ENOUGH = {
     "unclosed arguments": ("<get_weather><city>", 26),
     "unknown tools": ('<tool_call>{"name": "x", "arguments": {}}</tool_call> ', 0.3),
+    "keys": ("<tool_call>get_weather city</arg_key>", 1),
+    "quotes out of step": (f"<tool_call>{CALL[:-3]}}}}}</tool_call>", 2),
     "broken calls": ("<tool_call>" + CALL.replace('"x"', "") + "</tool_call> ", 0.5),
 }
 REPEATED = [

@@ -296,7 +296,8 @@ UNMET = {
     "no object": (USE, BLOCK.replace(ARGUMENTS, "[1]"), "get_weather are not a JSON", False),
     "strict": (STRICT, BROKEN, 'schema: properties/city/type is "string".', True),
     "strict and lacking": (STRICT, BROKEN.replace('"city": 3,', ""), 'is ["city"].', True),
-    "torn apart": (USE, BLOCK.replace("Paris", 'P", "x": 1, y "a" b"'), "not a JSON", False),
+    "torn apart": (USE, BLOCK.replace("Paris", 'P", "x": 1, y "a" b"'), "cannot be read", False),
+    "new keys by a repair": (USE, BLOCK.replace("Paris", 'P", "x y" "z'), "not a JSON", False),
 }
 
 

@@ -558,7 +558,7 @@ def test_a_tag_may_say_itself_what_its_value_is() -> None:
 
 
 def test_names_without_values_are_no_arguments() -> None:
-    wire = "<tool_call>read_file\n<arg_key>path\n<arg_value>a</arg_value>\n</tool_call>"
+    wire = "<tool_call>read_file\n<arg_key>path</arg_key>\n<arg_key>note</arg_key>\n</tool_call>"
     assert outcome([wire]) == "The model wrote a tool call that cannot be read."
 
 
@@ -623,6 +623,15 @@ MARKUP = [
     "</parameter>",
     "<｜DSML｜invoke name=",
     "<｜tool▁sep｜>",
+    "]<]minimax[>[x",
+    "+#+#+",
+    "<arg_key>",
+    "</arg_key>",
+    "</arg_value>",
+    "<id>",
+    "</id>",
+    "<tool>",
+    "Tool call: ",
     "<|channel|>",
     "analysis",
     "<|message|>",
@@ -684,6 +693,12 @@ NAMED = [
     '<invoke name="read_file">',
     '<invoke name="patch">',
     "<function=now>",
+    "<function=now",
+    "<tool>now</tool>",
+    "<tool_call>nowpath",
+    "call:x:now",
+    "[Tool call: now]",
+    " in commentary 天 json",
     "call:default_api:now{}",
     CALL.replace("read_", "xx"),
     "I'll look. ",
@@ -767,6 +782,16 @@ ENDLESS = {
     "nested tags": '<invoke name="set-state"><parameter name="where"><a>',
     "keys without quotes": "functions.now({a: 'b', c: ",
     "stray words": "\ncourt <b",
+    "signs": " +#+#+#+ ",
+    "separators": "]<]minimax[>[x",
+    "keys": "<tool_call>read_file path</arg_key>",
+    "keys that begin": "<tool_call>read_file<arg_key>a<arg_value>",
+    "elements before a name": "<tool_call><id>x</id>",
+    "names in tags": "\n<tool>now</tool>",
+    "labels": "\nTool call: now",
+    "tags without end": "<function=now {",
+    "tokens as quotes, open": 'call:now{a:<|"|>',
+    "quotes out of step": '<tool_call>{"name": "now", "arguments": {"a": "b}}</tool_call>',
 }
 
 

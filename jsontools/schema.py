@@ -26,10 +26,15 @@ def schema_fault(schema: dict[str, Any], budget: Budget | None = None) -> str:
     budget = budget or Budget()
     try:
         with budget.running():
+            if told := _misshapen(schema, budget):
+                return told
             # An empty object meets every rule that stands at the top, references included.
-            return _misshapen(schema, budget) or _trial(schema, budget)
+            Checker(schema, budget).fault({}, schema)
+            return ""
     except Spent as wrong:
         return str(wrong)
+    except RecursionError:
+        return DEEP
 
 
 def fault(value: Any, schema: dict[str, Any], budget: Budget | None = None) -> str | None:
@@ -175,13 +180,15 @@ def item_rules(rules: dict[str, Any]) -> tuple[list[Any], Any]:
 
 
 def _misshapen(schema: dict[str, Any], budget: Budget) -> str:
-    """What of a schema is not as JSON Schema has it. Raises Spent."""
+    """What of a schema is not as JSON Schema has it, wherever a `$ref` leads. Raises Spent."""
     waiting: list[tuple[Any, str]] = [(schema, "$")]
+    seen: set[int] = set()
     while waiting:
         budget.step()
         rules, path = waiting.pop()
-        if isinstance(rules, bool):
+        if isinstance(rules, bool) or id(rules) in seen:
             continue
+        seen.add(id(rules))
         if not isinstance(rules, dict):
             return f"{path}: expected an object or a boolean"
         for name, rule in rules.items():
@@ -191,7 +198,7 @@ def _misshapen(schema: dict[str, Any], budget: Budget) -> str:
             waiting += _inner(name, rule, f"{path}.{name}")
         if "$ref" in rules:
             try:
-                resolve(rules["$ref"], schema)
+                waiting.append((resolve(rules["$ref"], schema), rules["$ref"][:100]))
             except LookupError as wrong:
                 return f"{path}: {wrong.args[0]}"
     return ""
@@ -204,11 +211,3 @@ def _inner(name: str, rule: Any, path: str) -> list[tuple[Any, str]]:
     if name in LISTS or (name == "items" and isinstance(rule, list)):
         return [(one, f"{path}[{i}]") for i, one in enumerate(rule)]
     return [(rule, path)] if name in SCHEMAS else []
-
-
-def _trial(schema: dict[str, Any], budget: Budget) -> str:
-    try:
-        Checker(schema, budget).fault({}, schema)
-    except RecursionError:
-        return DEEP
-    return ""

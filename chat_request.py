@@ -19,8 +19,8 @@ Content = str | list[dict[str, Any]]  # text, or text and image_url parts where 
 @dataclass(slots=True)
 class Message:
     """One message. `role` is system, user, assistant or tool; `calls` are the tool calls it made,
-    `call_id` the call that it answers, `name` that call's tool or the speaker. `where` is its place
-    in the caller's JSON, for errors."""
+    `call_id` the call that it answers, `name` that call's tool or the speaker. `where` is the
+    place of its content in the caller's JSON, for errors."""
 
     role: str
     content: Content

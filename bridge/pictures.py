@@ -37,7 +37,8 @@ def with_picture(messages: list[Message]) -> list[Message]:
     words = "" if last is None else text_of(messages[last].content)
     if last is None or not words.strip():
         text = "An image model draws what the last user message says, and it says nothing."
-        raise InvalidRequest(text, param="messages", code="invalid_value")
+        where = "" if last is None else messages[last].where
+        raise InvalidRequest(text, param=where or None, code="invalid_value")
     content = messages[last].content
     drawn = _last_drawn(messages[:last])
     if isinstance(content, str) and drawn:

@@ -56,7 +56,7 @@ def to_messages(given: Any) -> list[Message]:
     for i, message in enumerate(given):
         where = f"messages.{i}"
         role = role_in(where, expect(where, message, dict), ROLES)
-        told = _to_turn(role, message.get("content"), where)
+        told = _to_turn(role, message.get("content"), f"{where}.content")
         if role == "system":
             notes += [text_of(note.content) for note in told]
         elif told:
@@ -80,15 +80,15 @@ def _to_blocks(where: str, content: Any) -> list[dict[str, Any]]:
 
 
 def _to_turn(role: str, content: Any, where: str) -> list[Message]:
-    """What one message says, behind the results of tools that it holds, each a message of its
+    """What one content says, behind the results of tools that it holds, each a message of its
     own."""
     if isinstance(content, str):
         return [Message(role, content, where=where)] if content else []
     results: list[Message] = []
     calls: list[ToolCall] = []
     parts: list[Part] = []
-    for j, block in enumerate(_to_blocks(f"{where}.content", content)):
-        place = f"{where}.content.{j}"
+    for j, block in enumerate(_to_blocks(where, content)):
+        place = f"{where}.{j}"
         match role, block["type"]:
             case "user", "tool_result":
                 results.append(_to_result(block, place))
@@ -104,10 +104,11 @@ def _to_turn(role: str, content: Any, where: str) -> list[Message]:
 
 def _to_result(block: dict[str, Any], where: str) -> Message:
     call_id = require(f"{where}.tool_use_id", block.get("tool_use_id"), str)
-    parts = _to_all_parts(block.get("content"), f"{where}.content", images=True)
+    place = f"{where}.content"
+    parts = _to_all_parts(block.get("content"), place, images=True)
     if block.get("is_error"):
         parts = [{"type": "text", "text": "Error:"}, *parts]
-    return Message("tool", _joined(parts), (), call_id, where=where)
+    return Message("tool", _joined(parts), (), call_id, where=place)
 
 
 def _to_call(block: dict[str, Any], where: str) -> ToolCall:

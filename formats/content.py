@@ -17,6 +17,7 @@ from formats.fields import bad_value, expect, missing, require, role_in
 # How an earlier answer begins that holds its thoughts, in one block or several: they are not sent
 # back. A block without an end may be a beginning that the model is to go on with.
 THINK = re.compile(r"(?:\s*<(think|thinking|thought)>.*?</\1>\s*)+", re.DOTALL | re.IGNORECASE)
+ADDRESS = re.compile(r"https?://[^\s()<>\"]+")
 TEXTS = ("text", "input_text", "output_text", "summary_text", "refusal")
 PICTURES = ("image_url", "input_image", "image")
 THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
@@ -42,11 +43,11 @@ def to_messages(where: str, given: Any) -> list[Message]:
 def to_message(where: str, given: Any) -> Message:
     """Check the message at `where` in a request. Raises InvalidRequest."""
     role = role_in(where, expect(where, given, dict), ROLES)
-    content = given.get("content")
+    content, place = given.get("content"), f"{where}.content"
     if content is None and role not in WORDLESS:
-        raise missing(f"{where}.content")
+        raise missing(place)
     if not isinstance(content, str):
-        content = to_content(f"{where}.content", role, content)
+        content = to_content(place, role, content)
     name = given.get("name")
     name = name if isinstance(name, str) else ""
     match role:
@@ -58,19 +59,20 @@ def to_message(where: str, given: Any) -> Message:
             calls = _to_calls(where, given)
             refusal = given.get("refusal")
             said = content or (refusal if isinstance(refusal, str) else "")
-            return Message(role, said, calls, name=name, where=where)
+            return Message(role, said, calls, name=name, where=place)
         case "tool" | "function":
             call_id = given.get("tool_call_id") or name or ""
-            return Message("tool", content, (), str(call_id), name, where)
+            return Message("tool", content, (), str(call_id), name, place)
         case "developer":
             role = "system"
-    return Message(role, content, name=name, where=where)
+    return Message(role, content, name=name, where=place)
 
 
 def _with_links(where: str, said: str, given: dict[str, Any]) -> str:
     """The words of an earlier answer, and links to those of its pictures that they do not name yet:
     LangChain sends what it read from `message.images` back as parts of the content."""
     words = [said] if said else []
+    named = set(ADDRESS.findall(said))
     for at, picture in _pictures(where, given):
         url = picture.get("image_url", picture.get("url"))
         if isinstance(url, dict):
@@ -78,7 +80,7 @@ def _with_links(where: str, said: str, given: dict[str, Any]) -> str:
         address: str = require(f"{at}.image_url", url, str)
         if not address.startswith(("https://", "http://")):
             words.append("[a picture]")  # inline: too long for words
-        elif address not in said:
+        elif address not in named:
             words.append(f"![image]({address})")
     return "\n\n".join(words)
 
@@ -122,10 +124,10 @@ def _to_results(where: str, content: Any) -> list[Message]:
         return []
     results = []
     for at, part in _of_kind("tool_result", f"{where}.content", content):
-        said = part.get("content")
+        said, place = part.get("content"), f"{at}.content"
         if not isinstance(said, str):
-            said = to_content(f"{at}.content", "tool", said)
-        results.append(Message("tool", said, (), str(part.get("tool_use_id") or ""), where=at))
+            said = to_content(place, "tool", said)
+        results.append(Message("tool", said, (), str(part.get("tool_use_id") or ""), where=place))
     return results
 
 

@@ -122,7 +122,7 @@ class _Talk:
         elif kind not in SILENT and (text := _returned(item)):
             self.end_turn()
             call_id, name = str(item.get("call_id") or ""), str(item.get("name") or "")
-            self.messages.append(Message("tool", text, (), call_id, name, where))
+            self.messages.append(Message("tool", text, (), call_id, name))
         elif kind not in SILENT:
             self.dropped.add(f"input.{kind}")
 
@@ -164,12 +164,12 @@ class _Talk:
     def _result(self, where: str, item: dict[str, Any]) -> None:
         self.end_turn()
         call_id = require(f"{where}.call_id", item.get("call_id"), str)
-        output = item.get("output")
+        output, place = item.get("output"), f"{where}.output"
         if output is None:
-            raise missing(f"{where}.output")
+            raise missing(place)
         if not isinstance(output, str):
-            output = to_content(f"{where}.output", "tool", output)
-        self.messages.append(Message("tool", output, (), call_id, where=where))
+            output = to_content(place, "tool", output)
+        self.messages.append(Message("tool", output, (), call_id, where=place))
 
 
 def _refuse_reference(where: str, item: dict[str, Any]) -> None:

@@ -248,7 +248,7 @@ def test_images_and_files_stay_what_they_are() -> None:
     text = {"type": "text", "text": "[File n.txt]\na note"}
     assert user.content == [{"type": "text", "text": "See"}, url, text]
     assert tool.content == [url]
-    assert (user.where, tool.where) == ("input[0]", "input[1]")
+    assert (user.where, tool.where) == ("input[0].content", "input[1].output")
 
 
 def test_items_of_openai_s_own_services_are_text_or_dropped_by_name() -> None:

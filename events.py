@@ -128,15 +128,6 @@ Event = (
 )
 
 
-def joined(events: Iterable[Event]) -> Iterator[Event]:
-    """The events of a whole answer, neighbouring pieces of its text as one."""
-    for kind, alike in groupby(events, type):
-        if kind is Text:
-            yield Text("".join([event.text for event in alike if isinstance(event, Text)]))
-        else:
-            yield from alike
-
-
 @dataclass(slots=True)
 class Tally:
     """What the answers to one request came to, for the caller, the log and the metrics."""
@@ -153,3 +144,17 @@ class Tally:
             old.reasoning + usage.reasoning,
             old.cached + usage.cached,
         )
+
+
+def joined(events: Iterable[Event], tally: Tally) -> Iterator[Event]:
+    """The events of a whole answer, neighbouring pieces of its text as one; its usage goes into
+    `tally`."""
+    for kind, alike in groupby(events, type):
+        if kind is Text:
+            yield Text("".join([event.text for event in alike if isinstance(event, Text)]))
+            continue
+        for event in alike:
+            if isinstance(event, Usage):
+                tally.add(event)
+            else:
+                yield event

@@ -13,7 +13,6 @@ from formats.anthropic_answer import Envelope, error, stream, whole
 from formats.anthropic_content import to_messages, to_system
 from formats.anthropic_tools import parse_tools
 from formats.fields import (
-    ONLINE,
     Check,
     an_object,
     boolean,
@@ -27,8 +26,8 @@ from formats.fields import (
     parse_json,
     parse_model,
     sampling,
-    string,
 )
+from formats.model_names import ONLINE
 from formats.response_format import parse_json_schema
 from jsontools.budget import Budget
 from settings import Settings
@@ -54,7 +53,6 @@ def _thinking(param: str, value: Any) -> None:
 
 
 CHECKS: dict[str, Check] = {
-    "model": string,
     "stream": boolean,
     "max_tokens": partial(integer, low=0),
     "stop_sequences": _stop_sequences,
@@ -92,8 +90,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     if body.get("output_config", {}).get("effort") is not None:
         ignored.append("output_config.effort")
     return ChatRequest(
-        model=model.removesuffix(ONLINE),
-        asked=model,
+        model=model,
         conversations=([Message("system", system), *messages] if system else messages,),
         stream=streams,
         early_usage=streams,
@@ -137,6 +134,6 @@ def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> En
     return Envelope(
         request_id=request_id,
         id=f"msg_{random.getrandbits(96):024x}",
-        model=request.asked,
+        model=request.model,
         query=request.echo["query"],
     )

@@ -97,14 +97,11 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     blocks = Blocks(envelope.id.removeprefix("msg_"), envelope.query)
     content = _Content()
     ending = Done()
-    for event in joined(events):
-        match event:
-            case Usage():
-                tally.add(event)
-            case Done():
-                ending = event
-            case _:
-                content.add(blocks.take(event))
+    for event in joined(events, tally):
+        if isinstance(event, Done):
+            ending = event
+        else:
+            content.add(blocks.take(event))
     content.add(blocks.finish())
     reason, stop = to_reason(ending, blocks.called)
     usage = to_usage(tally.usage, blocks.searches)

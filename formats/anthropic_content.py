@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from chat_request import Message, text_of
+from chat_request import Message, images_of, text_of
 from events import ToolCall
 from formats.attachments import image_from_source
+from formats.content import plain
 from formats.fields import bad_value, check_messages, expect, missing, one_of, require, role_in
 
 ROLES = ("user", "assistant", "system")
@@ -96,7 +97,7 @@ def _to_turn(role: str, content: Any, where: str) -> list[Message]:
                 calls.append(_to_call(block, place))
             case _:
                 parts += _to_parts(block, place, images=role == "user")
-    said = _joined(parts)
+    said = plain(parts)
     if said or calls:
         return [*results, Message(role, said, tuple(calls), where=where)]
     return results
@@ -108,7 +109,7 @@ def _to_result(block: dict[str, Any], where: str) -> Message:
     parts = _to_all_parts(block.get("content"), place, images=True)
     if block.get("is_error"):
         parts = [{"type": "text", "text": "Error:"}, *parts]
-    return Message("tool", _joined(parts), (), call_id, where=place)
+    return Message("tool", plain(parts), (), call_id, where=place)
 
 
 def _to_call(block: dict[str, Any], where: str) -> ToolCall:
@@ -197,8 +198,8 @@ def _to_document(block: dict[str, Any], where: str, *, images_too: bool) -> list
             place = f"{where}.source.content"
             allowed = ("text", "image")
             parts = _to_all_parts(source.get("content"), place, images=images_too, only=allowed)
-            text = _text(parts)
-            images = [part for part in parts if part["type"] == "image_url"]
+            text = text_of(parts)
+            images = images_of(parts)
         case _:
             wanted = "only documents of type 'text' and 'content' can be sent; paste the text"
             raise bad_value(f"{where}.source.type", wanted, "unsupported_value")
@@ -214,7 +215,7 @@ def _to_search_result(block: dict[str, Any], where: str) -> list[Part]:
     title = require(f"{where}.title", block.get("title"), str)
     source = require(f"{where}.source", block.get("source"), str)
     parts = _to_all_parts(block.get("content"), f"{where}.content", only=("text",))
-    return _as_text("\n".join([title, source, _text(parts)]))
+    return _as_text("\n".join([title, source, text_of(parts)]))
 
 
 def _told(block: dict[str, Any]) -> list[str]:
@@ -228,12 +229,3 @@ def _told(block: dict[str, Any]) -> list[str]:
             words = [item.get("title"), item.get("url"), item.get("text")]
             found.append(" ".join(word for word in words if isinstance(word, str) and word))
     return [line for line in found if line]
-
-
-def _joined(parts: list[Part]) -> str | list[Part]:
-    """Parts as one text, or as a list where there are images among them."""
-    return parts if any(part["type"] == "image_url" for part in parts) else _text(parts)
-
-
-def _text(parts: list[Part]) -> str:
-    return "\n".join(part["text"] for part in parts if part["type"] == "text")

@@ -15,7 +15,6 @@ from formats.chat_answer import Envelope, error, stream, whole
 from formats.content import to_messages, told_apart
 from formats.fields import (
     EFFORTS,
-    ONLINE,
     STREAMING,
     Check,
     an_object,
@@ -32,8 +31,8 @@ from formats.fields import (
     parse_json,
     parse_model,
     sampling,
-    string,
 )
+from formats.model_names import ONLINE
 from formats.response_format import parse_format
 from formats.tools import parse_tools
 from jsontools.budget import Budget
@@ -97,7 +96,6 @@ def _no_audio(param: str, _value: Any) -> None:
 
 
 CHECKS: dict[str, Check] = {
-    "model": string,
     **STREAMING,
     "temperature": partial(number, low=0, high=2),
     "top_p": partial(number, low=0, high=1),
@@ -164,8 +162,7 @@ def to_request(
     budget = Budget()
     ignored = [name for name in body if name not in EFFECTIVE]
     return ChatRequest(
-        model=model.removesuffix(ONLINE),
-        asked=model,
+        model=model,
         conversations=tuple(one for one in conversations for _ in range(n)),
         stream=body.get("stream", False),
         include_usage=body.get("stream_options", {}).get("include_usage") is True,
@@ -175,7 +172,7 @@ def to_request(
         hides_thoughts=_says(body, HIDING),
         online="web_search_options" in body or model.endswith(ONLINE),
         tools=parse_tools(body, budget),
-        format=parse_format(body, budget),
+        format=parse_format("response_format", body.get("response_format"), budget),
         budget=budget,
         options=sampling(body),
         echo={"modalities": body.get("modalities", [])},
@@ -200,7 +197,7 @@ def to_envelope(chat: ChatRequest, settings: Settings, request_id: str) -> Envel
         request_id=request_id,
         id=f"chatcmpl-{random.getrandbits(112):028x}",
         created=int(time.time()),
-        model=chat.asked,
+        model=chat.model,
         choices=len(chat.conversations),
         usage=chat.include_usage,
         thoughts="reasoning" if settings.reasoning_format == "reasoning" else "reasoning_content",

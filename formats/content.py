@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from chat_request import Content, Message
+from chat_request import Content, Message, images_of, text_of
 from events import ToolCall
 from formats.attachments import image_from_source, to_file, to_image
 from formats.fields import bad_value, expect, missing, require, role_in
@@ -144,10 +144,12 @@ def to_content(where: str, role: str, content: Any) -> Content:
     wanted = "a string or an array of content parts"
     given = expect(where, [] if content is None else content, list, wanted)
     parts = [_to_part(f"{where}[{j}]", role, part) for j, part in enumerate(given)]
-    kept = [part for part in parts if part]
-    if any(part["type"] == "image_url" for part in kept):
-        return kept
-    return "\n".join(part["text"] for part in kept)
+    return plain([part for part in parts if part])
+
+
+def plain(parts: list[dict[str, Any]]) -> Content:
+    """Parts as one text, or as they are where there are images among them."""
+    return parts if images_of(parts) else text_of(parts)
 
 
 def _to_part(where: str, role: str, part: Any) -> dict[str, Any] | None:

@@ -22,7 +22,6 @@ Check = Callable[[str, Any], object]
 MOST_STOPS = 64  # OpenAI takes 4; front ends for role play send dozens
 STOP_CHARS = 65_536
 DEEPEST = 500  # levels of JSON; Python gives up at a thousand, wherever that happens to be
-COUNTED = 10_000  # bytes of a body up to which its brackets are counted
 LONG = 65_536  # bytes of a body from which on it pays that it may be read twice
 EXACT = 2.0**63  # orjson has floats for integers that 64 bits cannot hold
 MOST_VALUES = 50_000  # objects and arrays in a request; to check as many takes up to 0.2 s
@@ -30,7 +29,6 @@ MOST_MARKS = 500_000  # commas and brackets outside of strings; to decode as man
 HARMLESS = 1_250_000  # bytes of a body up to which it takes no longer, whatever they are
 MOST_MESSAGES = 40_000
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-ONLINE = ":online"  # OpenRouter's mark behind the name of a model that is to search the web
 SAMPLING = ("temperature", "top_p")  # the parameters that some of Flowith's APIs take
 CONTAINERS = (dict, list)
 JSON_TYPES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
@@ -161,8 +159,7 @@ def parse_json(raw: bytes) -> dict[str, Any]:
     body = _read_quickly(raw) if long else _read_exactly(raw)
     if not isinstance(body, dict):
         raise InvalidRequest("The request body must be a JSON object.")
-    # to count takes half a microsecond for a KB, to look takes one for a few objects
-    if len(raw) > COUNTED or raw.count(b"{") + raw.count(b"[") > DEEPEST:
+    if long or raw.count(b"{") + raw.count(b"[") > DEEPEST:  # else it is neither deep nor wide
         rounded = _look_over(body)
         if long and rounded:
             body = _read_exactly(raw)
@@ -249,10 +246,10 @@ def sampling(body: dict[str, Any]) -> dict[str, Any]:
 def parse_model(body: dict[str, Any], default: str = "") -> str:
     """The model that is asked for, else `default`, which an address may name; half a surrogate
     pair in it would come back in every chunk. Raises InvalidRequest where there is none."""
-    model = body.get("model", default).strip().encode("utf-8", "replace").decode()
-    if not model:
+    asked = expect("model", body.get("model", ""), str).strip() or default
+    if not asked:
         raise missing("model")
-    return str(model)
+    return asked.encode("utf-8", "replace").decode()
 
 
 def role_in(where: str, given: dict[str, Any], allowed: Sequence[str]) -> str:

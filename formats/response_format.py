@@ -10,14 +10,11 @@ from formats.fields import bad_value, check_schema, expect, missing, parse_name
 from jsontools.budget import Budget
 
 
-def parse_format(body: dict[str, Any], budget: Budget) -> AnswerFormat | None:
-    """Read `response_format`; None where any text will do. Raises InvalidRequest."""
-    return to_format("response_format", body.get("response_format"), budget)
-
-
-def to_format(param: str, wanted: Any, budget: Budget) -> AnswerFormat | None:
+def parse_format(
+    param: str, wanted: Any, budget: Budget, *, flat: bool = False
+) -> AnswerFormat | None:
     """The format wanted at `param`; None where any text will do. `budget` is the request's, for
-    the schema. Raises InvalidRequest."""
+    the schema, which stands right there where the form is `flat`. Raises InvalidRequest."""
     if wanted is None:
         return None
     match expect(param, wanted, dict).get("type"):
@@ -25,6 +22,8 @@ def to_format(param: str, wanted: Any, budget: Budget) -> AnswerFormat | None:
             return None
         case "json_object":
             return _parse_json_object(param, wanted, budget)
+        case "json_schema" if flat:
+            return parse_json_schema(param, wanted, budget)
         case "json_schema":
             return parse_json_schema(f"{param}.json_schema", wanted.get("json_schema"), budget)
         case None:

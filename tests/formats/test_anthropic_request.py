@@ -57,7 +57,7 @@ def test_a_plain_request() -> None:
         top_k=3,
     )
     assert chat.conversations == ([Message("system", "Be brief."), Message("user", "Hello")],)
-    assert (chat.model, chat.asked, chat.stream, chat.max_tokens) == ("m", "m", True, 64_000)
+    assert (chat.model, chat.stream, chat.max_tokens) == ("m", True, 64_000)
     assert chat.early_usage
     assert chat.stop == ("END",)
     assert chat.options == {"temperature": 0.5}

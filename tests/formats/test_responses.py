@@ -185,7 +185,7 @@ def test_the_fields_that_count() -> None:
         reasoning={"effort": "minimal", "summary": "auto", "context": "all_turns"},
         text={"format": {"type": "json_schema", "name": "city", "schema": {}, "strict": True}},
     )  # fmt: skip
-    assert (chat.model, chat.asked, chat.online) == ("gpt", "gpt:online", True)
+    assert (chat.model, chat.online) == ("gpt:online", True)
     assert (chat.max_tokens, chat.thinks, chat.stream) == (9, False, True)
     assert chat.options == {"temperature": 0.5, "top_p": 1}
     assert chat.format == AnswerFormat("json_schema", "city", "", {}, True)

@@ -13,7 +13,7 @@ from chat_request import Message, images_of, text_of
 from events import ToolCall
 from formats.attachments import image_from_source
 from formats.content import plain
-from formats.fields import bad_value, check_messages, expect, missing, one_of, require, role_in
+from formats.fields import bad_value, expect, messages_in, missing, one_of, require, role_in
 
 ROLES = ("user", "assistant", "system")
 BILLING = "x-anthropic-billing-header:"  # how Claude Code's telemetry in `system` begins
@@ -51,10 +51,9 @@ def to_messages(given: Any) -> list[Message]:
     """
     if given is None:
         raise missing("messages")
-    check_messages("messages", expect("messages", given, list, "an array of objects"))
     messages: list[Message] = []
     notes: list[str] = []
-    for i, message in enumerate(given):
+    for i, message in enumerate(messages_in("messages", given)):
         where = f"messages.{i}"
         role = role_in(where, expect(where, message, dict), ROLES)
         told = _to_turn(role, message.get("content"), f"{where}.content")

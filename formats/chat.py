@@ -21,10 +21,10 @@ from formats.fields import (
     bad_value,
     boolean,
     check_fields,
-    check_messages,
     check_stops,
     expect,
     integer,
+    messages_in,
     missing,
     number,
     one_of,
@@ -135,10 +135,9 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     if messages is None:
         hint = "Use 'messages', not 'input': this is chat completions." if "input" in body else ""
         raise missing("messages", hint)
-    check_messages("messages", expect("messages", messages, list, "an array of objects"))
     conversation = [
         message
-        for i, given in enumerate(messages)
+        for i, given in enumerate(messages_in("messages", messages))
         for message in to_messages(f"messages[{i}]", given)
     ]
     if not conversation:

@@ -5,7 +5,7 @@ Knows nothing of HTTP or of Flowith.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,9 +40,9 @@ def to_messages(where: str, given: Any) -> list[Message]:
     return [*results, message]
 
 
-def to_message(where: str, given: Any) -> Message:
+def to_message(where: str, given: Any, roles: Sequence[str] = ROLES) -> Message:
     """Check the message at `where` in a request. Raises InvalidRequest."""
-    role = role_in(where, expect(where, given, dict), ROLES)
+    role = role_in(where, expect(where, given, dict), roles)
     content, place = given.get("content"), f"{where}.content"
     if content is None and role not in WORDLESS:
         raise missing(place)

@@ -229,13 +229,16 @@ def _look_over(body: dict[str, Any]) -> bool:
     return rounded
 
 
-def check_messages(param: str, given: list[Any]) -> None:
-    """Refuse an empty conversation, and one that no model could read. Raises InvalidRequest."""
-    if not given:
-        wanted = f"Invalid '{param}': empty array. Expected at least one message."
-        raise InvalidRequest(wanted, param=param, code="empty_array")
-    if len(given) > MOST_MESSAGES:
-        raise too_many(param, len(given), MOST_MESSAGES)
+def messages_in(param: str, given: Any, wanted: str = "an array of objects") -> list[Any]:
+    """The messages of a conversation, which is not empty, nor longer than any model could read.
+    Raises InvalidRequest."""
+    messages: list[Any] = expect(param, given, list, wanted)
+    if not messages:
+        text = f"Invalid '{param}': empty array. Expected at least one message."
+        raise InvalidRequest(text, param=param, code="empty_array")
+    if len(messages) > MOST_MESSAGES:
+        raise too_many(param, len(messages), MOST_MESSAGES)
+    return messages
 
 
 def sampling(body: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from chat_request import Message
 from errors import InvalidRequest
 from events import ToolCall
 from formats.content import to_content, to_message
-from formats.fields import bad_value, check_messages, expect, missing, require, role_in
+from formats.fields import bad_value, expect, messages_in, missing, require
 from formats.responses_tools import Offer
 
 ROLES = ("user", "system", "developer", "assistant")
@@ -34,8 +34,7 @@ def parse_input(given: Any) -> list[dict[str, Any]]:
     """The items of `input`, each with its type. Raises InvalidRequest."""
     if isinstance(given, str):
         return [{"type": "message", "role": "user", "content": given}]
-    items = expect("input", given, list, "a string or an array of items")
-    check_messages("input", items)
+    items = messages_in("input", given, "a string or an array of items")
     return [_typed(f"input[{i}]", item) for i, item in enumerate(items)]
 
 
@@ -141,8 +140,7 @@ class _Talk:
             self._said, self._calls = [], []
 
     def _message(self, where: str, item: dict[str, Any]) -> None:
-        role_in(where, item, ROLES)
-        message = to_message(where, item)
+        message = to_message(where, item, ROLES)
         if isinstance(message.content, str) and message.role == "system":
             self.hear_system(message.content)
         elif isinstance(message.content, str) and message.role == "assistant":

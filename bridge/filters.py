@@ -283,18 +283,17 @@ def count_usage(
     said: list[str] = [] if raw is None else raw
     thought: list[str] = []
     for event in events:
-        kind = type(event)
-        if kind is Text:
+        if isinstance(event, Text):
             if raw is None:
-                said.append(event.text)  # type: ignore[union-attr]
-        elif kind is Reasoning:
-            thought.append(event.text)  # type: ignore[union-attr]
+                said.append(event.text)
+        elif isinstance(event, Reasoning):
+            thought.append(event.text)
         elif isinstance(event, ToolCall) and not said:
             said.append(f"{event.name} {event.arguments}")  # a native call, which is no text
         elif isinstance(event, Usage):
             usage = event
             continue
-        elif kind is Done:
+        elif isinstance(event, Done):
             if usage is None:
                 reasoning, answer = (estimate_tokens("".join(pieces)) for pieces in (thought, said))
                 usage = Usage(prompt_tokens(), reasoning + answer, reasoning)
@@ -316,9 +315,8 @@ def tag_reasoning(events: Iterator[Event]) -> Iterator[Event]:
         if isinstance(event, Reasoning):
             yield Text(event.text if thinking else f"{OPEN}\n{event.text}")
             thinking = True
-        elif thinking and not isinstance(event, (Silence, Working)):
+            continue
+        if thinking and not isinstance(event, (Silence, Working)):
             thinking = False
             yield Text(f"\n{CLOSE}\n\n")
-            yield event
-        else:
-            yield event
+        yield event

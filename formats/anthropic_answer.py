@@ -16,6 +16,9 @@ from formats.sse import Writer, dumps, named, written
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 DELTA = 'event: content_block_delta\ndata: {"type":"content_block_delta","index":'
+Ending = dict[str, str | None]
+UNENDED: Ending = {"stop_reason": None, "stop_sequence": None}
+CUT_OFF = {"length": "max_tokens", "content_filter": "refusal"}
 TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -48,11 +51,11 @@ class _MessageWriter(Writer):
         self.envelope = envelope
         self.blocks = Blocks(envelope.id.removeprefix("msg_"), envelope.query)
         self.prompt = 0
-        self.ending: tuple[str, str | None] = ("end_turn", None)
+        self.done = Done()
 
     def opening(self) -> bytes:
         usage = to_usage(Usage(self.prompt, 0), 0)
-        message = to_message(self.envelope, [], None, None, usage)
+        message = to_message(self.envelope, [], UNENDED, usage)
         return named({"type": "message_start", "message": message})
 
     def take(self, event: Event) -> bytes:
@@ -74,12 +77,11 @@ class _MessageWriter(Writer):
         return PING
 
     def finish(self, done: Done) -> bytes:
-        self.ending = to_reason(done, self.blocks.called)
+        self.done = done
         return self._written(self.blocks.finish())
 
     def end(self, usage: Usage | None) -> bytes:
-        reason, stop = self.ending
-        delta = {"stop_reason": reason, "stop_sequence": stop}
+        delta = to_ending(self.done, self.blocks.called)
         told = {"delta": delta, "usage": to_usage(usage, self.blocks.searches)}
         return named({"type": "message_delta", **told}) + named({"type": "message_stop"})
 
@@ -96,16 +98,15 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     """Events as one message."""
     blocks = Blocks(envelope.id.removeprefix("msg_"), envelope.query)
     content = _Content()
-    ending = Done()
+    done = Done()
     for event in joined(events, tally):
         if isinstance(event, Done):
-            ending = event
+            done = event
         else:
             content.add(blocks.take(event))
     content.add(blocks.finish())
-    reason, stop = to_reason(ending, blocks.called)
     usage = to_usage(tally.usage, blocks.searches)
-    message = to_message(envelope, content.blocks, reason, stop, usage)
+    message = to_message(envelope, content.blocks, to_ending(done, blocks.called), usage)
     return dumps(message).encode("utf-8", "replace")
 
 
@@ -183,25 +184,22 @@ def to_usage(usage: Usage | None, searches: int) -> dict[str, Any]:
     return told
 
 
-def to_reason(done: Done, called: bool) -> tuple[str, str | None]:
+def to_ending(done: Done, called: bool) -> Ending:
     """Why the answer ended, and the stop sequence that ended it."""
-    if done.reason == "length":
-        return "max_tokens", None
-    if done.reason == "content_filter":
-        return "refusal", None
+    if not done.is_own:
+        return {"stop_reason": CUT_OFF[done.reason], "stop_sequence": None}
     if called:
-        return "tool_use", None
-    return ("stop_sequence", done.stop) if done.stop else ("end_turn", None)
+        return {"stop_reason": "tool_use", "stop_sequence": None}
+    reason = "stop_sequence" if done.stop else "end_turn"
+    return {"stop_reason": reason, "stop_sequence": done.stop or None}
 
 
 def to_message(
     envelope: Envelope,
     content: list[dict[str, Any]],
-    reason: str | None,
-    stop: str | None,
+    ending: Ending,
     usage: dict[str, Any],
 ) -> dict[str, Any]:
     """Anthropic's message object."""
     opening = {"id": envelope.id, "type": "message", "role": "assistant", "model": envelope.model}
-    ending = {"stop_reason": reason, "stop_sequence": stop, "usage": usage}
-    return {**opening, "content": content, **ending}
+    return {**opening, "content": content, **ending, "usage": usage}

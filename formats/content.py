@@ -189,7 +189,7 @@ def _to_attachment(where: str, kind: str, part: dict[str, Any]) -> dict[str, Any
     return None
 
 
-def _to_image(where: str, image: Any, detail: Any = None) -> dict[str, Any]:
+def _to_image(where: str, image: Any, detail: Any) -> dict[str, Any]:
     if isinstance(image, dict):
         detail, image, where = image.get("detail"), image.get("url"), f"{where}.url"
     part = to_image(where, require(where, image, str))

@@ -21,6 +21,7 @@ T = TypeVar("T")
 Check = Callable[[str, Any], object]
 MOST_STOPS = 64  # OpenAI takes 4; front ends for role play send dozens
 STOP_CHARS = 65_536
+TOO_DEEP = "The request body is nested too deeply."
 DEEPEST = 500  # levels of JSON; Python gives up at a thousand, wherever that happens to be
 LONG = 65_536  # bytes of a body from which on it pays that it may be read twice
 EXACT = 2.0**63  # orjson has floats for integers that 64 bits cannot hold
@@ -194,17 +195,13 @@ def _read_exactly(raw: bytes) -> Any:
     try:
         return _decoder.decode(raw.decode("utf-8-sig"))
     except RecursionError:
-        raise _too_deep() from None
+        raise InvalidRequest(TOO_DEEP) from None
     except ValueError as wrong:
         where = f" (at character {wrong.pos})" if isinstance(wrong, json.JSONDecodeError) else ""
         raise InvalidRequest(
             "We could not parse the JSON body of your request: it must be a JSON object"
             f" in UTF-8{where}."
         ) from None
-
-
-def _too_deep() -> InvalidRequest:
-    return InvalidRequest("The request body is nested too deeply.")
 
 
 def _look_over(body: dict[str, Any]) -> bool:
@@ -218,7 +215,7 @@ def _look_over(body: dict[str, Any]) -> bool:
         floats = [one for one in level if type(one) is float]
         count += len(containers)
         if depth > DEEPEST:
-            raise _too_deep()
+            raise InvalidRequest(TOO_DEEP)
         if count > MOST_VALUES:
             text = f"The request body has more than {MOST_VALUES} objects and arrays."
             raise InvalidRequest(text)

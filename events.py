@@ -113,19 +113,8 @@ class Done:
         return self.reason in ("stop", "tool_calls")
 
 
-Event = (
-    Text
-    | Reasoning
-    | ToolCall
-    | Citation
-    | Picture
-    | Usage
-    | Silence
-    | Working
-    | PromptSize
-    | Answering
-    | Done
-)
+AnswerPart = Text | Reasoning | ToolCall | Citation | Picture | Answering | Done
+Event = AnswerPart | Usage | Silence | Working | PromptSize
 
 
 @dataclass(slots=True)
@@ -146,8 +135,8 @@ class Tally:
         )
 
 
-def joined(events: Iterable[Event], tally: Tally) -> Iterator[Event]:
-    """The events of a whole answer, neighbouring pieces of its text as one; its usage goes into
+def joined(events: Iterable[Event], tally: Tally) -> Iterator[AnswerPart]:
+    """The parts of a whole answer, neighbouring pieces of its text as one; its usage goes into
     `tally`."""
     for kind, alike in groupby(events, type):
         if kind is Text:
@@ -156,5 +145,5 @@ def joined(events: Iterable[Event], tally: Tally) -> Iterator[Event]:
         for event in alike:
             if isinstance(event, Usage):
                 tally.add(event)
-            else:
+            elif not isinstance(event, (Silence, Working, PromptSize)):
                 yield event

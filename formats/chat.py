@@ -152,7 +152,7 @@ def to_request(
     check_fields(body, CHECKS)
     model = parse_model(body, settings.default_model)
     n = int(body.get("n", 1))
-    if n > settings.max_choices:
+    if n * len(conversations) > settings.max_choices:
         wanted = f"this service answers at most {settings.max_choices} choices per request"
         raise bad_value("n", wanted, "integer_above_max_value")
     stop = body.get("stop", ())

@@ -15,14 +15,11 @@ from events import (
     Done,
     Event,
     Picture,
-    PromptSize,
     Reasoning,
-    Silence,
     Tally,
     Text,
     ToolCall,
     Usage,
-    Working,
     joined,
 )
 from formats import ErrorReply
@@ -177,8 +174,6 @@ def read(events: Iterable[Event], envelope: Envelope, tally: Tally) -> "list[Gat
                 message = messages[index]
             case Done(reason=reason):
                 message.reason = reason
-            case Silence() | Working() | PromptSize() | Usage():
-                pass
             case _:
                 assert_never(event)
     return messages

@@ -61,8 +61,7 @@ def to_message(where: str, given: Any, roles: Sequence[str] = ROLES) -> Message:
             said = content or (refusal if isinstance(refusal, str) else "")
             return Message(role, said, calls, name=name, where=place)
         case "tool" | "function":
-            call_id = given.get("tool_call_id") or name or ""
-            return Message("tool", content, (), str(call_id), name, place)
+            return Message("tool", content, (), str(given.get("tool_call_id") or name), name, place)
         case "developer":
             role = "system"
     return Message(role, content, name=name, where=place)

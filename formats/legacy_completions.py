@@ -10,7 +10,7 @@ from chat_request import ChatRequest, Message
 from events import Done, Event, Tally
 from formats import chat
 from formats.chat_answer import ChunkWriter, Envelope, error, read, to_opening, to_usage
-from formats.fields import bad_value, expect, missing, parse_json, wrong_type
+from formats.fields import bad_value, expect, missing, parse_json, too_many, wrong_type
 from formats.sse import Frame, dumps, pieces, written
 from settings import Settings
 
@@ -34,21 +34,15 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
         raise wrong_type("prompt", "a string or an array of strings", prompts)
     if not prompts:
         raise bad_value("prompt", "expected at least one prompt", "empty_array")
-    _check_count(len(prompts), settings)
+    if len(prompts) > settings.max_choices:
+        raise too_many("prompt", len(prompts), settings.max_choices)
     echo = expect("echo", body.pop("echo", False), bool)
     unused = [name for name in WITHOUT if body.pop(name, None) is not None]
     conversations = [[Message("user", one)] for one in prompts]
     request = chat.to_request(body, conversations, settings)
-    _check_count(len(request.conversations), settings)
     before = tuple(str(one[0].content) for one in request.conversations) if echo else ()
     said_again = {**request.echo, "before": before}
     return replace(request, echo=said_again, ignored=(*request.ignored, *unused))
-
-
-def _check_count(answers: int, settings: Settings) -> None:
-    if answers > settings.max_choices:
-        wanted = f"at most {settings.max_choices} answers"
-        raise bad_value("prompt", wanted, "array_above_max_length")
 
 
 def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> Envelope:

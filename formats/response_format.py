@@ -21,7 +21,10 @@ def parse_format(
         case "text":
             return None
         case "json_object":
-            return _parse_json_object(param, wanted, budget)
+            schema = wanted.get("schema")
+            if schema is not None:  # llama.cpp, Together and Fireworks hold the answer to it
+                check_schema(schema, f"{param}.schema", "the format", budget)
+            return AnswerFormat("json_object", schema=schema, strict=schema is not None)
         case "json_schema" if flat:
             return parse_json_schema(param, wanted, budget)
         case "json_schema":
@@ -31,16 +34,6 @@ def parse_format(
         case _:
             supported = "supported values are 'json_object', 'json_schema' and 'text'"
             raise bad_value(f"{param}.type", supported)
-
-
-def _parse_json_object(param: str, wanted: dict[str, Any], budget: Budget) -> AnswerFormat:
-    """An object of any form; servers that take a `schema` beside it (llama.cpp, Together,
-    Fireworks) hold the answer to it, so it is strict."""
-    schema = wanted.get("schema")
-    if schema is None:
-        return AnswerFormat("json_object")
-    check_schema(schema, f"{param}.schema", "the format", budget)
-    return AnswerFormat("json_object", schema=schema, strict=True)
 
 
 def parse_json_schema(param: str, wanted: Any, budget: Budget) -> AnswerFormat:

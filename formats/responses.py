@@ -139,7 +139,7 @@ def to_request(body: dict[str, Any], *, compact: bool) -> ChatRequest:
         options=sampling(body),
         ignored=(*_ignored(body), *offer.ignored, *dropped),
         echo={
-            "response": _echo(body),
+            "echo": _echo(body),
             "names": offer.names,
             "compact": compact,
             "encrypted": "reasoning.encrypted_content" in body.get("include", []),
@@ -206,8 +206,5 @@ def to_envelope(chat: ChatRequest, settings: Settings, request_id: str) -> Envel
         id=f"resp_{random.getrandbits(192):048x}",
         created=int(time.time()),
         model=chat.model,
-        echo=chat.echo["response"],
-        names=chat.echo["names"],
-        compact=chat.echo["compact"],
-        encrypted=chat.echo["encrypted"],
+        **chat.echo,
     )

@@ -41,12 +41,6 @@ QUERY = "Perform a web search for the query: "  # what Claude Code writes before
 QUERY_CHARS = 400
 
 
-def _stop_sequences(param: str, value: Any) -> None:
-    for i, one in enumerate(expect(param, value, list, "an array of strings")):
-        expect(f"{param}.{i}", one, str)
-    check_stops(param, value)
-
-
 def _thinking(param: str, value: Any) -> None:
     kinds = ("enabled", "disabled", "adaptive", "between_tools")
     one_of(f"{param}.type", expect(param, value, dict).get("type"), kinds)
@@ -55,7 +49,7 @@ def _thinking(param: str, value: Any) -> None:
 CHECKS: dict[str, Check] = {
     "stream": boolean,
     "max_tokens": partial(integer, low=0),
-    "stop_sequences": _stop_sequences,
+    "stop_sequences": partial(check_stops, wanted="an array of strings", place="stop_sequences.{}"),
     "temperature": partial(number, low=0, high=1),
     "top_p": partial(number, low=0, high=1),
     "top_k": partial(integer, low=0),

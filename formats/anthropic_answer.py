@@ -97,47 +97,44 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
 def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     """Events as one message."""
     blocks = Blocks(envelope.id.removeprefix("msg_"), envelope.query)
-    content = _Content()
+    steps: list[Step] = []
     done = Done()
     for event in joined(events, tally):
         if isinstance(event, Done):
             done = event
         else:
-            content.add(blocks.take(event))
-    content.add(blocks.finish())
+            steps += blocks.take(event)
+    steps += blocks.finish()
     usage = to_usage(tally.usage, blocks.searches)
-    message = to_message(envelope, content.blocks, to_ending(done, blocks.called), usage)
+    message = to_message(envelope, _to_content(steps), to_ending(done, blocks.called), usage)
     return dumps(message).encode("utf-8", "replace")
 
 
-class _Content:
-    """The blocks of a whole answer, as their steps come together."""
+def _to_content(steps: Iterable[Step]) -> list[dict[str, Any]]:
+    """The blocks of a whole answer, out of the steps in which they came."""
+    content: list[dict[str, Any]] = []
+    words: list[str] = []
+    for step in steps:
+        match step:
+            case {"content_block": block}:
+                content.append(block)
+            case {"delta": {"citation": source}}:
+                content[-1].setdefault("citations", []).append(source)
+            case {"delta": {"signature": signature}}:
+                content[-1]["signature"] = signature
+            case {"delta": {"text": said} | {"thinking": said} | {"partial_json": said}}:
+                words.append(said)
+            case {"type": "content_block_stop"}:
+                _fill(content[-1], "".join(words))
+                words.clear()
+    return content
 
-    def __init__(self) -> None:
-        self.blocks: list[dict[str, Any]] = []
-        self._words: list[str] = []
 
-    def add(self, steps: Iterable[Step]) -> None:
-        for step in steps:
-            match step:
-                case {"content_block": block}:
-                    self.blocks.append(block)
-                case {"delta": {"citation": source}}:
-                    self.blocks[-1].setdefault("citations", []).append(source)
-                case {"delta": {"signature": signature}}:
-                    self.blocks[-1]["signature"] = signature
-                case {"delta": {"text": words} | {"thinking": words} | {"partial_json": words}}:
-                    self._words.append(words)
-                case {"type": "content_block_stop"}:
-                    self._close()
-
-    def _close(self) -> None:
-        words, self._words = "".join(self._words), []
-        block = self.blocks[-1]
-        if "input" in block:
-            block["input"] = json.loads(words)
-        elif block["type"] in ("text", "thinking"):
-            block[block["type"]] = words
+def _fill(block: dict[str, Any], words: str) -> None:
+    if "input" in block:
+        block["input"] = json.loads(words)
+    elif block["type"] in ("text", "thinking"):
+        block[block["type"]] = words
 
 
 def error(wrong: ProxyError, request_id: str) -> ErrorReply:

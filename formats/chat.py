@@ -68,11 +68,8 @@ TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 
 
 def _stop(param: str, value: Any) -> None:
-    if not isinstance(value, list):
-        value = [expect(param, value, str, "a string or an array of strings")]
-    for i, one in enumerate(value):
-        expect(f"{param}[{i}]", one, str)
-    check_stops(param, value)
+    stops = [value] if isinstance(value, str) else value
+    check_stops(param, stops, wanted="a string or an array of strings", place="stop[{}]")
 
 
 def _logit_bias(param: str, value: Any) -> None:

@@ -117,8 +117,9 @@ def check_fields(body: dict[str, Any], checks: dict[str, Check]) -> None:
     """Hold the fields of a request against their checks; that of `a.b` concerns the member `b` of
     the object `a`. Raises InvalidRequest."""
     for name, value in body.items():
-        if name in checks:
-            checks[name](name, value)
+        if name not in checks:
+            continue
+        checks[name](name, value)
         if isinstance(value, dict):
             for member, inner in value.items():
                 param = f"{name}.{member}"
@@ -135,11 +136,15 @@ def parse_name(param: str, value: Any, longest: int = 64) -> str:
     return name
 
 
-def check_stops(param: str, stops: Sequence[str]) -> None:
+def check_stops(param: str, value: Any, *, wanted: str, place: str) -> None:
     """Refuse more stop strings, or longer ones, than any client needs: every character of an
-    answer is held against each of them. Raises InvalidRequest."""
+    answer is held against each of them. `place` is how one of them is named. Raises
+    InvalidRequest."""
+    stops: list[Any] = expect(param, value, list, wanted)
     if len(stops) > MOST_STOPS:
         raise too_many(param, len(stops), MOST_STOPS)
+    for i, one in enumerate(stops):
+        expect(place.format(i), one, str)
     if sum(map(len, stops)) > STOP_CHARS:
         wanted = f"expected at most {STOP_CHARS} characters in all"
         raise bad_value(param, wanted, "string_above_max_length")

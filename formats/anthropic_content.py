@@ -12,7 +12,7 @@ from typing import Any
 from chat_request import Message, images_of, text_of
 from events import ToolCall
 from formats.attachments import image_from_source
-from formats.content import plain
+from formats.content import plain, readable
 from formats.fields import bad_value, expect, messages_in, missing, one_of, require, role_in
 
 ROLES = ("user", "assistant", "system")
@@ -169,7 +169,7 @@ def _to_parts(block: dict[str, Any], where: str, *, images: bool = False) -> lis
     if kind in THOUGHTS:
         return []
     if kind in FROM_SERVERS:
-        return _as_text("\n".join(_told(block)))
+        return _as_text(readable(block.get("content")))
     wanted = f"{kind[:40]!r} cannot be used here"
     raise bad_value(f"{where}.type", wanted, "unsupported_value")
 
@@ -215,16 +215,3 @@ def _to_search_result(block: dict[str, Any], where: str) -> list[Part]:
     source = require(f"{where}.source", block.get("source"), str)
     parts = _to_all_parts(block.get("content"), f"{where}.content", only=("text",))
     return _as_text("\n".join([title, source, text_of(parts)]))
-
-
-def _told(block: dict[str, Any]) -> list[str]:
-    """The readable part of what a server's tool returned: text, or titles and addresses."""
-    content = block.get("content")
-    if isinstance(content, str):
-        return [content]
-    found = []
-    for item in content if isinstance(content, list) else [content]:
-        if isinstance(item, dict):
-            words = [item.get("title"), item.get("url"), item.get("text")]
-            found.append(" ".join(word for word in words if isinstance(word, str) and word))
-    return [line for line in found if line]

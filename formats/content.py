@@ -22,6 +22,7 @@ TEXTS = ("text", "input_text", "output_text", "summary_text", "refusal")
 PICTURES = ("image_url", "input_image", "image")
 THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
 ELSEWHERE = ("tool_use", "tool_result")  # Anthropic's: a call or a result, and no content here
+READABLE = ("title", "url", "text", "stdout", "stderr", "logs")  # in the results of servers' tools
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 WORDLESS = ("assistant", "function")  # roles whose content may be missing or null
 
@@ -195,6 +196,16 @@ def _to_image(where: str, image: Any, detail: Any) -> dict[str, Any]:
     if detail in ("auto", "low", "high"):
         part["image_url"]["detail"] = detail
     return part
+
+
+def readable(output: Any) -> str:
+    """What can be read of a result that a server's own tool returned: a text, or those in the parts
+    that it has."""
+    if isinstance(output, str):
+        return output
+    parts = output if isinstance(output, list) else [output]
+    found = [part.get(name) for part in parts if isinstance(part, dict) for name in READABLE]
+    return "\n".join(text for text in found if isinstance(text, str) and text)
 
 
 def told_apart(messages: list[Message]) -> list[Message]:

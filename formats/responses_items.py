@@ -13,7 +13,7 @@ from typing import Any
 from chat_request import Message
 from errors import InvalidRequest
 from events import ToolCall
-from formats.content import to_content, to_message
+from formats.content import readable, to_content, to_message
 from formats.fields import bad_value, expect, messages_in, missing, require
 from formats.responses_tools import Offer
 
@@ -182,12 +182,4 @@ def _returned(item: dict[str, Any]) -> str:
     stands in an item of its own, or in that of the call."""
     named = (item.get(name) for name in ("output", "outputs", "results"))
     output = next((one for one in named if one), None)
-    if isinstance(output, str):
-        return output
-    found = []
-    for part in output if isinstance(output, list) else ():
-        for key in ("text", "stdout", "stderr", "logs"):
-            text = part.get(key) if isinstance(part, dict) else None
-            if isinstance(text, str) and text:
-                found.append(text)
-    return "\n".join(found)
+    return readable(output)

@@ -62,7 +62,6 @@ class ChunkWriter(Writer):
         self.heads = [
             f'data: {opening},"choices":[{{"index":{index},' for index in range(envelope.choices)
         ]
-        self._frames = [self.to_frames(head) for head in self.heads]
         self.turn_to(0)
 
     def to_frames(self, head: str) -> tuple[Frame, Frame | None]:
@@ -72,7 +71,7 @@ class ChunkWriter(Writer):
     def turn_to(self, index: int) -> None:
         """What comes belongs to this choice."""
         self.index = index
-        self.said, self.thought = self._frames[index]
+        self.said, self.thought = self.to_frames(self.heads[index])
 
     def chunk(self, told: str, reason: str = "null") -> str:
         """One chunk; `reason` is JSON."""

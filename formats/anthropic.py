@@ -17,18 +17,18 @@ from formats.fields import (
     an_object,
     boolean,
     check_fields,
+    check_schema,
     check_stops,
     expect,
     integer,
-    missing,
     number,
     one_of,
     parse_json,
     parse_model,
+    require,
     sampling,
 )
 from formats.model_names import ONLINE
-from formats.response_format import parse_json_schema
 from jsontools.budget import Budget
 from settings import Settings
 
@@ -111,10 +111,9 @@ def _parse_format(body: dict[str, Any], budget: Budget) -> AnswerFormat | None:
     if wanted is None:
         return None
     one_of(f"{param}.type", expect(param, wanted, dict).get("type"), ("json_schema",))
-    if wanted.get("schema") is None:
-        raise missing(f"{param}.schema")
-    schema = {"name": "answer", "schema": wanted["schema"], "strict": True}
-    return parse_json_schema(param, schema, budget)
+    schema = require(f"{param}.schema", wanted.get("schema"), dict)
+    check_schema(schema, f"{param}.schema", "the format", budget)
+    return AnswerFormat("json_schema", "answer", schema=schema, strict=True)
 
 
 def _query(messages: list[Message]) -> str:

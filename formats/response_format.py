@@ -26,9 +26,10 @@ def parse_format(
                 check_schema(schema, f"{param}.schema", "the format", budget)
             return AnswerFormat("json_object", schema=schema, strict=schema is not None)
         case "json_schema" if flat:
-            return parse_json_schema(param, wanted, budget)
+            return _parse_json_schema(param, wanted, budget)
         case "json_schema":
-            return parse_json_schema(f"{param}.json_schema", wanted.get("json_schema"), budget)
+            inner = wanted.get("json_schema")
+            return _parse_json_schema(f"{param}.json_schema", inner, budget)
         case None:
             raise missing(f"{param}.type")
         case _:
@@ -36,8 +37,8 @@ def parse_format(
             raise bad_value(f"{param}.type", supported)
 
 
-def parse_json_schema(param: str, wanted: Any, budget: Budget) -> AnswerFormat:
-    """A schema with its name, as it stands at `param`. Raises InvalidRequest."""
+def _parse_json_schema(param: str, wanted: Any, budget: Budget) -> AnswerFormat:
+    """A schema with its name, as it stands at `param`."""
     wanted = expect(param, {} if wanted is None else wanted, dict)
     name = parse_name(f"{param}.name", wanted.get("name"))
     schema, strict = wanted.get("schema"), wanted.get("strict")

@@ -152,7 +152,7 @@ def _to_all_parts(
     return parts
 
 
-def _to_parts(block: dict[str, Any], where: str, *, images: bool = False) -> list[Part]:
+def _to_parts(block: dict[str, Any], where: str, *, images: bool) -> list[Part]:
     """A content block as parts of a message; `images` where they may stand."""
     kind = block["type"]
     match kind:

@@ -123,7 +123,6 @@ def _query(messages: list[Message]) -> str:
 
 
 def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> Envelope:
-    """The envelope of an answer that begins now."""
     return Envelope(
         request_id=request_id,
         id=f"msg_{random.getrandbits(96):024x}",

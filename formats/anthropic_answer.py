@@ -1,7 +1,4 @@
-"""The answer of Anthropic's Messages: events as its stream, or as one message; its errors.
-
-Pure.
-"""
+"""The answer of Anthropic's Messages: events as its stream, or as one message; its errors."""
 
 import json
 from collections.abc import Iterable, Iterator

@@ -188,7 +188,6 @@ def _says(body: dict[str, Any], switches: Switches) -> bool:
 
 
 def to_envelope(chat: ChatRequest, settings: Settings, request_id: str) -> Envelope:
-    """The envelope of an answer that begins now."""
     return Envelope(
         request_id=request_id,
         id=f"chatcmpl-{random.getrandbits(112):028x}",

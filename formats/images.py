@@ -64,7 +64,6 @@ class Images:
         return _to_request(body, images, settings)
 
     def to_envelope(self, chat: ChatRequest, settings: Settings, request_id: str) -> Envelope:
-        """The envelope of an answer that begins now."""
         content = chat.conversations[0][0].content
         return Envelope(
             request_id=request_id,

@@ -46,7 +46,6 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
 
 
 def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> Envelope:
-    """The envelope of an answer that begins now."""
     envelope = chat.to_envelope(request, settings, request_id)
     id = envelope.id.removeprefix("chat")
     return replace(envelope, id=id, before=request.echo["before"])

@@ -200,7 +200,6 @@ def _to_shown(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_envelope(chat: ChatRequest, settings: Settings, request_id: str) -> Envelope:
-    """The envelope of an answer that begins now."""
     return Envelope(
         request_id=request_id,
         id=f"resp_{random.getrandbits(192):048x}",

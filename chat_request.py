@@ -133,14 +133,14 @@ class Prompt:
     """One call to a model.
 
     `messages` are `{"role", "content"}` with the roles system, user and assistant, and a `Content`
-    each. With `tools` (native tools) the assistant's
-    `tool_calls` and the role tool appear as well. `options` holds sampling parameters by name.
-    With a `drawing` the answer is a picture of what the last user message says.
+    each. `options` are sampling parameters, and `tools` the members of OpenAI's that offer native
+    tools, with which the assistant's `tool_calls` and the role tool appear as well. With a
+    `drawing` the answer is a picture of what the last user message says.
     """
 
     messages: list[dict[str, Any]]
     thinking: bool = True
     online: bool = False
-    options: dict[str, Any] | None = None
-    tools: dict[str, Any] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    tools: dict[str, Any] = field(default_factory=dict)
     drawing: Drawing | None = None

@@ -26,7 +26,7 @@ from server.delivery import deliver
 from server.headers import add_headers, to_id
 from server.keys import require_api_key, require_known_origin
 from server.log import Record, set_up_logging
-from server.metrics import attach, monitoring, note_end
+from server.metrics import attach, monitoring
 from server.pages import VERSION, site
 from server.paths import mending_paths
 from server.shutdown import Drain
@@ -102,7 +102,8 @@ def finish(response: Response) -> Response:
     record: Record = g.record
     add_headers(response, request, record.id, format_of().ID_HEADERS, delivery.settings())
     record.status = response.status_code
-    response.call_on_close(partial(note_end, record, current_app.extensions["metrics"]))
+    response.call_on_close(partial(current_app.extensions["metrics"].count, record))
+    response.call_on_close(record.write)
     return response
 
 

@@ -90,6 +90,8 @@ def start_stand_in() -> dict[str, str]:
     command = ["tests/fake_flowith.py", "--quiet", "--with-parent"]
     stand_in = start(command, {}, end_with=signal.SIGTERM, stdout=subprocess.PIPE)
     url = stand_in.stdout.readline().strip() if stand_in.stdout else ""
+    if not url:  # calls would go to Flowith itself
+        sys.exit("The bundled stand-in did not start.")
     known = {"FLOWITH_API_URL": url, "FLOWITH_AUTH_TOKEN": DEMO_TOKEN}
     return {**known, "FLOWITH_REFRESH_TOKEN": "", "no_proxy": "127.0.0.1"}
 

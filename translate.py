@@ -64,7 +64,7 @@ def to_prompt(chat: ChatRequest, messages: list[Message], model: Model) -> Promp
     limit = {}
     if chat.max_tokens:  # more than the model can write is refused by some of those behind Flowith
         limit["max_tokens"] = min(chat.max_tokens, model.output or chat.max_tokens)
-    tools = tool_prompt.native(chat.tools) if native and chat.tools else None
+    tools = tool_prompt.native(chat.tools) if native and chat.tools else {}
     return Prompt(sent, chat.thinks, chat.online, chat.options | limit, tools)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flowith.dialects import DIALECTS
+from flowith.llm_frames import is_json
 from flowith.recording import to_decoded
 from flowith.sample_file import Exchange, Sample
 from settings import APIS
@@ -75,8 +76,7 @@ def _header(exchange: Exchange, name: str) -> str:
 
 def _decoded(exchange: Exchange) -> dict[str, Any]:
     """What today's decoder makes of it, which may be better than the one that made the sample."""
-    api = next(api for api in APIS if api == exchange.api)
-    return to_decoded(api, exchange.status, exchange.blocks, exchange.end == "clean")
+    return to_decoded(exchange.api, exchange.status, exchange.blocks, exchange.end == "clean")
 
 
 def _find(exchanges: Iterable[Exchange], call: str) -> Exchange | None:
@@ -102,16 +102,8 @@ def body_form(exchange: Exchange) -> str:
         kind = "OpenAI's chunks" if '"choices"' in text else "a tag" if '"tag"' in text else "JSON"
         return f"data: lines with {kind}"
     if text.startswith("{"):
-        return "one JSON object" if _is_json(text) else "a JSON object on each line"
+        return "one JSON object" if is_json(text) else "a JSON object on each line"
     return "bare text"
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _manner(here: list[Exchange]) -> Iterator[str]:

@@ -122,7 +122,7 @@ def collect(flowith: Flowith) -> tuple[Named, bool, bool]:
             continue
         besides = f" (left out: {left_out})" if left_out else ""
         click.echo(f"{where}: {len(listed)} models{besides}")
-        whole = whole and flowith.dialect_of(account).name != "llm"
+        whole = whole and flowith.api_of(account) != "llm"
         for name, facts in listed.items():
             live.setdefault(name, {}).update(facts)
     return live, whole, failed

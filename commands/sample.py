@@ -17,7 +17,7 @@ from commands.masking import Mask, find_secret
 from commands.questions import Call
 from commands.report import Report
 from flowith.accounts import Account
-from flowith.dialects import DIALECTS, Dialect
+from flowith.dialects import DIALECTS
 from flowith.image_generation import image_dialects
 from flowith.probe import KNOWN, Asking
 from flowith.reach import PATIENCE, to_said
@@ -100,9 +100,7 @@ def _make(
 
 
 def _send(asking: Asking, token: str, call: Call) -> Recording:
-    dialect: Dialect = DIALECTS[call.probe.api]
-    headers = {**dialect.headers, "User-Agent": asking.agent}
-    headers["Authorization"] = f"Bearer {token}" if call.bearer else token
+    headers = DIALECTS[call.probe.api].headers_for(token, call.bearer, asking.agent)
     connect = min(asking.settings.connect_timeout, PATIENCE)
     patience = min(asking.settings.first_token_timeout, call.patience)
     whole = max(WHOLE, call.patience)

@@ -16,7 +16,6 @@ import requests
 
 import errors
 from chat_request import Prompt
-from clock import Clock
 from errors import EmptyAnswer, ThoughtsOnly, UpstreamError
 from events import Done, Event, Picture, Reasoning, Silence, Text, ToolCall
 from flowith.accounts import Account
@@ -57,7 +56,8 @@ class Order:
         account = self.account
         if account.login:
             account.token = account.login.renew(account.token if self.renew else "")
-        headers = self._headers()
+        headers = self.dialect.headers_for(account.token, self.bearer, self.agent)
+        headers["X-Request-ID"] = self.label
         body = self._body(headers, transport, exchange)
         if self.model.kind == "image":
             exchange.fresh = True  # on a kept connection that dies a POST is sent again
@@ -67,15 +67,6 @@ class Order:
             raise self.dialect.to_refusal(response.status_code, said, response.headers)
         account.bearer[self.dialect.name] = self.bearer
         return response
-
-    def _headers(self) -> Mapping[str, str]:
-        token = self.account.token
-        return {
-            "Authorization": f"Bearer {token}" if self.bearer else token,
-            **self.dialect.headers,
-            "User-Agent": self.agent,
-            "X-Request-ID": self.label,
-        }
 
     def _body(self, headers: Mapping[str, str], transport: Transport, exchange: Exchange) -> bytes:
         """The payload, its images stored at Flowith first."""
@@ -98,16 +89,14 @@ class Attempt:
     come to its end. Its answer's head wakes `signal`.
     """
 
-    def __init__(
-        self, order: Order, transport: Transport, clock: Clock, crew: Crew, signal: Signal
-    ) -> None:
+    def __init__(self, order: Order, transport: Transport, crew: Crew, signal: Signal) -> None:
         self.begun = self.finished = False
         self._spoke = False  # whether there are words or calls, and not thoughts alone
         self._held: list[Event] = []
         self._received = 0
         self._decoder: Decoder  # made when the head of the answer tells its type
         send = partial(self._send, order, transport)
-        self._reader = Reader(send, order.dialect.url, clock, crew, signal)
+        self._reader = Reader(send, order.dialect.url, crew, signal)
 
     def _send(self, order: Order, transport: Transport, exchange: Exchange) -> requests.Response:
         """In a thread of the crew."""
@@ -146,11 +135,11 @@ class Attempt:
         if isinstance(last, Done) and last.is_own and not self._spoke:
             raise ThoughtsOnly if self.begun else EmptyAnswer("Flowith sent an empty answer.")
         self.begun = self.begun or self._spoke or any(map(_is_thought, events))
-        held, self._held = [*self._held, *events], []
-        if self.begun or self.finished:
-            return held
-        self._held = [event for event in held if type(event) is not Silence]
-        return [event for event in held if type(event) is Silence]
+        if not (self.begun or self.finished):
+            self._held += (event for event in events if type(event) is not Silence)
+            return [event for event in events if type(event) is Silence]
+        held, self._held = self._held, []
+        return [*held, *events]
 
 
 def _is_word(event: Event) -> bool:

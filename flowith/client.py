@@ -7,7 +7,7 @@ import logging
 import random
 import resource
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -47,8 +47,8 @@ class Flowith:
         self.crew = Crew()
         self.transport = Transport(settings.connect_timeout, settings.max_streams)
         self.accounts = self._to_accounts()
-        self.dialects = dialects_at(settings.flowith_api_url)
-        self.image_dialects = image_dialects(settings.flowith_api_url)
+        self.dialects: Mapping[str, Dialect] = dialects_at(settings.flowith_api_url)
+        self.image_dialects: Mapping[str, Dialect] = image_dialects(settings.flowith_api_url)
         self.running = 0
         self.limit = fitting(settings.max_streams)
         self.drains: Callable[[float], bool] = lambda now: False
@@ -78,13 +78,13 @@ class Flowith:
         return Answer(self, prompt, model, label)
 
     def dialect_for(self, model: Model, account: Account) -> Dialect:
-        """models.json decides, else `dialect_of` the account."""
-        dialect = self.dialects[model.api] if model.api else self.dialect_of(account)
-        return self.image_dialects[dialect.name] if model.kind == "image" else dialect
+        """models.json decides, else `api_of` the account."""
+        dialects = self.image_dialects if model.kind == "image" else self.dialects
+        return dialects[model.api or self.api_of(account)]
 
-    def dialect_of(self, account: Account) -> Dialect:
+    def api_of(self, account: Account) -> Api:
         """FLOWITH_API decides, else the shape of the token."""
-        return self.dialects[self.settings.chosen_api or account.kind]
+        return self.settings.chosen_api or account.kind
 
     def apis_for(self, model: Model) -> set[str]:
         """The APIs that a call to this model may go to; none without an account."""
@@ -118,7 +118,6 @@ class Answer:
     def __init__(self, flowith: Flowith, prompt: Prompt, model: Model, label: str) -> None:
         self.flowith, self.settings = flowith, flowith.settings
         self.prompt, self.model, self.label = prompt, model, label
-        self.dialect: Dialect | None = None
         self.attempts: list[tuple[str, str]] = []
         self.failures: list[tuple[str, str]] = []
         self.first_event: float | None = None
@@ -212,7 +211,7 @@ class Answer:
     def _ask(self, account: Account) -> Iterator[Event]:
         """The answer of one account. A refused token is renewed if it can be, then tried in its
         other form, each once."""
-        dialect = self.dialect = self.flowith.dialect_for(self.model, account)
+        dialect = self.flowith.dialect_for(self.model, account)
         self.attempts.append((account.name, dialect.name))
         usual = account.bearer.get(dialect.name, dialect.bearer)
         renewed = [(usual, True)] if account.login else []
@@ -239,7 +238,7 @@ class Answer:
             agent=flowith.agent,
             label=self.label,
         )
-        self._attempt = Attempt(order, flowith.transport, flowith.clock, flowith.crew, self._signal)
+        self._attempt = Attempt(order, flowith.transport, flowith.crew, self._signal)
         return self._attempt
 
     def _read(self, attempt: Attempt, account: Account) -> Iterator[Event]:
@@ -258,7 +257,8 @@ class Answer:
             if events:
                 heard = now
                 if attempt.begun:
-                    self._note_words(now)
+                    self.first_event = self.first_event or now
+                    deadlines.tick_at = now + deadlines.heartbeat  # silence counts from here
                 if attempt.finished:  # whoever has the `Done` asks for no more
                     self.flowith.accounts.settle(account, self._upstream[0], None)
                     yield from events
@@ -272,11 +272,6 @@ class Answer:
                     yield Silence()
                 elif deadlines.working_is_due(now):
                     yield Working()
-
-    def _note_words(self, now: float) -> None:
-        if self.first_event is None:
-            self.first_event = now
-        self.deadlines.tick_at = now + self.deadlines.heartbeat  # silence counts from here
 
     def _look(self, now: float) -> None:
         """Whether going on makes sense at all."""

@@ -94,9 +94,7 @@ class _Recorded:
     sock: Any
     timeout: Any
     exchange: Exchange | None = None
-    calls = 0  # requests that went out since it was made
-    used = 0.0  # when the last one did, in monotonic seconds
-    _answer: HttpAnswer | None = None
+    _answer: HttpAnswer | None = None  # the latest
 
     def _new_conn(self) -> socket.socket:
         """urllib3's, before any handshake: that must not outlast its exchange either."""
@@ -125,10 +123,8 @@ class _Recorded:
         exchange: Exchange | None = getattr(current, "exchange", None)
         self.exchange = exchange
         if exchange is not None:
-            exchange.connection, exchange.reused = self, self.calls > 0
+            exchange.connection, exchange.reused = self, self._answer is not None
             exchange.socket = self.sock
-        self.calls += 1
-        self.used = time.monotonic()
         lines = [f"{method} {url} HTTP/1.1", *map(": ".join, (headers or {}).items())]
         head = "\r\n".join((*lines, "", "")).encode("latin-1")
         if not head.count(b"\r") == head.count(b"\n") == len(lines) + 1:
@@ -164,7 +160,6 @@ class _Recorded:
         )
 
     def close(self) -> None:
-        self.calls = 0
         self._answer = None
         super().close()  # type: ignore[misc]
 
@@ -172,10 +167,11 @@ class _Recorded:
     def is_connected(self) -> bool:
         """Whether a kept connection may take another request; urllib3 asks before each."""
         exchange: Exchange | None = getattr(current, "exchange", None)
-        sock = self.sock
-        if sock is None or time.monotonic() - self.used > KEPT:
+        if self.sock is None or self._answer is None:
             return False
-        return not (exchange is not None and exchange.fresh) and _is_quiet(sock)
+        if time.monotonic() - self._answer.ended > KEPT or (exchange and exchange.fresh):
+            return False
+        return _is_quiet(self.sock)
 
 
 def _is_quiet(sock: Any) -> bool:
@@ -193,14 +189,10 @@ class Plain(_Recorded, HTTPConnection):  # type: ignore[misc]  # request() takes
     pass
 
 
-class _OverTls(HTTPSConnection):
+class Secure(_Recorded, HTTPSConnection):  # type: ignore[misc]
     def connect(self) -> None:
         super().connect()
-        self.sock = take_over(self.sock)  # type: ignore[arg-type]  # see _share_context
-
-
-class Secure(_Recorded, _OverTls):  # type: ignore[misc]
-    pass
+        self.sock = take_over(self.sock)  # of the kind that `decrypt_in_memory` makes
 
 
 CONNECTIONS = {"http": Plain, "https": Secure}

@@ -5,16 +5,16 @@ Nothing here does I/O or knows of OpenAI.
 """
 
 import codecs
-import json
 import re
 from typing import Any, Protocol
 
 from errors import DOCTOR, UpstreamCut, UpstreamError
 from events import Citation, Done, Event, Reasoning, Silence, Text
-from flowith.lines import LineDecoder, flat, is_error, unknown
+from flowith.lines import LineDecoder, flat, is_error, to_object, unknown
 from flowith.refusal import to_refusal
 
 STEPS = ("searching", "seeds")  # tags of the knowledge API before its answer
+MOST_SEEDS = 10_000  # sources in one frame; to read more would hold all others up
 CONTENT_TYPES = {
     "", "text/plain", "text/event-stream", "text/markdown", "application/json",
     "application/x-ndjson", "application/jsonl", "application/octet-stream",
@@ -24,6 +24,7 @@ PAGE = (
     "A web page came in place of an answer: a captive portal or a firewall is in the way, or"
     f" Flowith's address has moved. {DOCTOR}"
 )
+LONGEST_ERROR = 65_536  # characters of an object that may be one
 SSE_LINE = re.compile(r"(data|event|id|retry)?:")
 SSE_NAME = 6  # characters of the longest of these
 NO_WORD = "\ufeff \t\r\n"
@@ -79,8 +80,10 @@ class WebDecoder:
         if self._rest:
             raise UpstreamCut("Flowith's answer ended in the middle of a character.")
         text = "".join(self._held).removeprefix("\ufeff")
-        if self._is_object:
-            _refuse_error(text)
+        if self._is_object and len(text) <= LONGEST_ERROR:
+            said = to_object(text)
+            if is_error(said):
+                raise to_refusal(None, said)
         return [Text(text), Done()] if text else [Done()]
 
     def _begin(self, text: str) -> str:
@@ -116,6 +119,8 @@ class KnowledgeDecoder(LineDecoder):
         elif tag == "thinking":
             self._say(Reasoning, flat(content), events)
         elif tag == "seeds" and isinstance(content, list):
+            if len(content) > MOST_SEEDS:
+                raise unknown("frame")
             events.extend(_to_citation(seed) for seed in content if isinstance(seed, dict))
         elif tag == "error":
             raise to_refusal(None, content)
@@ -123,15 +128,6 @@ class KnowledgeDecoder(LineDecoder):
             events.append(Silence())
         else:
             raise unknown("frame")
-
-
-def _refuse_error(text: str) -> None:
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
-        return
-    if isinstance(said, dict) and is_error(said):
-        raise to_refusal(None, said)
 
 
 def _to_citation(seed: dict[str, Any]) -> Citation:

@@ -32,6 +32,11 @@ class Dialect:
     bearer: bool = True
     takes_system: bool = True
 
+    def headers_for(self, token: str, bearer: bool, agent: str) -> dict[str, str]:
+        """The headers of a request with this token in one of its two forms, as `agent`."""
+        given = f"Bearer {token}" if bearer else token
+        return {**self.headers, "Authorization": given, "User-Agent": agent}
+
     def to_refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamError:
         """The error for a status that is none of success."""
         return to_refusal(status, body, headers)
@@ -44,9 +49,7 @@ class Dialect:
         payload = {"messages": messages, "stream": True}
         if self.name == "llm":
             payload |= {"models": list(upstream), "thinking": prompt.thinking}
-            return (
-                payload | {"online": prompt.online} | (prompt.options or {}) | (prompt.tools or {})
-            )
+            return payload | {"online": prompt.online} | prompt.options | prompt.tools
         payload["model"] = upstream[0]
         if self.name == "knowledge":
             return payload | ({"kb_list": list(model.kb_list)} if model.kb_list else {})

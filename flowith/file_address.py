@@ -50,26 +50,22 @@ def to_address(given: object, origin: str) -> str:
         return address
     if not host or parts.scheme != "https":
         raise Forbidden("Flowith named a file that is at no https address.")
-    if not (is_public(host) if _is_literal(host) else _is_public_name(host)):
+    if not _is_public_host(host):
         raise Forbidden("Flowith named a file on a host that is not public.")
     return address
 
 
-def _is_public_name(host: str) -> bool:
-    return bool(NAME.fullmatch(host)) and not INSIDE.fullmatch(host)
-
-
-def _is_literal(host: str) -> bool:
+def _is_public_host(host: str) -> bool:
     try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+        return is_public(host)
+    except ValueError:  # a name
+        return bool(NAME.fullmatch(host)) and not INSIDE.fullmatch(host)
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public Internet, also where another is wrapped in it."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
+    """Whether an IP address is one of the public Internet, also where another is wrapped in it.
+    Raises ValueError for what is none."""
+    ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.teredo or ip in COMPATIBLE:
             return False

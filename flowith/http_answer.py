@@ -5,6 +5,7 @@ an answer, how a connection ends) is decided here. Knows nothing of what the byt
 """
 
 import ssl
+import time
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -33,6 +34,7 @@ class HttpAnswer:
         self.heard = False  # whether a byte of it has come
         self.status = 0
         self.headers = HTTPHeaderDict()
+        self.ended = 0.0  # when the connection was free again, in monotonic seconds
         self._connection, self._socket = connection, sock
         self._pieces: list[bytes] = []  # of the body, not yet taken
         self._announced: int | None = None  # bytes that Content-Length still promises
@@ -178,6 +180,7 @@ class HttpAnswer:
         if self._closed:
             return
         self._closed = True
+        self.ended = time.monotonic()
         if not (self._complete and self._clean and self._keeps) or self._fault:
             self._connection.close()
         del self._parser  # the two refer to each other

@@ -18,7 +18,7 @@ from errors import DOCTOR, EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
 from flowith.dialects import DIALECTS, Dialect, new_ids
 from flowith.file_address import Forbidden, origin_of, to_address
-from flowith.lines import LONGEST_LINE
+from flowith.lines import LONGEST_LINE, to_object
 from flowith.refusal import CREDITS, RATE, status_in, to_refusal
 from settings import Model
 
@@ -74,7 +74,7 @@ class FileLines:
         return [Picture(address), Done()]
 
     def _read_line(self, line: bytes) -> None:
-        frame = _to_frame(line.removeprefix(b"data:"))
+        frame = to_object(line.removeprefix(b"data:"))
         refuse(frame)
         file = frame.get("generatedFile")
         if frame.get("type") == "generated_file" and isinstance(file, dict):
@@ -96,7 +96,7 @@ class FileReply:
         return []
 
     def flush(self) -> list[Event]:
-        frame = _to_frame(self._body.take())
+        frame = to_object(self._body.take())
         refuse(frame)
         data = frame.get("data")
         if isinstance(data, list):
@@ -126,14 +126,6 @@ class _Gathered:
         whole = b"".join(self._pieces)
         self._pieces, self._size = [], 0
         return whole
-
-
-def _to_frame(line: bytes) -> dict[str, Any]:
-    try:
-        frame = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return frame if isinstance(frame, dict) else {}
 
 
 def _named(frame: dict[str, Any], origin: str) -> str:
@@ -230,8 +222,8 @@ class ImageDialect(Dialect):
         if self.name == "web_images":
             payload |= {"target_feature": "image_generation", "messages": prompt.messages}
             payload |= {**new_ids(), "stream": True}
-            quality = (prompt.options or {}).get("quality")
-            payload |= {"quality": quality} if quality else {}
+            if quality := prompt.options.get("quality"):
+                payload["quality"] = quality
             return payload | ({"websearch": True} if prompt.online else {})
         words, images = _last_words(prompt)
         return payload | {"prompt": words} | ({"image_urls": images} if images else {})
@@ -249,7 +241,7 @@ class ImageDialect(Dialect):
     def to_refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamError:
         """The error for a status that is none of success."""
         refusal = to_refusal(status, body, headers)
-        code = str(_to_frame(body).get("code", ""))
+        code = str(to_object(body).get("code", ""))
         refusal.retryable = refusal.retryable and code != FAILED
         if isinstance(refusal, errors.UpstreamNotFound):
             refusal.message = GONE[self.name]

@@ -186,6 +186,15 @@ def _add(kind: Said, text: str, events: list[Event]) -> None:
     events.append(kind(text))
 
 
+def to_object(text: str | bytes) -> dict[str, Any]:
+    """The JSON object that a text is, empty where it is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def with_whole_pairs(text: str) -> str:
     """Text of JSON strings that were cut anywhere: surrogates that make a pair are one character,
     those that stand alone become U+FFFD."""

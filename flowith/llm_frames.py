@@ -5,7 +5,9 @@ Every list here is closed: an end, a block or a frame that is not known is an er
 
 import json
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any
 
 from errors import UpstreamError
@@ -15,6 +17,7 @@ from flowith.refusal import to_refusal
 
 MOST_OPEN_CALLS = 128  # tool calls that are under way at the same time
 MOST_LOOKED = 5_000_000  # characters of calls that are looked through before the answer's end
+MOST_ODD = 500_000  # characters of calls that are no JSON, of which it is found out why
 MOST_TOKENS = 10**12  # of a count that can be true
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts",
                   "reasoning_text", "cot", "reasoning_details")  # fmt: skip
@@ -58,20 +61,21 @@ class LlmDecoder(LineDecoder):
         self._looked = 0  # characters of calls, to see whether they are whole
         self._called = False
         self._worded = self._thought = False  # whether deltas have brought words, or thoughts
-        self._told: dict[str, str] = {}  # what messages without deltas have said, by member
+        # what messages without deltas have said, by member
+        self._told: defaultdict[str, StringIO] = defaultdict(StringIO)
 
     def _read_frame(self, frame: dict[str, Any], events: list[Event]) -> None:
-        choices = frame.get("choices")
         if "choices" not in frame and not _is_about_the_answer(frame):
             raise unknown("frame")
-        for choice in _list(choices, "choices"):
+        choices = _list(frame.get("choices"), "choices")
+        if len(choices) > 1:
+            raise unknown("choice")
+        for choice in choices:
             if not isinstance(choice, dict) or choice.get("index") not in (None, 0):
                 raise unknown("choice")
             self._read_choice(choice, events)
         if isinstance(usage := frame.get("usage"), dict) and usage:
             events.append(_to_usage(usage))
-        if choices and len(choices) > 1:
-            raise unknown("choice")
 
     def _read_choice(self, choice: dict[str, Any], events: list[Event]) -> None:
         if error := choice.get("error"):
@@ -103,10 +107,10 @@ class LlmDecoder(LineDecoder):
         new = {key: value for key, value in message.items() if not self._has(key)}
         for key, said in new.items():
             if isinstance(said, str):
-                before = self._told.get(key, "")
-                repeats = said.startswith(before)
-                self._told[key] = said if repeats else before + said
-                new[key] = said[len(before) :] if repeats else said
+                told = self._told[key]
+                if len(said) >= told.tell() and said.startswith(told.getvalue()):
+                    new[key] = said[told.tell() :]
+                told.write(new[key])
         return new
 
     def _has(self, key: str) -> bool:
@@ -178,7 +182,7 @@ class LlmDecoder(LineDecoder):
         """Whether all of a call has come. Where too much was looked through to see that, only the
         end of the answer will tell."""
         self._looked += call.size
-        return self._looked <= MOST_LOOKED and _is_json("".join(call.pieces))
+        return self._looked <= MOST_LOOKED and is_json("".join(call.pieces))
 
     def _is_another(self, call: _Call, part: dict[str, Any], function: dict[str, Any]) -> bool:
         """Whether a fragment begins another call than the one at its index: some servers give all
@@ -200,13 +204,15 @@ class LlmDecoder(LineDecoder):
         """A call that broke off is no call: nobody can say what it was going to do."""
         self._looked = 0
         self._send_whole_calls(events)
+        odd = 0  # characters
         for call in self._calls.values():
             arguments = "".join(call.pieces)
             if not call.name and (arguments or call.id):
                 raise unknown("tool call")
             if self._finish in ("length", "content_filter"):
                 continue
-            if _broke_off(arguments):
+            odd += len(arguments)
+            if odd > MOST_ODD or _broke_off(arguments):
                 self._finish = "length"
             elif call.name:
                 self._send(call, events)
@@ -238,7 +244,8 @@ def _to_finish(reason: Any) -> str:
     raise UpstreamError(f"Flowith ended the answer for a reason that is no proper end{shown}.")
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
+    """Whether a text is JSON, and not too deep to be read."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):

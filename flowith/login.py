@@ -23,6 +23,7 @@ from typing import Any
 
 from errors import DOCTOR, UpstreamAuth, UpstreamError
 from flowith.connection import Exchange
+from flowith.lines import to_object
 from flowith.transport import Transport, read_whole
 from settings import Settings
 
@@ -155,11 +156,9 @@ class Login:
         body = json.dumps({"refresh_token": refresh_token}).encode()
         try:
             response = self._transport.post(url, headers, body, exchange, PATIENCE)
-            said = json.loads(read_whole(response, exchange, url, LONGEST, PATIENCE))
-        except (UpstreamError, ValueError, RecursionError):
+            said = to_object(read_whole(response, exchange, url, LONGEST, PATIENCE))
+        except UpstreamError:
             raise UpstreamAuth(f"{ENDED} {AGAIN}") from None
-        if not isinstance(said, dict):
-            said = {}
         words = str([said.get(name) for name in WHY])
         if response.status_code == 400 and re.search("already.used", words, re.I):
             return None

@@ -42,7 +42,7 @@ def list_url(flowith: Flowith, account: Account) -> str:
 
 
 def _lister(flowith: Flowith, account: Account) -> Api:
-    return "web" if flowith.dialect_of(account).name == "web" else "knowledge"
+    return "web" if flowith.api_of(account) == "web" else "knowledge"
 
 
 def read_list(flowith: Flowith, account: Account) -> tuple[Named, str]:
@@ -54,7 +54,7 @@ def read_list(flowith: Flowith, account: Account) -> tuple[Named, str]:
     """
     api = _lister(flowith, account)
     entries = dict(_entries(_get(flowith, account, api, LISTS[api])))
-    fit = {i: e for i, e in entries.items() if not _is_film(e)}
+    fit = {i: e for i, e in entries.items() if not FILMS.search(_media(e))}
     tiers = _tiers(flowith, account) if any(e.get("tier") for e in fit.values()) else set()
     usable = {i: e for i, e in fit.items() if not tiers or str(e.get("tier") or "") in tiers}
     if not usable:
@@ -74,11 +74,6 @@ def _pictures_by_key(flowith: Flowith, account: Account) -> Named:
     except UpstreamError:
         return {}
     return {i: _facts({"media": "image", **e}) for i, e in entries.items()}
-
-
-def _is_film(entry: dict[str, Any]) -> bool:
-    """Whether it makes what is not spoken of here."""
-    return bool(FILMS.search(_media(entry)))
 
 
 def _media(entry: dict[str, Any]) -> str:
@@ -153,9 +148,7 @@ def _get(flowith: Flowith, account: Account, api: Api, path: str) -> Any:
     url = _beside(dialect, path)
     token = account.login.renew() if account.login else account.token
     for bearer in (dialect.bearer, not dialect.bearer):
-        given = f"Bearer {token}" if bearer else token
-        headers = {**dialect.headers, "Authorization": given, "User-Agent": flowith.agent}
-        exchange = Exchange()
+        headers, exchange = dialect.headers_for(token, bearer, flowith.agent), Exchange()
         try:
             response = transport.send_once("GET", url, headers, None, exchange, patience)
         except requests.Timeout as wrong:

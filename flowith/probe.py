@@ -167,8 +167,7 @@ class Asking:
 
     def _send(self, url: str, dialect: Dialect, token: str, bearer: bool, model: Model) -> Said:
         """Send one tiny request, wait for the first words and hang up."""
-        headers = {**dialect.headers, "User-Agent": self.agent}
-        headers["Authorization"] = f"Bearer {token}" if bearer else token
+        headers = dialect.headers_for(token, bearer, self.agent)
         body = orjson.dumps(dialect.payload(ASKED, model, model.upstream[:1]))
         patience = min(self.settings.first_token_timeout, FIRST_WORDS)
         connect_timeout = min(self.settings.connect_timeout, PATIENCE)

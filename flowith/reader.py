@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from clock import Clock
 from errors import UpstreamCut, UpstreamError
 from flowith.connection import SHORTEST, Exchange
 from flowith.transport import FOREIGN, forget_frames, to_error
@@ -69,10 +68,21 @@ class _Seat:
         self.called.acquire()
 
 
+def sleep_until(moment: float) -> None:
+    """Pause the thread that calls this until `moment`, monotonic seconds."""
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
 class Crew:
-    """Threads that do one piece of work after the other; to start one for each takes 15 us."""
+    """Threads that do one piece of work after the other; to start one for each takes 15 us.
+
+    `readers` have a request under way: each tells by them whether there is a crowd. `sleep_until`
+    is how they pause: where threads are greenlets there is a cheaper way (server/rounds.py).
+    """
 
     def __init__(self) -> None:
+        self.readers: set[Reader] = set()
+        self.sleep_until: Callable[[float], None] = sleep_until
         self._idle: list[_Seat] = []
 
     def do(self, work: Callable[[], None]) -> None:
@@ -103,17 +113,12 @@ class Reader:
     """
 
     def __init__(
-        self,
-        send: Callable[[Exchange], Any],
-        url: str,
-        clock: Clock,
-        crew: Crew,
-        signal: Signal,
+        self, send: Callable[[Exchange], Any], url: str, crew: Crew, signal: Signal
     ) -> None:
         self.finished = False
         self._exchange = Exchange()
         self._sends, self._url = [send], url
-        self._clock, self._crew, self._signal = clock, crew, signal
+        self._crew, self._signal = crew, signal
         self._response: Any = None
         self._wrong: Exception | None = None
         self._take: Callable[[], bytes] | None = None  # reads the body, once there is one
@@ -123,6 +128,7 @@ class Reader:
         self._patience = 0.0  # seconds that the socket waits at most
         self._size = 0  # bytes of the latest read
         self._mean, self._pause = FIRST_MEAN, 0.0
+        crew.readers.add(self)
         crew.do(self._send)
 
     def _send(self) -> None:
@@ -179,12 +185,12 @@ class Reader:
         """A token that travels alone costs a wake-up. Among many calls, or many tokens without a
         gap, that is what fills the core and makes everybody late (docs/performance.md): there they
         are let gather. Elsewhere nothing waits."""
-        calls = len(self._clock)
+        calls = len(self._crew.readers)
         if calls > CROWD:
             # ends together with others: a worker that is woken for one of them at a time spends a
             # third of its time on waking up (docs/performance.md)
             pause = PAUSE if calls < CRUSH else LONG_PAUSE
-            self._clock.sleep_until(int((time.monotonic() + pause) / BEAT) * BEAT)
+            self._crew.sleep_until(int((time.monotonic() + pause) / BEAT) * BEAT)
         elif self._mean < BURST and self._size < GATHERED:
             self._pause = min(self._pause + STEP, LONGEST)
             time.sleep(self._pause)
@@ -206,6 +212,7 @@ class Reader:
         """Stop reading, in whatever phase it is. An answer that has `finished` may bring its HTTP
         body to an end, so that the connection can be used again; a body left unread costs the
         connection. May be called from anywhere, once."""
+        self._crew.readers.discard(self)
         if finished and not self.finished and not self._busy:
             self._busy = self._closed = True
             if self._exchange.has_arrived():

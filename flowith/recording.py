@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import requests
 import urllib3
@@ -20,6 +20,7 @@ from events import Done, Reasoning, Text, ToolCall, Usage
 from flowith.dialects import DIALECTS
 from flowith.reach import open_session
 from flowith.refusal import to_refusal
+from flowith.sample_file import End, Framing
 from flowith.transport import FOREIGN, causes
 from settings import Api
 
@@ -27,8 +28,6 @@ BLOCK = 65_536  # bytes of one read
 LONGEST_BODY = 131_072  # bytes of a body that are read; our questions have short answers
 LAST_LOOK = 1.0  # seconds to wait for the end of a connection that was announced
 
-End = Literal["clean", "cut", "reset", "silent", "stopped"]
-Framing = Literal["chunked", "length", "close"]
 Blocks = tuple[tuple[float, bytes], ...]
 Watched = tuple[Any, io.RawIOBase]  # a connection's socket, and a file on it
 

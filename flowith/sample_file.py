@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, get_args
 
 VERSION = 1  # of this format; one more where an older reader would misunderstand
 LONGEST_LINE = 4_194_304  # bytes; the longest body, three times and in the longest escapes
@@ -20,9 +20,9 @@ LARGEST = 33_554_432  # bytes of all lines
 MOST = 500  # exchanges
 LONGEST_TIME = 3600.0  # seconds, from a request to its last block
 DEEPEST = 50  # levels of JSON
-ENDS = ("clean", "cut", "reset", "silent", "stopped")
-FRAMINGS = ("chunked", "length", "close")
-APIS = ("web", "llm", "knowledge")
+Api = Literal["web", "llm", "knowledge"]
+End = Literal["clean", "cut", "reset", "silent", "stopped"]
+Framing = Literal["chunked", "length", "close"]
 SHOWN = 60  # characters of somebody's file in a message
 
 
@@ -40,7 +40,7 @@ class Exchange:
     """
 
     call: str
-    api: str
+    api: Api
     date: str
     host: str
     path: str
@@ -51,8 +51,8 @@ class Exchange:
     http: str
     headers: tuple[tuple[str, str], ...]
     head_at: float
-    framing: str
-    end: str
+    framing: Framing
+    end: End
     close_notify: bool | None
     withheld: str
     decoded: dict[str, Any]
@@ -194,9 +194,13 @@ def _depth(value: Any) -> int:
     return 1 + max((_depth(one) for one in inner), default=0)
 
 
+def _one_of(*words: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value in words, f"one of {', '.join(words)}"
+
+
 CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "call": (_is_text, "a line of text"),
-    "api": (lambda value: value in APIS, f"one of {', '.join(APIS)}"),
+    "api": _one_of(*get_args(Api)),
     "date": (_is_text, "a line of text"),
     "host": (_is_text, "a line of text"),
     "path": (lambda value: _is_text(value) and value.startswith("/"), "a path"),
@@ -207,8 +211,8 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "http": (lambda value: value in ("1.0", "1.1"), "1.0 or 1.1"),
     "headers": (_is_headers, "a list of names and values, each a line of text"),
     "head_at": (_is_time, f"seconds from 0 to {LONGEST_TIME:g}"),
-    "framing": (lambda value: value in FRAMINGS, f"one of {', '.join(FRAMINGS)}"),
-    "end": (lambda value: value in ENDS, f"one of {', '.join(ENDS)}"),
+    "framing": _one_of(*get_args(Framing)),
+    "end": _one_of(*get_args(End)),
     "close_notify": (lambda value: value in (True, False, None), "true, false or null"),
     "withheld": (_is_text, "a line of text"),
     "decoded": (_is_object, f"an object of at most {DEEPEST} levels"),

@@ -34,7 +34,7 @@ def take_over(transport: SSLTransport) -> "TlsSocket":
 
 class TlsSocket:
     """A client's end of a TLS connection after its handshake, over a connected socket or another
-    TLS; urllib3 and `HttpAnswer` use no more of a socket than this.
+    TLS. Its methods are those of socket.socket that urllib3 and `HttpAnswer` use.
 
     Reads and writes raise ssl.SSLError where a record is broken, or where the connection ends
     without the other side's word (close_notify): that may be anybody's doing.
@@ -107,22 +107,18 @@ class TlsSocket:
             self._socket.sendall(self._to_send.read())
 
     def getsockopt(self, *which: int) -> Any:
-        """As socket.socket's."""
         return self._socket.getsockopt(*which)
 
     def fileno(self) -> int:
-        """As socket.socket's."""
         number: int = self._socket.fileno()
         return number
 
     def settimeout(self, seconds: float | None) -> None:
-        """As socket.socket's."""
         self._socket.settimeout(seconds)
 
     def shutdown(self, how: int) -> None:
-        """As socket.socket's, without a word to the other side."""
+        """Without a word to the other side, as `close`."""
         self._socket.shutdown(how)
 
     def close(self) -> None:
-        """As socket.socket's, without a word to the other side."""
         self._socket.close()

@@ -85,18 +85,16 @@ class Transport(HTTPAdapter):
         without a byte of an answer: most likely the server had closed it before our request
         arrived. Raises UpstreamError.
         """
-        try:
-            return self.send_once("POST", url, headers, body, exchange, patience)
-        except FOREIGN as wrong:
-            if not (exchange.reused and not exchange.cancelled and _was_dropped(wrong, exchange)):
-                raise to_error(wrong, url) from None
-            forget_frames(wrong)
-        log.warning("%s sent again: its kept connection was dead", headers.get("X-Request-ID", "-"))
-        exchange.fresh = True
-        try:
-            return self.send_once("POST", url, headers, body, exchange, patience)
-        except FOREIGN as wrong:
-            raise to_error(wrong, url) from None
+        while True:
+            try:
+                return self.send_once("POST", url, headers, body, exchange, patience)
+            except FOREIGN as wrong:
+                if not _met_dead_connection(wrong, exchange):
+                    raise to_error(wrong, url) from None
+                forget_frames(wrong)
+            name = headers.get("X-Request-ID", "-")
+            log.warning("%s sent again: its kept connection was dead", name)
+            exchange.fresh, exchange.reused = True, False  # so this happens once
 
     def send_once(
         self,
@@ -186,11 +184,13 @@ def _context(file: str | None, folder: str | None) -> ssl.SSLContext:
     return context
 
 
-def _was_dropped(wrong: BaseException, exchange: Exchange) -> bool:
-    """Whether the root cause is a connection that the other side closed without an answer."""
+def _met_dead_connection(wrong: BaseException, exchange: Exchange) -> bool:
+    """Whether the root cause is a kept connection that the other side closed without an answer."""
     dropped = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)
     heard = exchange.answer is not None and exchange.answer.heard
-    return not heard and any(isinstance(one, dropped) for one in causes(wrong))
+    if heard or exchange.cancelled or not exchange.reused:
+        return False
+    return any(isinstance(one, dropped) for one in causes(wrong))
 
 
 def causes(wrong: BaseException | None) -> Iterator[BaseException]:

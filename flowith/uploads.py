@@ -6,7 +6,6 @@ caller sends is ever fetched.
 
 import base64
 import hashlib
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from urllib3.filepost import encode_multipart_formdata
 from errors import UpstreamError
 from flowith.connection import Exchange
 from flowith.file_address import origin_of
+from flowith.lines import to_object
 from flowith.refusal import to_refusal
 from flowith.transport import Transport, read_refusal, read_whole
 
@@ -72,11 +72,7 @@ def _address(
     if response.status_code not in (200, 201):
         said = read_refusal(response, exchange)
         raise to_refusal(response.status_code, said, response.headers)
-    said = read_whole(response, exchange, store, LONGEST)
-    try:
-        address = json.loads(said)["url"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        address = ""
+    address = to_object(read_whole(response, exchange, store, LONGEST)).get("url")
     if not isinstance(address, str) or not address.startswith("https://"):
         raise UpstreamError("Flowith's file store did not say where it put the image.")
     with _lock:

@@ -39,9 +39,8 @@ class Call:
         self.tally = Tally()
         self._answers: list[Answer] = []
         self._closed = False
-        total = flowith.settings.total_timeout
-        self._total_by = time.monotonic() + total
-        flowith.clock.limit(self, total + MARGIN)
+        self._total_by = time.monotonic() + flowith.settings.total_timeout
+        flowith.clock.add(self)
         caller.watch(self._interrupt)
 
     def events(self, chat: ChatRequest, model: Model) -> Iterator[Event]:
@@ -86,7 +85,7 @@ class Call:
         if self._closed:
             return
         self._closed = True
-        self.flowith.clock.release(self)
+        self.flowith.clock.drop(self)
         self.caller.close()
         for answer in self._answers:
             answer.close()
@@ -106,13 +105,14 @@ class Call:
         self.close()
         self.caller.break_off()
 
-    def overdue(self) -> None:
-        """Called by the clock."""
-        self.break_off("timeout")
+    def tick(self, now: float) -> None:
+        """Called by the clock. A connection whose call is over may serve the next one already."""
+        if now >= self._total_by + MARGIN and not self._closed:
+            self.break_off("timeout")
 
     def dialect(self) -> str:
         """The API that is being talked to, as far as it is known yet."""
-        return next((a.dialect.name for a in self._answers if a.dialect), "")
+        return next((a.attempts[-1][1] for a in self._answers if a.attempts), "")
 
     def _open(self, prompt: Prompt, model: Model) -> Answer:
         if self._closed:

@@ -6,6 +6,7 @@ knows of no departure. Measured: without a watch a silent answer runs on to its 
 
 import socket
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +39,7 @@ class Caller:
         self._environ = environ
         self._socket: Any = environ.get("gunicorn.socket")
         self._left = False
+        self._body_by = float("inf")  # monotonic seconds
         self._late = False  # whether the body took too long
         self._watcher: Any = None
 
@@ -82,10 +84,11 @@ class Caller:
             with suppress(OSError):
                 self._socket.shutdown(how)
 
-    def overdue(self) -> None:
-        """Called by the clock while the body is read: now it has broken off."""
-        self._late = True
-        self._shut(socket.SHUT_RD)
+    def tick(self, now: float) -> None:
+        """Called by the clock while the body is read: when its time is over it has broken off."""
+        if now >= self._body_by:
+            self._late = True
+            self._shut(socket.SHUT_RD)
 
     def read_body(self, limit: int, pause: float, clock: Clock) -> bytes:
         """The whole body, at most `limit` bytes before and after it is unpacked. Raises TooLarge,
@@ -104,7 +107,8 @@ class Caller:
         if declared is not None and declared > limit:
             raise _too_large(limit)
         kept = self._socket.gettimeout() if self._socket is not None else None
-        clock.limit(self, PAUSES * pause)
+        self._body_by = time.monotonic() + PAUSES * pause
+        clock.add(self)
         try:
             if self._socket is not None:
                 self._socket.settimeout(pause)
@@ -112,7 +116,8 @@ class Caller:
         except (ClientDisconnected, ParseException, OSError):
             raise InvalidRequest(BROKE_OFF) from None
         finally:
-            clock.release(self)
+            self._body_by = float("inf")
+            clock.drop(self)
             if self._socket is not None:
                 self._socket.settimeout(kept)
         if len(body) > limit:

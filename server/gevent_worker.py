@@ -29,42 +29,35 @@ STUCK = "the caller takes nothing"
 
 class WaitingRoom:
     """The callers whose next request is awaited: those who have just come, those who dawdle in the
-    middle of a head, and those whose connection is kept. Each is served by a greenlet of its own.
+    middle of a head, and those whose connection is kept. Each is served by a greenlet of its own,
+    which has the caller's socket (`client`), and the round of the event loop in which its latest
+    wait began (`round`), from `QuietWorker.handle`.
     """
 
     def __init__(self) -> None:
-        self._served: dict[Any, Any] = {}
-        self._waiting: dict[Any, Any] = {}  # in the order in which their waits began
-        self._rounds: dict[Any, int] = {}  # of the event loop, in which their waits began
-
-    def enter(self, client: Any) -> None:
-        """The greenlet that calls this serves `client` from now on."""
-        current = gevent.getcurrent()
-        self._served[current], self._rounds[current] = client, -1
-
-    def leave(self) -> None:
-        current = gevent.getcurrent()
-        del self._served[current], self._rounds[current]
+        self._waiting: dict[Any, None] = {}  # in the order in which their waits began
 
     def begin_wait(self) -> None:
         """Others first where all of the last request was done within one round: who sends many in a
         row would keep the event loop for as long as it goes on."""
-        current, loop = gevent.getcurrent(), gevent.get_hub().loop
-        if self._rounds[current] == loop.iteration:
+        current: Any = gevent.getcurrent()
+        loop = gevent.get_hub().loop
+        if current.round == loop.iteration:
             gevent.sleep(MOMENT)
-        self._rounds[current] = loop.iteration
-        self._waiting[current] = self._served[current]
+        current.round = loop.iteration
+        self._waiting[current] = None
 
     def end_wait(self) -> None:
         self._waiting.pop(gevent.getcurrent(), None)
 
     def make_room(self) -> None:
         """Send the one away who has waited longest, if there is one."""
-        if self._waiting:
-            client = self._waiting.pop(next(iter(self._waiting)))
+        longest = next(iter(self._waiting), None)
+        if longest is not None:
+            del self._waiting[longest]
             # to its reader it now looks as if the caller had hung up. A twin, since gevent would
             # raise in the reader where it is shut down for reading itself, and gunicorn log that
-            with suppress(OSError), blocking.fromfd(client.fileno(), -1, -1) as twin:
+            with suppress(OSError), blocking.fromfd(longest.client.fileno(), -1, -1) as twin:
                 twin.shutdown(blocking.SHUT_RD)
 
 
@@ -127,12 +120,10 @@ class QuietWorker(ggevent.GeventWorker):  # type: ignore[misc]
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         plain = type(client) is socket.socket  # what is written to a TLS socket must be encrypted
         quiet = QuietSocket(client) if plain else client
-        WAITING.enter(quiet)
-        try:
-            # gunicorn asks the listener for its address; a closed one has none, the client has
-            super().handle(client, quiet, addr)
-        finally:
-            WAITING.leave()
+        current: Any = gevent.getcurrent()
+        current.client, current.round = quiet, -1
+        # gunicorn asks the listener for its address; a closed one has none, the client has
+        super().handle(client, quiet, addr)
 
 
 class QuietSocket:
@@ -140,11 +131,6 @@ class QuietSocket:
 
     So nothing is ever late, and nobody is held up: while the greenlet runs, no other one could.
     """
-
-    __slots__ = (
-        "_began", "_held", "_loop", "_rest", "_round", "_size", "_socket", "_wrong",
-        "fileno", "gettimeout", "settimeout",
-    )  # fmt: skip
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock

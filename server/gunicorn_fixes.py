@@ -9,7 +9,6 @@ import logging
 import socket
 import time
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any
 
 from gunicorn import util  # type: ignore[import-untyped]
@@ -30,27 +29,11 @@ log = logging.getLogger("proxy")
 
 
 def fix_gunicorn(worker: Any) -> None:
-    """Put all of it in. Without the first two gunicorn computes settings 36 times per request, and
-    the same date for every response; without the last its errors are web pages, where callers read
-    JSON."""
+    """Put all of it in. Else gunicorn computes settings 36 times per request, and its errors are
+    web pages where callers read JSON."""
     for name, setting in worker.cfg.settings.items():
         vars(worker.cfg).setdefault(name, setting.get())
-    util.http_date = http_date
     util.write_error = write_error
-
-
-def http_date(timestamp: float | None = None) -> str:
-    """gunicorn's own, which formats the same second again for every response."""
-    return _date_at(int(time.time() if timestamp is None else timestamp))
-
-
-_gunicorns_date = util.http_date
-
-
-@lru_cache(maxsize=2)
-def _date_at(second: int) -> str:
-    date: str = _gunicorns_date(second)
-    return date
 
 
 def write_error(client: Any, status: int, reason: str, _quotes_the_request: str) -> None:

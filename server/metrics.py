@@ -46,7 +46,7 @@ def attach(app: Flask, folder: str = "", seat: int = 0) -> None:
         values.ValueClass = values.MutexValue
     flowith = app.extensions["flowith"]
     metrics = Metrics(app.extensions["settings"], flowith.accounts)
-    app.extensions["metrics"], flowith.tell_running = metrics, metrics.show_running
+    app.extensions["metrics"], flowith.tell_running = metrics, metrics.running.set
 
 
 class Metrics:
@@ -59,32 +59,26 @@ class Metrics:
         if values.ValueClass is not values.MutexValue:
             self._registry = CollectorRegistry()
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
-        counter = partial(Counter, namespace="flowith_proxy", registry=ours)
-        gauge = partial(Gauge, namespace="flowith_proxy", registry=ours)
-        seconds = partial(
-            Histogram, namespace="flowith_proxy", registry=ours, unit="seconds", buckets=BUCKETS
-        )
-        self._requests = cache(
-            counter(
-                "requests", "Requests that are over.", ("format", "model", "status", "ending")
-            ).labels
-        )
-        self._first = cache(seconds("first_token", "Until the first token.", ("model",)).labels)
-        self._duration = cache(
-            seconds("duration", "Until the end of the answer.", ("model",)).labels
-        )
-        self._tokens = cache(
-            counter("tokens", "Tokens, partly estimated.", ("model", "kind")).labels
-        )
-        self._attempts = cache(
-            counter("upstream_attempts", "Tries at Flowith.", ("account", "api")).labels
-        )
-        self._failures = cache(
-            counter("upstream_failures", "Tries that failed.", ("account", "reason")).labels
-        )
-        self._heartbeats = counter("heartbeats", "Signs of life sent to callers.")
-        self._left = counter("callers_left", "Callers who left before the end.")
-        self._running = gauge("running_streams", "Answers under way.", multiprocess_mode="livesum")
+        common: dict[str, Any] = {"namespace": "flowith_proxy", "registry": ours}
+
+        def counter(name: str, text: str, *labels: str) -> Any:
+            return cache(Counter(name, text, labels, **common).labels)
+
+        def seconds(name: str, text: str) -> Any:
+            how = {"unit": "seconds", "buckets": BUCKETS, **common}
+            return cache(Histogram(name, text, ("model",), **how).labels)
+
+        told = ("format", "model", "status", "ending")
+        self._requests = counter("requests", "Requests that are over.", *told)
+        self._first = seconds("first_token", "Until the first token.")
+        self._duration = seconds("duration", "Until the end of the answer.")
+        self._tokens = counter("tokens", "Tokens, partly estimated.", "model", "kind")
+        self._attempts = counter("upstream_attempts", "Tries at Flowith.", "account", "api")
+        self._failures = counter("upstream_failures", "Tries that failed.", "account", "reason")
+        self._heartbeats = Counter("heartbeats", "Signs of life sent to callers.", **common)
+        self._left = Counter("callers_left", "Callers who left before the end.", **common)
+        gauge: Any = partial(Gauge, **common)
+        self.running = gauge("running_streams", "Answers under way.", multiprocess_mode="livesum")
         self._healthy = gauge(
             "healthy_accounts",
             "Accounts that do not rest for all models.",
@@ -94,18 +88,15 @@ class Metrics:
         total.set(len(accounts.all))
         info = gauge("info", "Always 1.", ("version",), multiprocess_mode="livemax")
         info.labels(VERSION).set(1)
-        self.show_running(0)
+        self.running.set(0)
         self._look_at_accounts()
-
-    def show_running(self, running: int) -> None:
-        """How many answers are under way in this process."""
-        self._running.set(running)
 
     def count(self, record: Record) -> None:
         """Count a request that is over and had a format; probes and lists of models have none."""
         if not record.format:
             return
-        model, ending = self._label(record.model), to_label(record.ending)
+        model = record.model if record.model in self._models else OTHER
+        ending = to_label(record.ending)
         self._requests(record.format, model, record.status, ending).inc()
         if record.ending == CALLER_LEFT:
             self._left.inc()
@@ -131,19 +122,10 @@ class Metrics:
         self._look_at_accounts()
         return generate_latest(self._registry)
 
-    def _label(self, asked: str) -> str:
-        return asked if asked in self._models else OTHER
-
     def _look_at_accounts(self) -> None:
         healthy = self._accounts.healthy()
         self._resting = healthy < len(self._accounts.all)
         self._healthy.set(healthy)
-
-
-def note_end(record: Record, metrics: Metrics) -> None:
-    """Count and log a request that is over."""
-    metrics.count(record)
-    record.write()
 
 
 def to_label(ending: str) -> str:

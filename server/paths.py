@@ -12,6 +12,7 @@ WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 API_PATHS = "chat/completions|completions|deployments|images|messages|models|responses"
 # What may stand before a path by mistake: a part of the base URL twice, or a whole endpoint.
 BEFORE = "v1|api|openai|anthropic|chat/completions|completions|messages|responses"
+SLASHES = re.compile("/+")
 MISPLACED = re.compile(rf"(?:/(?:{BEFORE}))*/((?:{API_PATHS})(?:/.*)?)$")
 
 
@@ -23,11 +24,9 @@ def mending_paths(app: WsgiApp) -> WsgiApp:
     """
 
     def mended(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO") or "/"
-        if path != "/v1/chat/completions":
-            path = re.sub("/+", "/", path).rstrip("/") or "/"
-            found = MISPLACED.fullmatch(path)
-            environ["PATH_INFO"] = f"/v1/{found[1]}" if found else path
+        path = SLASHES.sub("/", environ.get("PATH_INFO", "")).rstrip("/") or "/"
+        found = MISPLACED.fullmatch(path)
+        environ["PATH_INFO"] = f"/v1/{found[1]}" if found else path
         return app(environ, start_response)
 
     return mended

@@ -2,6 +2,7 @@
 
 import gzip
 import socket
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.exceptions import ProtocolError
 
-from flowith.connection import Plain
+from flowith.connection import KEPT, Plain
 from flowith.encoding import STEP, UnknownEncoding, to_reader
 from flowith.http_answer import LONGEST_HEAD, MOST_HEADERS, MOST_INTERIM, HttpAnswer
 
@@ -323,3 +324,28 @@ def test_a_connection_is_not_used_before_its_answer_is_read(pair: Pair) -> None:
     there.sendall(b"x" * 12)
     assert response.read1() == b"x" * 12
     connection.request("POST", "/a")
+
+
+def test_a_kept_connection_idles_from_the_end_of_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An answer may take minutes: the connection is as good behind it as behind a short one."""
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    connection = Plain("flowith.invalid")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection.sock = socket.create_connection(server.getsockname())
+        there = server.accept()[0]
+    with there:
+        connection.request("POST", "/a")
+        there.sendall(OK + b"Content-Length: 1\r\n\r\n")
+        response = connection.getresponse()
+        now += 10 * KEPT
+        there.sendall(b"x")
+        assert (response.read1(), response.read1()) == (b"x", b"")
+        now += KEPT
+        kept = [connection.is_connected]
+        now += 1
+        kept.append(connection.is_connected)
+        connection.close()
+    assert kept == [True, False]

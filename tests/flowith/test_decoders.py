@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import errors
 from errors import UpstreamCut, UpstreamError
 from events import Citation, Done, Event, Reasoning, Silence, Text, ToolCall, Usage
-from flowith.decoders import Decoder, KnowledgeDecoder, WebDecoder
+from flowith.decoders import LONGEST_ERROR, MOST_SEEDS, Decoder, KnowledgeDecoder, WebDecoder
 from flowith.llm_frames import MOST_OPEN_CALLS, LlmDecoder
 
 
@@ -326,6 +326,8 @@ UNKNOWN |= {
     "knowledge, an array": (KnowledgeDecoder, b"data: []\n"),
     "knowledge, a line of text": (KnowledgeDecoder, b"Service unavailable\n"),
     "knowledge, odd content": (KnowledgeDecoder, b'data: {"tag":"final","content":7}\n'),
+    "knowledge, more sources than can be true": (
+        KnowledgeDecoder, b'data: {"tag":"seeds","content":[{}%b]}\n' % (b",{}" * MOST_SEEDS)),
     "knowledge, a message": (KnowledgeDecoder, b'{"message":"no","code":"x"}\n'),
 }  # fmt: skip
 
@@ -394,6 +396,14 @@ def test_an_error_under_the_type_of_json_is_no_answer(body: str, size: int) -> N
 def test_json_too_deep_to_be_read_is_text() -> None:
     text = '{"a":' * 5000
     assert read_web("application/json", text, 1000) == [Text(text), Done()]
+
+
+def test_an_object_as_long_as_no_error_is_not_looked_through() -> None:
+    """To parse 16 MB takes a second, for which nobody else had a turn."""
+    long = json.dumps({"error": "x" * LONGEST_ERROR})
+    assert read_web("application/json", long, 100_000) == [Text(long), Done()]
+    with pytest.raises(UpstreamError):
+        read_web("application/json", json.dumps({"error": "x" * (LONGEST_ERROR - 20)}), 100_000)
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])

@@ -20,7 +20,7 @@ from clock import Clock
 from errors import UpstreamCut, UpstreamError
 from flowith.connection import Exchange
 from flowith.http_answer import HttpAnswer
-from flowith.reader import Crew, Reader, Signal
+from flowith.reader import Crew, Reader, Signal, sleep_until
 from flowith.transport import Transport
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
@@ -99,7 +99,7 @@ class Ways:
         return self.begin_with(lambda exchange: self.transport.post(self._url, {}, b"{}", exchange))
 
     def begin_with(self, send: Callable[[Exchange], requests.Response]) -> Reader:
-        self._begun.append(Reader(send, self._url, self.clock, self.crew, self.signal))
+        self._begun.append(Reader(send, self._url, self.crew, self.signal))
         return self._begun[-1]
 
     def tick(self, now: float) -> None:
@@ -311,7 +311,6 @@ def test_who_leaves_while_it_is_sent_leaves_nothing_behind(far: Far, ways: Ways)
         reader = Reader(
             lambda exchange: transport.post(far.url, {}, b"{}", exchange),
             far.url,
-            ways.clock,
             ways.crew,
             ways.signal,
         )
@@ -522,3 +521,10 @@ def test_the_socket_is_not_told_anew_for_each_token_how_long_to_wait(
     assert len(told) < 5
     assert max(told) <= 10
     reader.close(finished=False)
+
+
+def test_a_pause_ends_when_it_is_to_and_not_before() -> None:
+    moment = time.monotonic() + 0.05
+    sleep_until(moment)
+    assert time.monotonic() >= moment
+    sleep_until(moment)  # which is over

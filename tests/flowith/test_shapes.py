@@ -16,7 +16,7 @@ import errors
 from errors import UpstreamCut, UpstreamError
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage
 from flowith.decoders import Decoder, WebDecoder
-from flowith.llm_frames import MOST_LOOKED, LlmDecoder, _is_json
+from flowith.llm_frames import MOST_LOOKED, MOST_ODD, LlmDecoder, is_json
 from flowith.refusal import to_refusal
 
 CALL = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
@@ -169,6 +169,27 @@ def test_to_tell_calls_apart_is_not_tried_for_ever() -> None:
     assert time.process_time() - begun < 2
 
 
+def test_a_call_too_long_to_tell_what_is_wrong_with_it_has_broken_off() -> None:
+    """Python in place of JSON: to find its end takes a quarter of a second for each MB."""
+    python = "{'a': [" + "1," * (MOST_ODD // 3) + "]}"
+    calls = [{"index": i, "id": str(i), "function": {"name": "f", "arguments": python}}
+             for i in range(2)]  # fmt: skip
+    frames = [delta(tool_calls=calls), delta("tool_calls")]
+    events = read(LlmDecoder(), llm_wire(*frames), 100_000_000)
+    assert events == [ToolCall("0", "f", python), Done("length")]
+
+
+def test_messages_that_do_not_repeat_each_other_take_no_longer_the_more_there_are() -> None:
+    told = [
+        f"line {i} of some sixty characters, as models write them all day\n" for i in range(80_000)
+    ]
+    wire = llm_wire(*[message(content=line) for line in told], message("stop"))
+    begun = time.process_time()
+    events = read(LlmDecoder(), wire, 8_192)
+    assert time.process_time() - begun < 3
+    assert "".join(event.text for event in events if isinstance(event, Text)) == "".join(told)
+
+
 def test_an_open_call_is_not_looked_through_with_each_that_follows() -> None:
     """A whole call leaves when the next one begins; to see that of one of 500 KB takes 10 ms."""
     frames = [delta(tool_calls=[part("a", "f", '{"a":[' + "1," * 250_000)])]
@@ -179,7 +200,7 @@ def test_an_open_call_is_not_looked_through_with_each_that_follows() -> None:
 
     def count(frame: FrameType, event: str, _: Any) -> None:
         nonlocal looked
-        if event == "call" and frame.f_code is _is_json.__code__:
+        if event == "call" and frame.f_code is is_json.__code__:
             looked += len(frame.f_locals["text"])
 
     sys.setprofile(count)

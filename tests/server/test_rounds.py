@@ -77,7 +77,7 @@ exec(Path("gunicorn.conf.py").read_text())
 as_it_is = post_worker_init
 def post_worker_init(worker):
     as_it_is(worker)
-    pauses = worker.wsgi.extensions["flowith"].clock.sleep_until
+    pauses = worker.wsgi.extensions["flowith"].crew.sleep_until
     worker.log.warning("pauses by %s", pauses.__qualname__)
 """
 

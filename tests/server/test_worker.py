@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,7 +26,6 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from server import gevent_worker
 from server.gevent_worker import Door, QuietSocket, QuietWorker
-from server.gunicorn_fixes import http_date
 
 Pair = tuple[QuietSocket, socket.socket]
 
@@ -301,13 +299,6 @@ def test_a_crowd_is_let_in_a_few_at_a_time() -> None:
     for caller in waiting:
         caller.close()
     assert max(came.values()) <= 2
-
-
-def test_a_date_is_that_of_its_second() -> None:
-    for when in (0.0, 59.9, 1e9, 1e9 + 0.5, 1e9 + 1, 0.0):
-        assert http_date(when) == formatdate(int(when), usegmt=True)
-    now = time.time()
-    assert now - 1 <= parsedate_to_datetime(http_date()).timestamp() <= now + 1
 
 
 def test_only_the_workers_load_gevent(serve: Serve) -> None:

@@ -28,7 +28,6 @@ from urllib3.util.ssltransport import SSLTransport
 
 from bridge.tool_calls import find_calls
 from chat_request import Prompt, Tool, ToolUse
-from clock import Clock
 from events import Done, Event, Tally, Text
 from flowith.decoders import WebDecoder
 from flowith.http_answer import PIECE, HttpAnswer
@@ -214,7 +213,7 @@ class Source:
 def test_tokens_without_a_gap_are_let_gather() -> None:
     """A read and a write for each of 20,000 tokens a second would fill the core."""
     source = Source(seconds=0.5)
-    reader = Reader(lambda _: source, "http://flowith.invalid", Clock(), Crew(), Signal())
+    reader = Reader(lambda _: source, "http://flowith.invalid", Crew(), Signal())
     blocks: list[bytes] = []
     while not reader.finished:
         blocks.append(reader.read(time.monotonic() + 60))

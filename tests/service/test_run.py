@@ -141,6 +141,14 @@ def test_a_port_in_use_is_said_plainly(start: Start) -> None:
     assert "Traceback" not in run.said()
 
 
+def test_without_its_stand_in_nothing_starts(start: Start, tree: Path) -> None:
+    """Calls would go to Flowith itself, with a token that is none."""
+    (tree / "tests" / "fake_flowith.py").write_text("raise SystemExit(1)")
+    run = start()
+    assert run.process.wait(20) == 1
+    assert run.said().endswith("The bundled stand-in did not start.\n")
+
+
 def test_a_refresh_token_is_an_account(start: Start) -> None:
     said = start(
         FLOWITH_REFRESH_TOKEN=TOKEN, FLOWITH_IDENTITY_KEY="sb_publishable_x", FLOWITH_API="web"

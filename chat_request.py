@@ -19,8 +19,8 @@ Content = str | list[dict[str, Any]]  # text, or text and image_url parts where 
 @dataclass(slots=True)
 class Message:
     """One message. `role` is system, user, assistant or tool; `calls` are the tool calls it made,
-    `call_id` the call that it answers, `name` that call's tool or the speaker. `where` is its place
-    in the caller's JSON, for errors."""
+    `call_id` the call that it answers, `name` that call's tool or the speaker. `where` is the
+    place of its content in the caller's JSON, for errors."""
 
     role: str
     content: Content
@@ -86,19 +86,17 @@ class Drawing:
 class ChatRequest:
     """A checked request; nothing after its format checks it again.
 
-    `model` is the name to look up, `asked` the name as the caller wrote it. Each of `conversations`
-    wants an answer of its own. `options` are sampling parameters that some of Flowith's APIs take,
-    `ignored` names what has no effect. `include_usage`: a stream tells the tokens too;
-    `early_usage`: it tells those of the prompt before the first word. `echo` is what the format
-    has to say again in its answer, in that API's own form. `hides_thoughts`: the caller wants none
-    to see, though the model may think. `thoughts_apart`: its answer has a place of its own for
-    thoughts, so that they never go into the text. `budget` is the CPU time for all
-    schemas of the request, those it brings and the values that are held against them later.
-    `drawing` is there where pictures are all that is asked for.
+    `model` is the name as the caller wrote it. Each of `conversations` wants an answer of its own.
+    `options` are sampling parameters that some of Flowith's APIs take, `ignored` names what has no
+    effect. `include_usage`: a stream tells the tokens too; `early_usage`: it tells those of the
+    prompt before the first word. `echo` is what the format has to say again in its answer, in that
+    API's own form. `hides_thoughts`: the caller wants none to see, though the model may think.
+    `thoughts_apart`: its answer has a place of its own for thoughts, so that they never go into the
+    text. `budget` is the CPU time for all schemas of the request, those it brings and the values
+    that are held against them later. `drawing` is there where pictures are all that is asked for.
     """
 
     model: str
-    asked: str
     conversations: tuple[list[Message], ...]
     stream: bool = False
     include_usage: bool = False

@@ -113,28 +113,8 @@ class Done:
         return self.reason in ("stop", "tool_calls")
 
 
-Event = (
-    Text
-    | Reasoning
-    | ToolCall
-    | Citation
-    | Picture
-    | Usage
-    | Silence
-    | Working
-    | PromptSize
-    | Answering
-    | Done
-)
-
-
-def joined(events: Iterable[Event]) -> Iterator[Event]:
-    """The events of a whole answer, neighbouring pieces of its text as one."""
-    for kind, alike in groupby(events, type):
-        if kind is Text:
-            yield Text("".join([event.text for event in alike if isinstance(event, Text)]))
-        else:
-            yield from alike
+AnswerPart = Text | Reasoning | ToolCall | Citation | Picture | Answering | Done
+Event = AnswerPart | Usage | Silence | Working | PromptSize
 
 
 @dataclass(slots=True)
@@ -153,3 +133,17 @@ class Tally:
             old.reasoning + usage.reasoning,
             old.cached + usage.cached,
         )
+
+
+def joined(events: Iterable[Event], tally: Tally) -> Iterator[AnswerPart]:
+    """The parts of a whole answer, neighbouring pieces of its text as one; its usage goes into
+    `tally`."""
+    for kind, alike in groupby(events, type):
+        if kind is Text:
+            yield Text("".join([event.text for event in alike if isinstance(event, Text)]))
+            continue
+        for event in alike:
+            if isinstance(event, Usage):
+                tally.add(event)
+            elif not isinstance(event, (Silence, Working, PromptSize)):
+                yield event

@@ -43,10 +43,10 @@ def to_prompt(chat: ChatRequest, messages: list[Message], model: Model) -> Promp
     if not model.images:
         for message in messages:
             if not isinstance(message.content, str):
-                where = f"{message.where}.content"
                 raise InvalidRequest(
-                    f"Invalid value for '{where}': the model {model.id!r} does not take images.",
-                    param=where,
+                    f"Invalid value for '{message.where}': the model {model.id!r} does not take"
+                    " images.",
+                    param=message.where,
                     code="unsupported_value",
                 )
     if model.kind == "image":

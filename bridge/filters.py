@@ -6,7 +6,6 @@ so plain text pays nothing. Knows nothing of JSON, HTTP or Flowith.
 
 import re
 from bisect import bisect
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 
 from bridge.tokens import MOST_PER_CHARACTER, estimate_tokens
@@ -155,21 +154,26 @@ def cut_at_stop(events: Iterator[Event], stops: tuple[str, ...]) -> Iterator[Eve
     """End the answer before the stop string that is complete first, however it was cut up; of
     several that end there the longest."""
     watched = [_Stop(stop) for stop in stops]
-    held = _Held()
+    held = ""  # the end of the text, which may begin a stop string
     for event in events:
         if isinstance(event, Text):
             ends = [(end, stop) for stop in watched if (end := stop.end_in(event.text)) >= 0]
-            held.add(event.text)
+            begin = len(held)
+            held += event.text
             if ends:
                 end, stop = min(ends, key=lambda one: (one[0], -len(one[1].text)))
-                behind = len(event.text) - end
-                yield from held.release(but=behind + len(stop.text))
+                if left := held[: begin + end - len(stop.text)]:
+                    yield Text(left)
                 yield Done("stop", stop.text)
                 return
-            yield from held.release(but=max(stop.seen for stop in watched))
+            free = len(held) - max(stop.seen for stop in watched)
+            if free:
+                yield Text(held[:free])
+                held = held[free:]
             continue
-        if held.size and not isinstance(event, (Silence, Working)):
-            yield from held.release(but=0)
+        if held and not isinstance(event, (Silence, Working)):
+            yield Text(held)
+            held = ""
             for stop in watched:
                 stop.seen = 0
         yield event
@@ -209,34 +213,6 @@ class _Stop:
                 seen = self.shorter[seen - 1]
         self.seen = seen
         return -1
-
-
-class _Held:
-    """Text that waits, in the pieces it came in; none of it is copied before it goes out."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._pieces: deque[str] = deque()
-        self._gone = 0  # characters of the first piece that have gone out
-
-    def add(self, piece: str) -> None:
-        self._pieces.append(piece)
-        self.size += len(piece)
-
-    def release(self, but: int) -> Iterator[Event]:
-        """Let all out but the last `but` characters."""
-        parts: list[str] = []
-        while self.size > but:
-            piece = self._pieces[0]
-            end = min(len(piece), self._gone + self.size - but)
-            parts.append(piece[self._gone : end])
-            self.size -= end - self._gone
-            self._gone = end
-            if end == len(piece):
-                self._pieces.popleft()
-                self._gone = 0
-        if text := "".join(parts):
-            yield Text(text)
 
 
 def cut_at_length(events: Iterator[Event], limit: int) -> Iterator[Event]:
@@ -283,18 +259,17 @@ def count_usage(
     said: list[str] = [] if raw is None else raw
     thought: list[str] = []
     for event in events:
-        kind = type(event)
-        if kind is Text:
+        if isinstance(event, Text):
             if raw is None:
-                said.append(event.text)  # type: ignore[union-attr]
-        elif kind is Reasoning:
-            thought.append(event.text)  # type: ignore[union-attr]
+                said.append(event.text)
+        elif isinstance(event, Reasoning):
+            thought.append(event.text)
         elif isinstance(event, ToolCall) and not said:
             said.append(f"{event.name} {event.arguments}")  # a native call, which is no text
         elif isinstance(event, Usage):
             usage = event
             continue
-        elif kind is Done:
+        elif isinstance(event, Done):
             if usage is None:
                 reasoning, answer = (estimate_tokens("".join(pieces)) for pieces in (thought, said))
                 usage = Usage(prompt_tokens(), reasoning + answer, reasoning)
@@ -316,9 +291,8 @@ def tag_reasoning(events: Iterator[Event]) -> Iterator[Event]:
         if isinstance(event, Reasoning):
             yield Text(event.text if thinking else f"{OPEN}\n{event.text}")
             thinking = True
-        elif thinking and not isinstance(event, (Silence, Working)):
+            continue
+        if thinking and not isinstance(event, (Silence, Working)):
             thinking = False
             yield Text(f"\n{CLOSE}\n\n")
-            yield event
-        else:
-            yield event
+        yield event

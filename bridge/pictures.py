@@ -6,7 +6,6 @@ Knows nothing of HTTP or of Flowith's wire.
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from chat_request import Message, text_of
 from errors import InvalidRequest
@@ -14,8 +13,6 @@ from events import Event, Picture, Text
 
 # As `show_pictures` writes it. No title and no blanks, so that one look along the text is enough.
 LINK = re.compile(r"!\[[^\[\]\n]{0,200}\]\((https?://[^\s()<>\"]{1,2048})\)")
-
-Part = dict[str, Any]
 
 
 def show_pictures(events: Iterator[Event]) -> Iterator[Event]:
@@ -37,11 +34,13 @@ def with_picture(messages: list[Message]) -> list[Message]:
     words = "" if last is None else text_of(messages[last].content)
     if last is None or not words.strip():
         text = "An image model draws what the last user message says, and it says nothing."
-        raise InvalidRequest(text, param="messages", code="invalid_value")
+        where = "" if last is None else messages[last].where
+        raise InvalidRequest(text, param=where or None, code="invalid_value")
     content = messages[last].content
     drawn = _last_drawn(messages[:last])
     if isinstance(content, str) and drawn:
-        content = [{"type": "text", "text": content}, _to_part(drawn)]
+        picture = {"type": "image_url", "image_url": {"url": drawn}}
+        content = [{"type": "text", "text": content}, picture]
     return [*messages[:last], replace(messages[last], content=content)]
 
 
@@ -51,7 +50,3 @@ def _last_drawn(messages: list[Message]) -> str:
         if message.role == "assistant" and (found := LINK.findall(text_of(message.content))):
             return str(found[-1])
     return ""
-
-
-def _to_part(address: str) -> Part:
-    return {"type": "image_url", "image_url": {"url": address}}

@@ -40,7 +40,7 @@ def ask_twice(ask: Ask, prompt: Prompt, *, hold: bool) -> Iterator[Event]:
         if left:
             raise
         if isinstance(wrong, Unmet):
-            prompt = corrected(prompt, wrong)
+            prompt = _corrected(prompt, wrong)
     else:
         yield from held
         return
@@ -49,19 +49,14 @@ def ask_twice(ask: Ask, prompt: Prompt, *, hold: bool) -> Iterator[Event]:
             yield event
 
 
-def corrected(prompt: Prompt, unmet: Unmet) -> Prompt:
+def _corrected(prompt: Prompt, unmet: Unmet) -> Prompt:
     """The prompt that tells the model what was wrong with its answer."""
-    more = [
-        {"role": "assistant", "content": unmet.said or "(no answer)"},
-        {"role": "user", "content": correction(unmet)},
-    ]
-    return replace(prompt, messages=[*prompt.messages, *more])
-
-
-def correction(unmet: Unmet) -> str:
-    """The user message of the one retry, to follow what the model had said."""
     text = (
         f"That answer could not be used: {unmet.message} Write the whole answer again, in the "
         "form that the instructions ask for, and do not mention this correction."
     )
-    return f"{text}\n{unmet.form}" if unmet.form else text
+    more = [
+        {"role": "assistant", "content": unmet.said or "(no answer)"},
+        {"role": "user", "content": f"{text}\n{unmet.form}".rstrip()},
+    ]
+    return replace(prompt, messages=[*prompt.messages, *more])

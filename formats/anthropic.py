@@ -13,23 +13,22 @@ from formats.anthropic_answer import Envelope, error, stream, whole
 from formats.anthropic_content import to_messages, to_system
 from formats.anthropic_tools import parse_tools
 from formats.fields import (
-    ONLINE,
     Check,
     an_object,
     boolean,
     check_fields,
+    check_schema,
     check_stops,
     expect,
     integer,
-    missing,
     number,
     one_of,
     parse_json,
     parse_model,
+    require,
     sampling,
-    string,
 )
-from formats.response_format import parse_json_schema
+from formats.model_names import ONLINE
 from jsontools.budget import Budget
 from settings import Settings
 
@@ -42,22 +41,15 @@ QUERY = "Perform a web search for the query: "  # what Claude Code writes before
 QUERY_CHARS = 400
 
 
-def _stop_sequences(param: str, value: Any) -> None:
-    for i, one in enumerate(expect(param, value, list, "an array of strings")):
-        expect(f"{param}.{i}", one, str)
-    check_stops(param, value)
-
-
 def _thinking(param: str, value: Any) -> None:
     kinds = ("enabled", "disabled", "adaptive", "between_tools")
     one_of(f"{param}.type", expect(param, value, dict).get("type"), kinds)
 
 
 CHECKS: dict[str, Check] = {
-    "model": string,
     "stream": boolean,
     "max_tokens": partial(integer, low=0),
-    "stop_sequences": _stop_sequences,
+    "stop_sequences": partial(check_stops, wanted="an array of strings", place="stop_sequences.{}"),
     "temperature": partial(number, low=0, high=1),
     "top_p": partial(number, low=0, high=1),
     "top_k": partial(integer, low=0),
@@ -92,8 +84,7 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     if body.get("output_config", {}).get("effort") is not None:
         ignored.append("output_config.effort")
     return ChatRequest(
-        model=model.removesuffix(ONLINE),
-        asked=model,
+        model=model,
         conversations=([Message("system", system), *messages] if system else messages,),
         stream=streams,
         early_usage=streams,
@@ -120,10 +111,9 @@ def _parse_format(body: dict[str, Any], budget: Budget) -> AnswerFormat | None:
     if wanted is None:
         return None
     one_of(f"{param}.type", expect(param, wanted, dict).get("type"), ("json_schema",))
-    if wanted.get("schema") is None:
-        raise missing(f"{param}.schema")
-    schema = {"name": "answer", "schema": wanted["schema"], "strict": True}
-    return parse_json_schema(param, schema, budget)
+    schema = require(f"{param}.schema", wanted.get("schema"), dict)
+    check_schema(schema, f"{param}.schema", "the format", budget)
+    return AnswerFormat("json_schema", "answer", schema=schema, strict=True)
 
 
 def _query(messages: list[Message]) -> str:
@@ -133,10 +123,9 @@ def _query(messages: list[Message]) -> str:
 
 
 def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> Envelope:
-    """The envelope of an answer that begins now."""
     return Envelope(
         request_id=request_id,
         id=f"msg_{random.getrandbits(96):024x}",
-        model=request.asked,
+        model=request.model,
         query=request.echo["query"],
     )

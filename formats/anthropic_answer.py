@@ -1,7 +1,4 @@
-"""The answer of Anthropic's Messages: events as its stream, or as one message; its errors.
-
-Pure.
-"""
+"""The answer of Anthropic's Messages: events as its stream, or as one message; its errors."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -16,6 +13,9 @@ from formats.sse import Writer, dumps, named, written
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 DELTA = 'event: content_block_delta\ndata: {"type":"content_block_delta","index":'
+Ending = dict[str, str | None]
+UNENDED: Ending = {"stop_reason": None, "stop_sequence": None}
+CUT_OFF = {"length": "max_tokens", "content_filter": "refusal"}
 TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -48,11 +48,11 @@ class _MessageWriter(Writer):
         self.envelope = envelope
         self.blocks = Blocks(envelope.id.removeprefix("msg_"), envelope.query)
         self.prompt = 0
-        self.ending: tuple[str, str | None] = ("end_turn", None)
+        self.done = Done()
 
     def opening(self) -> bytes:
         usage = to_usage(Usage(self.prompt, 0), 0)
-        message = to_message(self.envelope, [], None, None, usage)
+        message = to_message(self.envelope, [], UNENDED, usage)
         return named({"type": "message_start", "message": message})
 
     def take(self, event: Event) -> bytes:
@@ -74,12 +74,11 @@ class _MessageWriter(Writer):
         return PING
 
     def finish(self, done: Done) -> bytes:
-        self.ending = to_reason(done, self.blocks.called)
+        self.done = done
         return self._written(self.blocks.finish())
 
     def end(self, usage: Usage | None) -> bytes:
-        reason, stop = self.ending
-        delta = {"stop_reason": reason, "stop_sequence": stop}
+        delta = to_ending(self.done, self.blocks.called)
         told = {"delta": delta, "usage": to_usage(usage, self.blocks.searches)}
         return named({"type": "message_delta", **told}) + named({"type": "message_stop"})
 
@@ -95,51 +94,44 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
 def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     """Events as one message."""
     blocks = Blocks(envelope.id.removeprefix("msg_"), envelope.query)
-    content = _Content()
-    ending = Done()
-    for event in joined(events):
-        match event:
-            case Usage():
-                tally.add(event)
-            case Done():
-                ending = event
-            case _:
-                content.add(blocks.take(event))
-    content.add(blocks.finish())
-    reason, stop = to_reason(ending, blocks.called)
+    steps: list[Step] = []
+    done = Done()
+    for event in joined(events, tally):
+        if isinstance(event, Done):
+            done = event
+        else:
+            steps += blocks.take(event)
+    steps += blocks.finish()
     usage = to_usage(tally.usage, blocks.searches)
-    message = to_message(envelope, content.blocks, reason, stop, usage)
+    message = to_message(envelope, _to_content(steps), to_ending(done, blocks.called), usage)
     return dumps(message).encode("utf-8", "replace")
 
 
-class _Content:
-    """The blocks of a whole answer, as their steps come together."""
+def _to_content(steps: Iterable[Step]) -> list[dict[str, Any]]:
+    """The blocks of a whole answer, out of the steps in which they came."""
+    content: list[dict[str, Any]] = []
+    words: list[str] = []
+    for step in steps:
+        match step:
+            case {"content_block": block}:
+                content.append(block)
+            case {"delta": {"citation": source}}:
+                content[-1].setdefault("citations", []).append(source)
+            case {"delta": {"signature": signature}}:
+                content[-1]["signature"] = signature
+            case {"delta": {"text": said} | {"thinking": said} | {"partial_json": said}}:
+                words.append(said)
+            case {"type": "content_block_stop"}:
+                _fill(content[-1], "".join(words))
+                words.clear()
+    return content
 
-    def __init__(self) -> None:
-        self.blocks: list[dict[str, Any]] = []
-        self._words: list[str] = []
 
-    def add(self, steps: Iterable[Step]) -> None:
-        for step in steps:
-            match step:
-                case {"content_block": block}:
-                    self.blocks.append(block)
-                case {"delta": {"citation": source}}:
-                    self.blocks[-1].setdefault("citations", []).append(source)
-                case {"delta": {"signature": signature}}:
-                    self.blocks[-1]["signature"] = signature
-                case {"delta": {"text": words} | {"thinking": words} | {"partial_json": words}}:
-                    self._words.append(words)
-                case {"type": "content_block_stop"}:
-                    self._close()
-
-    def _close(self) -> None:
-        words, self._words = "".join(self._words), []
-        block = self.blocks[-1]
-        if "input" in block:
-            block["input"] = json.loads(words)
-        elif block["type"] in ("text", "thinking"):
-            block[block["type"]] = words
+def _fill(block: dict[str, Any], words: str) -> None:
+    if "input" in block:
+        block["input"] = json.loads(words)
+    elif block["type"] in ("text", "thinking"):
+        block[block["type"]] = words
 
 
 def error(wrong: ProxyError, request_id: str) -> ErrorReply:
@@ -186,25 +178,22 @@ def to_usage(usage: Usage | None, searches: int) -> dict[str, Any]:
     return told
 
 
-def to_reason(done: Done, called: bool) -> tuple[str, str | None]:
+def to_ending(done: Done, called: bool) -> Ending:
     """Why the answer ended, and the stop sequence that ended it."""
-    if done.reason == "length":
-        return "max_tokens", None
-    if done.reason == "content_filter":
-        return "refusal", None
+    if not done.is_own:
+        return {"stop_reason": CUT_OFF[done.reason], "stop_sequence": None}
     if called:
-        return "tool_use", None
-    return ("stop_sequence", done.stop) if done.stop else ("end_turn", None)
+        return {"stop_reason": "tool_use", "stop_sequence": None}
+    reason = "stop_sequence" if done.stop else "end_turn"
+    return {"stop_reason": reason, "stop_sequence": done.stop or None}
 
 
 def to_message(
     envelope: Envelope,
     content: list[dict[str, Any]],
-    reason: str | None,
-    stop: str | None,
+    ending: Ending,
     usage: dict[str, Any],
 ) -> dict[str, Any]:
     """Anthropic's message object."""
     opening = {"id": envelope.id, "type": "message", "role": "assistant", "model": envelope.model}
-    ending = {"stop_reason": reason, "stop_sequence": stop, "usage": usage}
-    return {**opening, "content": content, **ending}
+    return {**opening, "content": content, **ending, "usage": usage}

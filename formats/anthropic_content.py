@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from chat_request import Message, text_of
+from chat_request import Message, images_of, text_of
 from events import ToolCall
 from formats.attachments import image_from_source
-from formats.fields import bad_value, check_messages, expect, missing, one_of, require, role_in
+from formats.content import plain, readable
+from formats.fields import bad_value, expect, messages_in, missing, one_of, require, role_in
 
 ROLES = ("user", "assistant", "system")
 BILLING = "x-anthropic-billing-header:"  # how Claude Code's telemetry in `system` begins
@@ -50,13 +51,12 @@ def to_messages(given: Any) -> list[Message]:
     """
     if given is None:
         raise missing("messages")
-    check_messages("messages", expect("messages", given, list, "an array of objects"))
     messages: list[Message] = []
     notes: list[str] = []
-    for i, message in enumerate(given):
+    for i, message in enumerate(messages_in("messages", given)):
         where = f"messages.{i}"
         role = role_in(where, expect(where, message, dict), ROLES)
-        told = _to_turn(role, message.get("content"), where)
+        told = _to_turn(role, message.get("content"), f"{where}.content")
         if role == "system":
             notes += [text_of(note.content) for note in told]
         elif told:
@@ -80,15 +80,15 @@ def _to_blocks(where: str, content: Any) -> list[dict[str, Any]]:
 
 
 def _to_turn(role: str, content: Any, where: str) -> list[Message]:
-    """What one message says, behind the results of tools that it holds, each a message of its
+    """What one content says, behind the results of tools that it holds, each a message of its
     own."""
     if isinstance(content, str):
         return [Message(role, content, where=where)] if content else []
     results: list[Message] = []
     calls: list[ToolCall] = []
     parts: list[Part] = []
-    for j, block in enumerate(_to_blocks(f"{where}.content", content)):
-        place = f"{where}.content.{j}"
+    for j, block in enumerate(_to_blocks(where, content)):
+        place = f"{where}.{j}"
         match role, block["type"]:
             case "user", "tool_result":
                 results.append(_to_result(block, place))
@@ -96,7 +96,7 @@ def _to_turn(role: str, content: Any, where: str) -> list[Message]:
                 calls.append(_to_call(block, place))
             case _:
                 parts += _to_parts(block, place, images=role == "user")
-    said = _joined(parts)
+    said = plain(parts)
     if said or calls:
         return [*results, Message(role, said, tuple(calls), where=where)]
     return results
@@ -104,10 +104,11 @@ def _to_turn(role: str, content: Any, where: str) -> list[Message]:
 
 def _to_result(block: dict[str, Any], where: str) -> Message:
     call_id = require(f"{where}.tool_use_id", block.get("tool_use_id"), str)
-    parts = _to_all_parts(block.get("content"), f"{where}.content", images=True)
+    place = f"{where}.content"
+    parts = _to_all_parts(block.get("content"), place, images=True)
     if block.get("is_error"):
         parts = [{"type": "text", "text": "Error:"}, *parts]
-    return Message("tool", _joined(parts), (), call_id, where=where)
+    return Message("tool", plain(parts), (), call_id, where=place)
 
 
 def _to_call(block: dict[str, Any], where: str) -> ToolCall:
@@ -151,7 +152,7 @@ def _to_all_parts(
     return parts
 
 
-def _to_parts(block: dict[str, Any], where: str, *, images: bool = False) -> list[Part]:
+def _to_parts(block: dict[str, Any], where: str, *, images: bool) -> list[Part]:
     """A content block as parts of a message; `images` where they may stand."""
     kind = block["type"]
     match kind:
@@ -168,7 +169,7 @@ def _to_parts(block: dict[str, Any], where: str, *, images: bool = False) -> lis
     if kind in THOUGHTS:
         return []
     if kind in FROM_SERVERS:
-        return _as_text("\n".join(_told(block)))
+        return _as_text(readable(block.get("content")))
     wanted = f"{kind[:40]!r} cannot be used here"
     raise bad_value(f"{where}.type", wanted, "unsupported_value")
 
@@ -196,8 +197,8 @@ def _to_document(block: dict[str, Any], where: str, *, images_too: bool) -> list
             place = f"{where}.source.content"
             allowed = ("text", "image")
             parts = _to_all_parts(source.get("content"), place, images=images_too, only=allowed)
-            text = _text(parts)
-            images = [part for part in parts if part["type"] == "image_url"]
+            text = text_of(parts)
+            images = images_of(parts)
         case _:
             wanted = "only documents of type 'text' and 'content' can be sent; paste the text"
             raise bad_value(f"{where}.source.type", wanted, "unsupported_value")
@@ -213,26 +214,4 @@ def _to_search_result(block: dict[str, Any], where: str) -> list[Part]:
     title = require(f"{where}.title", block.get("title"), str)
     source = require(f"{where}.source", block.get("source"), str)
     parts = _to_all_parts(block.get("content"), f"{where}.content", only=("text",))
-    return _as_text("\n".join([title, source, _text(parts)]))
-
-
-def _told(block: dict[str, Any]) -> list[str]:
-    """The readable part of what a server's tool returned: text, or titles and addresses."""
-    content = block.get("content")
-    if isinstance(content, str):
-        return [content]
-    found = []
-    for item in content if isinstance(content, list) else [content]:
-        if isinstance(item, dict):
-            words = [item.get("title"), item.get("url"), item.get("text")]
-            found.append(" ".join(word for word in words if isinstance(word, str) and word))
-    return [line for line in found if line]
-
-
-def _joined(parts: list[Part]) -> str | list[Part]:
-    """Parts as one text, or as a list where there are images among them."""
-    return parts if any(part["type"] == "image_url" for part in parts) else _text(parts)
-
-
-def _text(parts: list[Part]) -> str:
-    return "\n".join(part["text"] for part in parts if part["type"] == "text")
+    return _as_text("\n".join([title, source, text_of(parts)]))

@@ -36,8 +36,7 @@ class Offer(NamedTuple):
 def parse_tools(body: dict[str, Any], budget: Budget) -> Offer:
     """Read `tools` and `tool_choice`; `budget` is the request's, for the schemas. Raises
     InvalidRequest."""
-    given = body.get("tools")
-    given = expect("tools", [] if given is None else given, list, "an array of objects")
+    given = expect("tools", body.get("tools", []), list, "an array of objects")
     check_count("tools", len(given))
     tools: list[Tool] = []
     served: list[str] = []
@@ -49,7 +48,7 @@ def parse_tools(body: dict[str, Any], budget: Budget) -> Offer:
             kinds.append(str(item["type"]))
         else:
             tools.append(tool)
-    use = _parse_choice(body.get("tool_choice"), tools, served)
+    use = _parse_choice(body.get("tool_choice", {"type": "auto"}), tools, served)
     return Offer(
         use,
         online=any(kind.startswith(WEB_TOOLS) for kind in kinds),
@@ -116,8 +115,7 @@ def _one_of(*words: str) -> dict[str, Any]:
 def _parse_choice(wanted: Any, tools: list[Tool], served: list[str]) -> ToolUse | None:
     """The choice among the caller's own tools. To demand a tool of the server demands nothing:
     it has run, if it runs at all, before the model writes a word."""
-    wanted = expect("tool_choice", {"type": "auto"} if wanted is None else wanted, dict)
-    once = wanted.get("disable_parallel_tool_use") or False
+    once = expect("tool_choice", wanted, dict).get("disable_parallel_tool_use") or False
     expect("tool_choice.disable_parallel_tool_use", once, bool)
     kind = require("tool_choice.type", wanted.get("type"), str)
     one_of("tool_choice.type", kind, tuple(CHOICES))

@@ -8,7 +8,7 @@ import base64
 import re
 from typing import Any
 
-from formats.fields import bad_value, expect, missing, require
+from formats.fields import bad_value, require
 
 IMAGE_BYTES = 20_971_520  # OpenAI's limit for one image
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
@@ -28,7 +28,6 @@ FIRST_BYTES = {
     "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
 }
 URL_SAFE = re.compile("[-_]")
-ANTHROPIC_SOURCES = "a source of type 'base64' or 'url'"
 
 Part = dict[str, Any]
 
@@ -51,7 +50,7 @@ def image_from_source(where: str, source: Any) -> Part:
     if given.get("type") == "url":
         return to_image(f"{where}.url", require(f"{where}.url", given.get("url"), str))
     if given.get("type") != "base64":
-        raise bad_value(f"{where}.type", f"expected {ANTHROPIC_SOURCES}")
+        raise bad_value(f"{where}.type", "expected a source of type 'base64' or 'url'")
     data = require(f"{where}.data", given.get("data"), str)
     return to_image(f"{where}.data", f"data:{given.get('media_type') or ''};base64,{data}")
 
@@ -59,9 +58,7 @@ def image_from_source(where: str, source: Any) -> Part:
 def to_file(where: str, file: Any) -> Part:
     """A text file becomes text; an image that came as a file becomes an image. Raises
     InvalidRequest."""
-    if file is None:
-        raise missing(where)
-    url = expect(where, file, dict).get("file_data")
+    url = require(where, file, dict).get("file_data")
     if file.get("file_id") or not isinstance(url, str):
         wanted = "send the file itself as 'file_data': nothing is stored here"
         raise bad_value(where, wanted, "unsupported_value")

@@ -15,25 +15,24 @@ from formats.chat_answer import Envelope, error, stream, whole
 from formats.content import to_messages, told_apart
 from formats.fields import (
     EFFORTS,
-    ONLINE,
     STREAMING,
     Check,
     an_object,
     bad_value,
     boolean,
     check_fields,
-    check_messages,
     check_stops,
     expect,
     integer,
+    messages_in,
     missing,
     number,
     one_of,
     parse_json,
     parse_model,
     sampling,
-    string,
 )
+from formats.model_names import ONLINE
 from formats.response_format import parse_format
 from formats.tools import parse_tools
 from jsontools.budget import Budget
@@ -69,11 +68,8 @@ TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 
 
 def _stop(param: str, value: Any) -> None:
-    if not isinstance(value, list):
-        value = [expect(param, value, str, "a string or an array of strings")]
-    for i, one in enumerate(value):
-        expect(f"{param}[{i}]", one, str)
-    check_stops(param, value)
+    stops = [value] if isinstance(value, str) else value
+    check_stops(param, stops, wanted="a string or an array of strings", place="stop[{}]")
 
 
 def _logit_bias(param: str, value: Any) -> None:
@@ -97,7 +93,6 @@ def _no_audio(param: str, _value: Any) -> None:
 
 
 CHECKS: dict[str, Check] = {
-    "model": string,
     **STREAMING,
     "temperature": partial(number, low=0, high=2),
     "top_p": partial(number, low=0, high=1),
@@ -137,10 +132,9 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     if messages is None:
         hint = "Use 'messages', not 'input': this is chat completions." if "input" in body else ""
         raise missing("messages", hint)
-    check_messages("messages", expect("messages", messages, list, "an array of objects"))
     conversation = [
         message
-        for i, given in enumerate(messages)
+        for i, given in enumerate(messages_in("messages", messages))
         for message in to_messages(f"messages[{i}]", given)
     ]
     if not conversation:
@@ -155,7 +149,7 @@ def to_request(
     check_fields(body, CHECKS)
     model = parse_model(body, settings.default_model)
     n = int(body.get("n", 1))
-    if n > settings.max_choices:
+    if n * len(conversations) > settings.max_choices:
         wanted = f"this service answers at most {settings.max_choices} choices per request"
         raise bad_value("n", wanted, "integer_above_max_value")
     stop = body.get("stop", ())
@@ -164,8 +158,7 @@ def to_request(
     budget = Budget()
     ignored = [name for name in body if name not in EFFECTIVE]
     return ChatRequest(
-        model=model.removesuffix(ONLINE),
-        asked=model,
+        model=model,
         conversations=tuple(one for one in conversations for _ in range(n)),
         stream=body.get("stream", False),
         include_usage=body.get("stream_options", {}).get("include_usage") is True,
@@ -175,7 +168,7 @@ def to_request(
         hides_thoughts=_says(body, HIDING),
         online="web_search_options" in body or model.endswith(ONLINE),
         tools=parse_tools(body, budget),
-        format=parse_format(body, budget),
+        format=parse_format("response_format", body.get("response_format"), budget),
         budget=budget,
         options=sampling(body),
         echo={"modalities": body.get("modalities", [])},
@@ -195,12 +188,11 @@ def _says(body: dict[str, Any], switches: Switches) -> bool:
 
 
 def to_envelope(chat: ChatRequest, settings: Settings, request_id: str) -> Envelope:
-    """The envelope of an answer that begins now."""
     return Envelope(
         request_id=request_id,
         id=f"chatcmpl-{random.getrandbits(112):028x}",
         created=int(time.time()),
-        model=chat.asked,
+        model=chat.model,
         choices=len(chat.conversations),
         usage=chat.include_usage,
         thoughts="reasoning" if settings.reasoning_format == "reasoning" else "reasoning_content",

@@ -15,14 +15,11 @@ from events import (
     Done,
     Event,
     Picture,
-    PromptSize,
     Reasoning,
-    Silence,
     Tally,
     Text,
     ToolCall,
     Usage,
-    Working,
     joined,
 )
 from formats import ErrorReply
@@ -37,7 +34,8 @@ PASSAGE_CHARS = 2_000  # of a passage that an answer rests on
 class Envelope:
     """What all chunks of one answer share. `choices` is how many answers it has, `thoughts` the
     field that thoughts go into, `legacy` whether calls leave as `function_call`, `pictures` whether
-    a stream shows pictures in a field of their own, besides the link in the text."""
+    a stream shows pictures in a field of their own, besides the link in the text. `before` is what
+    legacy completions say before the text of each choice."""
 
     request_id: str
     id: str
@@ -48,6 +46,7 @@ class Envelope:
     thoughts: str = "reasoning_content"
     legacy: bool = False
     pictures: bool = False
+    before: tuple[str, ...] = ()
 
 
 class ChunkWriter(Writer):
@@ -63,7 +62,6 @@ class ChunkWriter(Writer):
         self.heads = [
             f'data: {opening},"choices":[{{"index":{index},' for index in range(envelope.choices)
         ]
-        self._frames = [self.to_frames(head) for head in self.heads]
         self.turn_to(0)
 
     def to_frames(self, head: str) -> tuple[Frame, Frame | None]:
@@ -73,7 +71,7 @@ class ChunkWriter(Writer):
     def turn_to(self, index: int) -> None:
         """What comes belongs to this choice."""
         self.index = index
-        self.said, self.thought = self._frames[index]
+        self.said, self.thought = self.to_frames(self.heads[index])
 
     def chunk(self, told: str, reason: str = "null") -> str:
         """One chunk; `reason` is JSON."""
@@ -147,9 +145,18 @@ def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterato
 
 def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     """Events as one completion."""
-    messages = [_Message() for _ in range(envelope.choices)]
+    messages = read(events, envelope, tally)
+    completion = to_opening(envelope, "chat.completion")
+    completion["choices"] = [one.to_choice(i, envelope) for i, one in enumerate(messages)]
+    completion["usage"] = to_usage(tally.usage)
+    return dumps(completion).encode("utf-8", "replace")
+
+
+def read(events: Iterable[Event], envelope: Envelope, tally: Tally) -> "list[Gathered]":
+    """A whole answer as the messages of its choices."""
+    messages = [Gathered() for _ in range(envelope.choices)]
     message = messages[0]
-    for event in joined(events):
+    for event in joined(events, tally):
         match event:
             case Text(text=text):
                 message.said.append(text)
@@ -162,23 +169,16 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
                 message.sources.setdefault(kind, []).append(told)
             case Picture():
                 message.images.append(_to_image(event))
-            case Usage():
-                tally.add(event)
             case Answering(index=index):
                 message = messages[index]
             case Done(reason=reason):
                 message.reason = reason
-            case Silence() | Working() | PromptSize():
-                pass
             case _:
                 assert_never(event)
-    completion = to_opening(envelope, "chat.completion")
-    completion["choices"] = [one.to_choice(i, envelope) for i, one in enumerate(messages)]
-    completion["usage"] = to_usage(tally.usage)
-    return dumps(completion).encode("utf-8", "replace")
+    return messages
 
 
-class _Message:
+class Gathered:
     """One choice of a whole answer, as its events come together."""
 
     def __init__(self) -> None:

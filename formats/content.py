@@ -5,11 +5,11 @@ Knows nothing of HTTP or of Flowith.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from chat_request import Content, Message
+from chat_request import Content, Message, images_of, text_of
 from events import ToolCall
 from formats.attachments import image_from_source, to_file, to_image
 from formats.fields import bad_value, expect, missing, require, role_in
@@ -17,10 +17,12 @@ from formats.fields import bad_value, expect, missing, require, role_in
 # How an earlier answer begins that holds its thoughts, in one block or several: they are not sent
 # back. A block without an end may be a beginning that the model is to go on with.
 THINK = re.compile(r"(?:\s*<(think|thinking|thought)>.*?</\1>\s*)+", re.DOTALL | re.IGNORECASE)
+ADDRESS = re.compile(r"https?://[^\s()<>\"]+")
 TEXTS = ("text", "input_text", "output_text", "summary_text", "refusal")
 PICTURES = ("image_url", "input_image", "image")
 THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
 ELSEWHERE = ("tool_use", "tool_result")  # Anthropic's: a call or a result, and no content here
+READABLE = ("title", "url", "text", "stdout", "stderr", "logs")  # in the results of servers' tools
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 WORDLESS = ("assistant", "function")  # roles whose content may be missing or null
 
@@ -39,14 +41,14 @@ def to_messages(where: str, given: Any) -> list[Message]:
     return [*results, message]
 
 
-def to_message(where: str, given: Any) -> Message:
+def to_message(where: str, given: Any, roles: Sequence[str] = ROLES) -> Message:
     """Check the message at `where` in a request. Raises InvalidRequest."""
-    role = role_in(where, expect(where, given, dict), ROLES)
-    content = given.get("content")
+    role = role_in(where, expect(where, given, dict), roles)
+    content, place = given.get("content"), f"{where}.content"
     if content is None and role not in WORDLESS:
-        raise missing(f"{where}.content")
+        raise missing(place)
     if not isinstance(content, str):
-        content = to_content(f"{where}.content", role, content)
+        content = to_content(place, role, content)
     name = given.get("name")
     name = name if isinstance(name, str) else ""
     match role:
@@ -58,19 +60,19 @@ def to_message(where: str, given: Any) -> Message:
             calls = _to_calls(where, given)
             refusal = given.get("refusal")
             said = content or (refusal if isinstance(refusal, str) else "")
-            return Message(role, said, calls, name=name, where=where)
+            return Message(role, said, calls, name=name, where=place)
         case "tool" | "function":
-            call_id = given.get("tool_call_id") or name or ""
-            return Message("tool", content, (), str(call_id), name, where)
+            return Message("tool", content, (), str(given.get("tool_call_id") or name), name, place)
         case "developer":
             role = "system"
-    return Message(role, content, name=name, where=where)
+    return Message(role, content, name=name, where=place)
 
 
 def _with_links(where: str, said: str, given: dict[str, Any]) -> str:
     """The words of an earlier answer, and links to those of its pictures that they do not name yet:
     LangChain sends what it read from `message.images` back as parts of the content."""
     words = [said] if said else []
+    named = set(ADDRESS.findall(said))
     for at, picture in _pictures(where, given):
         url = picture.get("image_url", picture.get("url"))
         if isinstance(url, dict):
@@ -78,7 +80,7 @@ def _with_links(where: str, said: str, given: dict[str, Any]) -> str:
         address: str = require(f"{at}.image_url", url, str)
         if not address.startswith(("https://", "http://")):
             words.append("[a picture]")  # inline: too long for words
-        elif address not in said:
+        elif address not in named:
             words.append(f"![image]({address})")
     return "\n\n".join(words)
 
@@ -122,10 +124,10 @@ def _to_results(where: str, content: Any) -> list[Message]:
         return []
     results = []
     for at, part in _of_kind("tool_result", f"{where}.content", content):
-        said = part.get("content")
+        said, place = part.get("content"), f"{at}.content"
         if not isinstance(said, str):
-            said = to_content(f"{at}.content", "tool", said)
-        results.append(Message("tool", said, (), str(part.get("tool_use_id") or ""), where=at))
+            said = to_content(place, "tool", said)
+        results.append(Message("tool", said, (), str(part.get("tool_use_id") or ""), where=place))
     return results
 
 
@@ -142,10 +144,12 @@ def to_content(where: str, role: str, content: Any) -> Content:
     wanted = "a string or an array of content parts"
     given = expect(where, [] if content is None else content, list, wanted)
     parts = [_to_part(f"{where}[{j}]", role, part) for j, part in enumerate(given)]
-    kept = [part for part in parts if part]
-    if any(part["type"] == "image_url" for part in kept):
-        return kept
-    return "\n".join(part["text"] for part in kept)
+    return plain([part for part in parts if part])
+
+
+def plain(parts: list[dict[str, Any]]) -> Content:
+    """Parts as one text, or as they are where there are images among them."""
+    return parts if images_of(parts) else text_of(parts)
 
 
 def _to_part(where: str, role: str, part: Any) -> dict[str, Any] | None:
@@ -185,13 +189,23 @@ def _to_attachment(where: str, kind: str, part: dict[str, Any]) -> dict[str, Any
     return None
 
 
-def _to_image(where: str, image: Any, detail: Any = None) -> dict[str, Any]:
+def _to_image(where: str, image: Any, detail: Any) -> dict[str, Any]:
     if isinstance(image, dict):
         detail, image, where = image.get("detail"), image.get("url"), f"{where}.url"
     part = to_image(where, require(where, image, str))
     if detail in ("auto", "low", "high"):
         part["image_url"]["detail"] = detail
     return part
+
+
+def readable(output: Any) -> str:
+    """What can be read of a result that a server's own tool returned: a text, or those in the parts
+    that it has."""
+    if isinstance(output, str):
+        return output
+    parts = output if isinstance(output, list) else [output]
+    found = [part.get(name) for part in parts if isinstance(part, dict) for name in READABLE]
+    return "\n".join(text for text in found if isinstance(text, str) and text)
 
 
 def told_apart(messages: list[Message]) -> list[Message]:

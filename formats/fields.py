@@ -21,8 +21,8 @@ T = TypeVar("T")
 Check = Callable[[str, Any], object]
 MOST_STOPS = 64  # OpenAI takes 4; front ends for role play send dozens
 STOP_CHARS = 65_536
+TOO_DEEP = "The request body is nested too deeply."
 DEEPEST = 500  # levels of JSON; Python gives up at a thousand, wherever that happens to be
-COUNTED = 10_000  # bytes of a body up to which its brackets are counted
 LONG = 65_536  # bytes of a body from which on it pays that it may be read twice
 EXACT = 2.0**63  # orjson has floats for integers that 64 bits cannot hold
 MOST_VALUES = 50_000  # objects and arrays in a request; to check as many takes up to 0.2 s
@@ -30,7 +30,6 @@ MOST_MARKS = 500_000  # commas and brackets outside of strings; to decode as man
 HARMLESS = 1_250_000  # bytes of a body up to which it takes no longer, whatever they are
 MOST_MESSAGES = 40_000
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-ONLINE = ":online"  # OpenRouter's mark behind the name of a model that is to search the web
 SAMPLING = ("temperature", "top_p")  # the parameters that some of Flowith's APIs take
 CONTAINERS = (dict, list)
 JSON_TYPES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
@@ -118,8 +117,9 @@ def check_fields(body: dict[str, Any], checks: dict[str, Check]) -> None:
     """Hold the fields of a request against their checks; that of `a.b` concerns the member `b` of
     the object `a`. Raises InvalidRequest."""
     for name, value in body.items():
-        if name in checks:
-            checks[name](name, value)
+        if name not in checks:
+            continue
+        checks[name](name, value)
         if isinstance(value, dict):
             for member, inner in value.items():
                 param = f"{name}.{member}"
@@ -136,11 +136,15 @@ def parse_name(param: str, value: Any, longest: int = 64) -> str:
     return name
 
 
-def check_stops(param: str, stops: Sequence[str]) -> None:
+def check_stops(param: str, value: Any, *, wanted: str, place: str) -> None:
     """Refuse more stop strings, or longer ones, than any client needs: every character of an
-    answer is held against each of them. Raises InvalidRequest."""
+    answer is held against each of them. `place` is how one of them is named. Raises
+    InvalidRequest."""
+    stops: list[Any] = expect(param, value, list, wanted)
     if len(stops) > MOST_STOPS:
         raise too_many(param, len(stops), MOST_STOPS)
+    for i, one in enumerate(stops):
+        expect(place.format(i), one, str)
     if sum(map(len, stops)) > STOP_CHARS:
         wanted = f"expected at most {STOP_CHARS} characters in all"
         raise bad_value(param, wanted, "string_above_max_length")
@@ -161,8 +165,7 @@ def parse_json(raw: bytes) -> dict[str, Any]:
     body = _read_quickly(raw) if long else _read_exactly(raw)
     if not isinstance(body, dict):
         raise InvalidRequest("The request body must be a JSON object.")
-    # to count takes half a microsecond for a KB, to look takes one for a few objects
-    if len(raw) > COUNTED or raw.count(b"{") + raw.count(b"[") > DEEPEST:
+    if long or raw.count(b"{") + raw.count(b"[") > DEEPEST:  # else it is neither deep nor wide
         rounded = _look_over(body)
         if long and rounded:
             body = _read_exactly(raw)
@@ -197,17 +200,13 @@ def _read_exactly(raw: bytes) -> Any:
     try:
         return _decoder.decode(raw.decode("utf-8-sig"))
     except RecursionError:
-        raise _too_deep() from None
+        raise InvalidRequest(TOO_DEEP) from None
     except ValueError as wrong:
         where = f" (at character {wrong.pos})" if isinstance(wrong, json.JSONDecodeError) else ""
         raise InvalidRequest(
             "We could not parse the JSON body of your request: it must be a JSON object"
             f" in UTF-8{where}."
         ) from None
-
-
-def _too_deep() -> InvalidRequest:
-    return InvalidRequest("The request body is nested too deeply.")
 
 
 def _look_over(body: dict[str, Any]) -> bool:
@@ -221,7 +220,7 @@ def _look_over(body: dict[str, Any]) -> bool:
         floats = [one for one in level if type(one) is float]
         count += len(containers)
         if depth > DEEPEST:
-            raise _too_deep()
+            raise InvalidRequest(TOO_DEEP)
         if count > MOST_VALUES:
             text = f"The request body has more than {MOST_VALUES} objects and arrays."
             raise InvalidRequest(text)
@@ -232,13 +231,16 @@ def _look_over(body: dict[str, Any]) -> bool:
     return rounded
 
 
-def check_messages(param: str, given: list[Any]) -> None:
-    """Refuse an empty conversation, and one that no model could read. Raises InvalidRequest."""
-    if not given:
-        wanted = f"Invalid '{param}': empty array. Expected at least one message."
-        raise InvalidRequest(wanted, param=param, code="empty_array")
-    if len(given) > MOST_MESSAGES:
-        raise too_many(param, len(given), MOST_MESSAGES)
+def messages_in(param: str, given: Any, wanted: str = "an array of objects") -> list[Any]:
+    """The messages of a conversation, which is not empty, nor longer than any model could read.
+    Raises InvalidRequest."""
+    messages: list[Any] = expect(param, given, list, wanted)
+    if not messages:
+        text = f"Invalid '{param}': empty array. Expected at least one message."
+        raise InvalidRequest(text, param=param, code="empty_array")
+    if len(messages) > MOST_MESSAGES:
+        raise too_many(param, len(messages), MOST_MESSAGES)
+    return messages
 
 
 def sampling(body: dict[str, Any]) -> dict[str, Any]:
@@ -249,10 +251,10 @@ def sampling(body: dict[str, Any]) -> dict[str, Any]:
 def parse_model(body: dict[str, Any], default: str = "") -> str:
     """The model that is asked for, else `default`, which an address may name; half a surrogate
     pair in it would come back in every chunk. Raises InvalidRequest where there is none."""
-    model = body.get("model", default).strip().encode("utf-8", "replace").decode()
-    if not model:
+    asked = expect("model", body.get("model", ""), str).strip() or default
+    if not asked:
         raise missing("model")
-    return str(model)
+    return asked.encode("utf-8", "replace").decode()
 
 
 def role_in(where: str, given: dict[str, Any], allowed: Sequence[str]) -> str:

@@ -16,7 +16,17 @@ from chat_request import ChatRequest, Drawing, Message
 from errors import InvalidRequest
 from formats.attachments import IMAGE_BYTES, image_type, parse_data_url
 from formats.chat_answer import error
-from formats.fields import bad_value, boolean, integer, missing, one_of, parse_json, require, string
+from formats.fields import (
+    bad_value,
+    boolean,
+    integer,
+    missing,
+    one_of,
+    parse_json,
+    parse_model,
+    require,
+    string,
+)
 from formats.images_answer import Envelope, stream, whole
 from formats.model_names import find_model
 from formats.multipart import boundary_of, parse_form
@@ -54,7 +64,6 @@ class Images:
         return _to_request(body, images, settings)
 
     def to_envelope(self, chat: ChatRequest, settings: Settings, request_id: str) -> Envelope:
-        """The envelope of an answer that begins now."""
         content = chat.conversations[0][0].content
         return Envelope(
             request_id=request_id,
@@ -148,7 +157,6 @@ def _to_request(
     content: Any = [{"type": "text", "text": prompt}, *images] if images else prompt
     return ChatRequest(
         model=asked,
-        asked=asked,
         conversations=tuple([Message("user", content)] for _ in range(int(n))),
         stream=body.get("stream", False),
         include_usage=True,
@@ -162,13 +170,8 @@ def _to_request(
 def _find_row(body: dict[str, Any], settings: Settings) -> tuple[str, Model | None]:
     """The name to look up, and its row where there is one: without a name the first row that draws.
     Raises InvalidRequest for a row that does not."""
-    asked = body.get("model", settings.default_model)
-    string("model", asked)
-    asked = asked.strip().encode("utf-8", "replace").decode()
-    if not asked:
-        asked = next((row.id for row in settings.models.values() if row.kind == "image"), "")
-        if not asked:
-            raise missing("model")
+    first = next((row.id for row in settings.models.values() if row.kind == "image"), "")
+    asked = parse_model(body, settings.default_model or first)
     row = find_model(settings, asked)
     if row is not None and row.kind != "image":
         wanted = "it makes no pictures. GET /v1/models tells those that do, by output_modalities;"

@@ -9,7 +9,7 @@ from typing import Any
 
 from chat_request import IMAGE_TOKENS
 from errors import ProxyError
-from events import Event, Picture, PromptSize, Tally, Usage
+from events import Event, Picture, PromptSize, Tally, Usage, joined
 from formats.chat_answer import error
 from formats.sse import Writer, dumps, written
 
@@ -77,12 +77,7 @@ def _file(picture: Picture, envelope: Envelope) -> bytes:
 
 def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     """All pictures as one object."""
-    pictures = []
-    for event in events:
-        if isinstance(event, Picture):
-            pictures.append(event)
-        elif isinstance(event, Usage):
-            tally.add(event)
+    pictures = [event for event in joined(events, tally) if isinstance(event, Picture)]
     told: dict[str, Any] = {"created": envelope.created}
     if envelope.quality != AUTO:  # which OpenAI's type of a whole answer does not know
         told["quality"] = envelope.quality

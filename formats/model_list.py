@@ -36,16 +36,14 @@ def to_listing(model: Model, apis: Collection[str]) -> dict[str, Any]:
         "max_completion_tokens": model.output,
     }
     listing |= {name: fact for name, fact in facts.items() if fact}
+    writes = model.kind != "image"
     inputs = ["text", "image"] if model.images else ["text"]
-    if model.kind == "image":
-        listing["architecture"] = {"input_modalities": inputs, "output_modalities": ["image"]}
-        nothing_else = {"tools": False, "function_calling": False, "json_mode": False}
-        listing["capabilities"] = {"vision": model.images, **nothing_else}
-        return listing
-    listing["architecture"] = {"input_modalities": inputs, "output_modalities": ["text"]}
-    listing["supported_parameters"] = [*OURS, *passed_on]
-    tools = {"tools": True, "function_calling": True}
-    listing["capabilities"] = {"vision": model.images, **tools, "json_mode": True}
+    outputs = ["text"] if writes else ["image"]
+    listing["architecture"] = {"input_modalities": inputs, "output_modalities": outputs}
+    if writes:
+        listing["supported_parameters"] = [*OURS, *passed_on]
+    bridged = dict.fromkeys(("tools", "function_calling", "json_mode"), writes)
+    listing["capabilities"] = {"vision": model.images, **bridged}
     return listing
 
 

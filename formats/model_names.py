@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from settings import Model, Settings
 
+ONLINE = ":online"  # OpenRouter's mark behind the name of a model that is to search the web
 AROUND_A_NAME = (  # what clients and other services put around a model's name, from outside in
     re.compile(
         "^(?:(?:flowith|openrouter|openai|anthropic|google|gemini|models|deepseek)/)+",
@@ -25,6 +26,7 @@ def find_model(settings: Settings, asked: str) -> Model | None:
 
     A row `"*": "*"` passes unknown ids on to Flowith as they are.
     """
+    asked = asked.removesuffix(ONLINE)
     if row := settings.models.get(asked):
         return row  # nearly always; the tables below take longer than all else here
     named = {model.id.lower(): model for model in settings.listed}

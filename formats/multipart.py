@@ -58,11 +58,6 @@ def _check_heads(raw: bytes, boundary: bytes) -> None:
             raise ValueError
 
 
-def _in_memory(
-    total_content_length: int | None,
-    content_type: str | None,
-    filename: str | None,
-    content_length: int | None = None,
-) -> BytesIO:
+def _in_memory(*_: object, **__: object) -> BytesIO:
     """Where a part goes; werkzeug's own choice puts large ones on the disk."""
     return BytesIO()

@@ -10,23 +10,26 @@ from formats.fields import bad_value, check_schema, expect, missing, parse_name
 from jsontools.budget import Budget
 
 
-def parse_format(body: dict[str, Any], budget: Budget) -> AnswerFormat | None:
-    """Read `response_format`; None where any text will do. Raises InvalidRequest."""
-    return to_format("response_format", body.get("response_format"), budget)
-
-
-def to_format(param: str, wanted: Any, budget: Budget) -> AnswerFormat | None:
+def parse_format(
+    param: str, wanted: Any, budget: Budget, *, flat: bool = False
+) -> AnswerFormat | None:
     """The format wanted at `param`; None where any text will do. `budget` is the request's, for
-    the schema. Raises InvalidRequest."""
+    the schema, which stands right there where the form is `flat`. Raises InvalidRequest."""
     if wanted is None:
         return None
     match expect(param, wanted, dict).get("type"):
         case "text":
             return None
         case "json_object":
-            return _parse_json_object(param, wanted, budget)
+            schema = wanted.get("schema")
+            if schema is not None:  # llama.cpp, Together and Fireworks hold the answer to it
+                check_schema(schema, f"{param}.schema", "the format", budget)
+            return AnswerFormat("json_object", schema=schema, strict=schema is not None)
+        case "json_schema" if flat:
+            return _parse_json_schema(param, wanted, budget)
         case "json_schema":
-            return parse_json_schema(f"{param}.json_schema", wanted.get("json_schema"), budget)
+            inner = wanted.get("json_schema")
+            return _parse_json_schema(f"{param}.json_schema", inner, budget)
         case None:
             raise missing(f"{param}.type")
         case _:
@@ -34,18 +37,8 @@ def to_format(param: str, wanted: Any, budget: Budget) -> AnswerFormat | None:
             raise bad_value(f"{param}.type", supported)
 
 
-def _parse_json_object(param: str, wanted: dict[str, Any], budget: Budget) -> AnswerFormat:
-    """An object of any form; servers that take a `schema` beside it (llama.cpp, Together,
-    Fireworks) hold the answer to it, so it is strict."""
-    schema = wanted.get("schema")
-    if schema is None:
-        return AnswerFormat("json_object")
-    check_schema(schema, f"{param}.schema", "the format", budget)
-    return AnswerFormat("json_object", schema=schema, strict=True)
-
-
-def parse_json_schema(param: str, wanted: Any, budget: Budget) -> AnswerFormat:
-    """A schema with its name, as it stands at `param`. Raises InvalidRequest."""
+def _parse_json_schema(param: str, wanted: Any, budget: Budget) -> AnswerFormat:
+    """A schema with its name, as it stands at `param`."""
     wanted = expect(param, {} if wanted is None else wanted, dict)
     name = parse_name(f"{param}.name", wanted.get("name"))
     schema, strict = wanted.get("schema"), wanted.get("strict")

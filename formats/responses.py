@@ -9,11 +9,10 @@ import time
 from functools import partial
 from typing import Any
 
-from chat_request import AnswerFormat, ChatRequest, Message
+from chat_request import ChatRequest, Message
 from errors import InvalidRequest
 from formats.fields import (
     EFFORTS,
-    ONLINE,
     STREAMING,
     Check,
     an_object,
@@ -29,11 +28,11 @@ from formats.fields import (
     sampling,
     string,
 )
-from formats.response_format import parse_json_schema, to_format
+from formats.model_names import ONLINE
+from formats.response_format import parse_format
 from formats.responses_answer import Envelope, error, stream, whole
 from formats.responses_items import asks_for_summary, parse_input, to_messages, tools_of
 from formats.responses_tools import parse_offer, parse_use, to_shown_choice
-from jsontools.budget import Budget
 from settings import Settings
 
 __all__ = [
@@ -73,7 +72,6 @@ def _metadata(param: str, value: Any) -> None:
 CHECKS: dict[str, Check] = {
     "previous_response_id": _no_previous,
     **dict.fromkeys(STORED, _nothing_stored),
-    "model": string,
     "instructions": string,
     **STREAMING,
     "max_output_tokens": partial(integer, low=1),
@@ -119,16 +117,16 @@ def to_request(body: dict[str, Any], *, compact: bool) -> ChatRequest:
     items = parse_input(body["input"])
     offer = parse_offer([("tools", body.get("tools", [])), *tools_of(items)])
     use = parse_use(offer, body.get("tool_choice"), body.get("parallel_tool_calls", True))
-    wanted = _to_format(body.get("text", {}).get("format"), offer.budget)
+    wanted = body.get("text", {}).get("format")
+    answer_format = parse_format("text.format", wanted, offer.budget, flat=True)
     messages, dropped = to_messages(body.get("instructions", ""), items, offer)
     compact = compact or asks_for_summary(items)
     if compact:
         messages.append(Message("user", ASK_FOR_SUMMARY))
-        use, wanted = None, None
+        use, answer_format = None, None
     effort = body.get("reasoning", {}).get("effort")
     return ChatRequest(
-        model=model.removesuffix(ONLINE),
-        asked=model,
+        model=model,
         conversations=(messages,),
         stream=body.get("stream", False),
         include_usage=True,
@@ -136,24 +134,17 @@ def to_request(body: dict[str, Any], *, compact: bool) -> ChatRequest:
         thinks=effort not in ("none", "minimal") and not compact,
         online=offer.online or model.endswith(ONLINE),
         tools=use,
-        format=wanted,
+        format=answer_format,
         budget=offer.budget,
         options=sampling(body),
         ignored=(*_ignored(body), *offer.ignored, *dropped),
         echo={
-            "response": _echo(body),
+            "echo": _echo(body),
             "names": offer.names,
             "compact": compact,
             "encrypted": "reasoning.encrypted_content" in body.get("include", []),
         },
     )
-
-
-def _to_format(wanted: Any, budget: Budget) -> AnswerFormat | None:
-    """The format of `text.format`; a schema stands right in it, not one level down as in chat."""
-    if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
-        return parse_json_schema("text.format", wanted, budget)
-    return to_format("text.format", wanted, budget)
 
 
 def _ignored(body: dict[str, Any]) -> list[str]:
@@ -209,14 +200,10 @@ def _to_shown(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_envelope(chat: ChatRequest, settings: Settings, request_id: str) -> Envelope:
-    """The envelope of an answer that begins now."""
     return Envelope(
         request_id=request_id,
         id=f"resp_{random.getrandbits(192):048x}",
         created=int(time.time()),
-        model=chat.asked,
-        echo=chat.echo["response"],
-        names=chat.echo["names"],
-        compact=chat.echo["compact"],
-        encrypted=chat.echo["encrypted"],
+        model=chat.model,
+        **chat.echo,
     )

@@ -263,14 +263,11 @@ class _Unheard(ResponseWriter):
 def read(events: Iterable[Event], envelope: Envelope, tally: Tally) -> ResponseWriter:
     """A whole answer, with its items."""
     writer = _Unheard(envelope)
-    for event in joined(events):
-        match event:
-            case Usage():
-                tally.add(event)
-            case Done():
-                writer.finish(event)
-            case _:
-                writer.take(event)
+    for event in joined(events, tally):
+        if isinstance(event, Done):
+            writer.finish(event)
+        else:
+            writer.take(event)
     return writer
 
 

@@ -13,8 +13,8 @@ from typing import Any
 from chat_request import Message
 from errors import InvalidRequest
 from events import ToolCall
-from formats.content import to_content, to_message
-from formats.fields import bad_value, check_messages, expect, missing, require, role_in
+from formats.content import readable, to_content, to_message
+from formats.fields import bad_value, expect, messages_in, missing, require
 from formats.responses_tools import Offer
 
 ROLES = ("user", "system", "developer", "assistant")
@@ -34,8 +34,7 @@ def parse_input(given: Any) -> list[dict[str, Any]]:
     """The items of `input`, each with its type. Raises InvalidRequest."""
     if isinstance(given, str):
         return [{"type": "message", "role": "user", "content": given}]
-    items = expect("input", given, list, "a string or an array of items")
-    check_messages("input", items)
+    items = messages_in("input", given, "a string or an array of items")
     return [_typed(f"input[{i}]", item) for i, item in enumerate(items)]
 
 
@@ -122,7 +121,7 @@ class _Talk:
         elif kind not in SILENT and (text := _returned(item)):
             self.end_turn()
             call_id, name = str(item.get("call_id") or ""), str(item.get("name") or "")
-            self.messages.append(Message("tool", text, (), call_id, name, where))
+            self.messages.append(Message("tool", text, (), call_id, name))
         elif kind not in SILENT:
             self.dropped.add(f"input.{kind}")
 
@@ -141,8 +140,7 @@ class _Talk:
             self._said, self._calls = [], []
 
     def _message(self, where: str, item: dict[str, Any]) -> None:
-        role_in(where, item, ROLES)
-        message = to_message(where, item)
+        message = to_message(where, item, ROLES)
         if isinstance(message.content, str) and message.role == "system":
             self.hear_system(message.content)
         elif isinstance(message.content, str) and message.role == "assistant":
@@ -164,12 +162,12 @@ class _Talk:
     def _result(self, where: str, item: dict[str, Any]) -> None:
         self.end_turn()
         call_id = require(f"{where}.call_id", item.get("call_id"), str)
-        output = item.get("output")
+        output, place = item.get("output"), f"{where}.output"
         if output is None:
-            raise missing(f"{where}.output")
+            raise missing(place)
         if not isinstance(output, str):
-            output = to_content(f"{where}.output", "tool", output)
-        self.messages.append(Message("tool", output, (), call_id, where=where))
+            output = to_content(place, "tool", output)
+        self.messages.append(Message("tool", output, (), call_id, where=place))
 
 
 def _refuse_reference(where: str, item: dict[str, Any]) -> None:
@@ -184,12 +182,4 @@ def _returned(item: dict[str, Any]) -> str:
     stands in an item of its own, or in that of the call."""
     named = (item.get(name) for name in ("output", "outputs", "results"))
     output = next((one for one in named if one), None)
-    if isinstance(output, str):
-        return output
-    found = []
-    for part in output if isinstance(output, list) else ():
-        for key in ("text", "stdout", "stderr", "logs"):
-            text = part.get(key) if isinstance(part, dict) else None
-            if isinstance(text, str) and text:
-                found.append(text)
-    return "\n".join(found)
+    return readable(output)

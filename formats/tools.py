@@ -29,14 +29,13 @@ _MODES: dict[str, Choice] = {
 
 
 def parse_tools(body: dict[str, Any], budget: Budget) -> ToolUse | None:
-    """Read `tools` or the deprecated `functions`; null and `[]` are as good as absent. `budget` is
-    the request's, for the schemas. Raises InvalidRequest."""
-    legacy = body.get("tools") in (None, []) and body.get("functions") not in (None, [])
+    """Read `tools` or the deprecated `functions`; `[]` is as good as none. `budget` is the
+    request's, for the schemas. Raises InvalidRequest."""
+    legacy = body.get("tools", []) == [] and body.get("functions", []) != []
     field, chooser = ("functions", "function_call") if legacy else ("tools", "tool_choice")
     parse = parse_definition if legacy else parse_tool
-    offered, parallel = body.get(field), body.get("parallel_tool_calls", True)
-    offered = expect(field, [] if offered is None else offered, list, "an array of objects")
-    expect("parallel_tool_calls", parallel, bool)
+    offered = expect(field, body.get(field, []), list, "an array of objects")
+    parallel = expect("parallel_tool_calls", body.get("parallel_tool_calls", True), bool)
     check_count(field, len(offered))
     tools = tuple(parse(item, f"{field}[{i}]", budget) for i, item in enumerate(offered))
     name_at = "function_call.name" if legacy else "tool_choice.function.name"

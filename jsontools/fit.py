@@ -9,7 +9,7 @@ from typing import Any
 
 from jsontools.budget import Budget
 from jsontools.keywords import TYPES, same, types_of
-from jsontools.schema import Checker, item_rules, resolve
+from jsontools.schema import Checker, item_rules, member_rules, resolve
 from jsontools.text import read_json
 
 _NOTHING = object()  # no value: null is one
@@ -71,9 +71,7 @@ class _Fitter:
         return value
 
     def _object(self, value: dict[str, Any], rules: dict[str, Any]) -> dict[str, Any]:
-        known, others = rules.get("properties", {}), rules.get("additionalProperties")
-        if "patternProperties" in rules:
-            others = None
+        known, others = member_rules(rules)
         fitted = {
             key: self.fit(member, known.get(key, others))
             for key, member in value.items()

@@ -26,10 +26,15 @@ def schema_fault(schema: dict[str, Any], budget: Budget | None = None) -> str:
     budget = budget or Budget()
     try:
         with budget.running():
+            if told := _misshapen(schema, budget):
+                return told
             # An empty object meets every rule that stands at the top, references included.
-            return _misshapen(schema, budget) or _trial(schema, budget)
+            Checker(schema, budget).fault({}, schema)
+            return ""
     except Spent as wrong:
         return str(wrong)
+    except RecursionError:
+        return DEEP
 
 
 def fault(value: Any, schema: dict[str, Any], budget: Budget | None = None) -> str | None:
@@ -41,7 +46,7 @@ def fault(value: Any, schema: dict[str, Any], budget: Budget | None = None) -> s
     try:
         with budget.running():
             wrong = Checker(schema, budget).fault(value, schema)
-            return wrong[-_TOLD:] if wrong else None
+            return wrong.removeprefix("/")[-_TOLD:] if wrong else None
     except Spent as wrong:
         return str(wrong)
     except RecursionError:
@@ -75,94 +80,94 @@ class Checker:
         # with the value: an id stays one thing's own as long as the thing is there
         self._verdicts: dict[tuple[int, int], tuple[Any, str | None]] = {}
 
-    def fault(self, value: Any, rules: Any, path: str = "") -> str | None:
-        """The first of `rules` that `value` breaks."""
+    def fault(self, value: Any, rules: Any) -> str | None:
+        """The first of `rules` that `value` breaks, with the way there: `/items/type is "null"`."""
         if rules is False:
-            return f"{path or 'the schema'} is false"
+            return " is false"
         if not isinstance(rules, dict):
             return None
         key = (id(value), id(rules))
         if key not in self._verdicts:
             self._verdicts[key] = (value, None)  # a rule that refers to itself adds nothing
-            wrong = self._look(value, rules, f"{path}/" if path else "")
-            self._verdicts[key] = (value, wrong)
+            self._verdicts[key] = (value, self._look(value, rules))
         return self._verdicts[key][1]
 
     def fits(self, value: Any, rules: Any) -> bool:
         """Whether `value` breaks none of `rules`."""
         return self.fault(value, rules) is None
 
-    def _look(self, value: Any, rules: dict[str, Any], path: str) -> str | None:
+    def _look(self, value: Any, rules: dict[str, Any]) -> str | None:
         self.budget.step()
         if value is None and rules.get("nullable") is True:  # OpenAPI's word
             return None
         for name, rule in rules.items():
             if (simple := SIMPLE.get(name)) and not simple(value, rule):
-                return f"{path}{name} is {compact(rule)[:200]}"
+                return _broken(name, rule)
+        wrong = None
         if isinstance(value, dict):
-            wrong = self._look_into_object(value, rules, path)
+            wrong = self._look_into_object(value, rules)
         elif isinstance(value, list):
-            wrong = self._look_into_array(value, rules, path)
-        else:
-            wrong = None
-        return wrong or self._look_in_place(value, rules, path)
+            wrong = self._look_into_array(value, rules)
+        return wrong or self._look_in_place(value, rules)
 
-    def _look_into_object(
-        self, value: dict[str, Any], rules: dict[str, Any], path: str
-    ) -> str | None:
-        known, others = rules.get("properties", {}), rules.get("additionalProperties")
-        if "patternProperties" in rules:
-            others = None
+    def _look_into_object(self, value: dict[str, Any], rules: dict[str, Any]) -> str | None:
+        known, others = member_rules(rules)
         for key, member in value.items():
-            rule, where = others, f"{path}additionalProperties"
-            if key in known:
-                rule, where = known[key], f"{path}properties/{key}"
-            if wrong := self.fault(member, rule, where):
-                return wrong
+            if wrong := self.fault(member, known.get(key, others)):
+                where = f"properties/{key}" if key in known else "additionalProperties"
+                return f"/{where}{wrong}"
         for key, needed in rules.get("dependentRequired", {}).items():
             if key in value and set(needed) - value.keys():
-                return f"{path}dependentRequired/{key} is {compact(needed)[:200]}"
+                return _broken(f"dependentRequired/{key}", needed)
         for key, rule in rules.get("dependentSchemas", {}).items():
-            if key in value and (wrong := self.fault(value, rule, f"{path}dependentSchemas/{key}")):
-                return wrong
+            if key in value and (wrong := self.fault(value, rule)):
+                return f"/dependentSchemas/{key}{wrong}"
         names = rules.get("propertyNames")
         if names is not None and not all(self.fits(key, names) for key in value):
-            return f"{path}propertyNames is {compact(names)[:200]}"
+            return _broken("propertyNames", names)
         return None
 
-    def _look_into_array(self, value: list[Any], rules: dict[str, Any], path: str) -> str | None:
+    def _look_into_array(self, value: list[Any], rules: dict[str, Any]) -> str | None:
         first, rest = item_rules(rules)
         for i, item in enumerate(value):
-            rule, where = rest, f"{path}items"
-            if i < len(first):
-                rule, where = first[i], f"{path}prefixItems/{i}"
-            if wrong := self.fault(item, rule, where):
-                return wrong
+            if wrong := self.fault(item, first[i] if i < len(first) else rest):
+                where = f"prefixItems/{i}" if i < len(first) else "items"
+                return f"/{where}{wrong}"
         if "contains" in rules:
             found = sum(self.fits(item, rules["contains"]) for item in value)
             least, most = rules.get("minContains", 1), rules.get("maxContains", found)
             if not least <= found <= most:
-                return f"{path}contains is {compact(rules['contains'])[:200]}"
+                return _broken("contains", rules["contains"])
         return None
 
-    def _look_in_place(self, value: Any, rules: dict[str, Any], path: str) -> str | None:
+    def _look_in_place(self, value: Any, rules: dict[str, Any]) -> str | None:
         """The rules that hold the value itself against other schemas."""
-        if "$ref" in rules and (
-            wrong := self.fault(value, resolve(rules["$ref"], self.root), f"{path}$ref")
-        ):
-            return wrong
+        if "$ref" in rules and (wrong := self.fault(value, resolve(rules["$ref"], self.root))):
+            return f"/$ref{wrong}"
         for i, rule in enumerate(rules.get("allOf", ())):
-            if wrong := self.fault(value, rule, f"{path}allOf/{i}"):
-                return wrong
+            if wrong := self.fault(value, rule):
+                return f"/allOf/{i}{wrong}"
         for name, enough in BRANCHES.items():
             if name in rules and not enough(self.fits(value, one) for one in rules[name]):
-                return f"{path}{name} is {compact(rules[name])[:200]}"
+                return _broken(name, rules[name])
         if "not" in rules and self.fits(value, rules["not"]):
-            return f"{path}not is {compact(rules['not'])[:200]}"
+            return _broken("not", rules["not"])
         if "if" in rules:
             name = "then" if self.fits(value, rules["if"]) else "else"
-            return self.fault(value, rules.get(name, True), f"{path}{name}")
+            if wrong := self.fault(value, rules.get(name)):
+                return f"/{name}{wrong}"
         return None
+
+
+def _broken(name: str, rule: Any) -> str:
+    return f"/{name} is {compact(rule)[:200]}"
+
+
+def member_rules(rules: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The rules for the members of an object that are named, and the one for the rest. Patterns are
+    not tried: where there are some, any other member may be meant by one."""
+    others = None if "patternProperties" in rules else rules.get("additionalProperties")
+    return rules.get("properties", {}), others
 
 
 def item_rules(rules: dict[str, Any]) -> tuple[list[Any], Any]:
@@ -175,13 +180,15 @@ def item_rules(rules: dict[str, Any]) -> tuple[list[Any], Any]:
 
 
 def _misshapen(schema: dict[str, Any], budget: Budget) -> str:
-    """What of a schema is not as JSON Schema has it. Raises Spent."""
+    """What of a schema is not as JSON Schema has it, wherever a `$ref` leads. Raises Spent."""
     waiting: list[tuple[Any, str]] = [(schema, "$")]
+    seen: set[int] = set()
     while waiting:
         budget.step()
         rules, path = waiting.pop()
-        if isinstance(rules, bool):
+        if isinstance(rules, bool) or id(rules) in seen:
             continue
+        seen.add(id(rules))
         if not isinstance(rules, dict):
             return f"{path}: expected an object or a boolean"
         for name, rule in rules.items():
@@ -191,7 +198,7 @@ def _misshapen(schema: dict[str, Any], budget: Budget) -> str:
             waiting += _inner(name, rule, f"{path}.{name}")
         if "$ref" in rules:
             try:
-                resolve(rules["$ref"], schema)
+                waiting.append((resolve(rules["$ref"], schema), rules["$ref"][:100]))
             except LookupError as wrong:
                 return f"{path}: {wrong.args[0]}"
     return ""
@@ -204,11 +211,3 @@ def _inner(name: str, rule: Any, path: str) -> list[tuple[Any, str]]:
     if name in LISTS or (name == "items" and isinstance(rule, list)):
         return [(one, f"{path}[{i}]") for i, one in enumerate(rule)]
     return [(rule, path)] if name in SCHEMAS else []
-
-
-def _trial(schema: dict[str, Any], budget: Budget) -> str:
-    try:
-        Checker(schema, budget).fault({}, schema)
-    except RecursionError:
-        return DEEP
-    return ""

@@ -245,7 +245,7 @@ ACCEPTED = {
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_every_format_is_read(case: str) -> None:
     wanted, fmt = ACCEPTED[case]
-    assert parse_format({"response_format": wanted}, Budget()) == fmt
+    assert parse_format("response_format", wanted, Budget()) == fmt
 
 
 AT = "response_format.json_schema"
@@ -275,7 +275,7 @@ REFUSED += [
 @pytest.mark.parametrize(("wanted", "param", "code"), REFUSED)
 def test_a_mistake_in_the_format_is_named(wanted: Any, param: str, code: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        parse_format({"response_format": wanted}, Budget())
+        parse_format("response_format", wanted, Budget())
     assert (refused.value.param, refused.value.code) == (param, code)
     assert param in refused.value.message
 

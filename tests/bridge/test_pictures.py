@@ -64,19 +64,20 @@ def test_what_follows_the_last_user_message_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    "messages",
+    ("messages", "param"),
     [
-        [],
-        [Message("system", "You draw.")],
-        [Message("user", " \n")],
-        [Message("user", [part("https://a.b/c")])],
+        ([], None),
+        ([Message("system", "You draw.")], None),
+        ([Message("user", " \n", where="input[0].content")], "input[0].content"),
+        ([Message("user", [part("https://a.b/c")], where="messages.0.content")],
+         "messages.0.content"),
     ],
     ids=["nothing", "no user", "blank", "an image alone"],
-)
-def test_nothing_to_draw_is_refused(messages: list[Message]) -> None:
+)  # fmt: skip
+def test_nothing_to_draw_is_refused(messages: list[Message], param: str | None) -> None:
     with pytest.raises(InvalidRequest) as wrong:
         with_picture(messages)
-    assert (wrong.value.status, wrong.value.param) == (400, "messages")
+    assert (wrong.value.status, wrong.value.param) == (400, param)
 
 
 def test_looking_for_a_picture_takes_time_in_step_with_the_text() -> None:

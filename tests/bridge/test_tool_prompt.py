@@ -37,7 +37,7 @@ PATCH = Tool("patch", custom=True)
 def prompt(use: ToolUse, fmt: AnswerFormat | None = None, *messages: Message) -> list[Any]:
     """The messages that go up."""
     asked = [Message("system", "You are an agent."), Message("user", "Begin."), *messages]
-    chat = ChatRequest("m", "m", (asked,), tools=use, format=fmt)
+    chat = ChatRequest("m", (asked,), tools=use, format=fmt)
     return to_prompt(chat, asked, Model("m", ("m",))).messages
 
 

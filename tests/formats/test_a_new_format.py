@@ -26,7 +26,7 @@ class Shout:
         model, _, words = raw.decode().partition(": ")
         if not words:
             raise InvalidRequest("Say MODEL: WORDS.", param="words")
-        return ChatRequest(model, model, ([Message("user", words)],), stream=words.endswith("!"))
+        return ChatRequest(model, ([Message("user", words)],), stream=words.endswith("!"))
 
     def to_envelope(self, chat: ChatRequest, settings: Settings, request_id: str) -> str:
         return request_id

@@ -57,7 +57,7 @@ def test_a_plain_request() -> None:
         top_k=3,
     )
     assert chat.conversations == ([Message("system", "Be brief."), Message("user", "Hello")],)
-    assert (chat.model, chat.asked, chat.stream, chat.max_tokens) == ("m", "m", True, 64_000)
+    assert (chat.model, chat.stream, chat.max_tokens) == ("m", True, 64_000)
     assert chat.early_usage
     assert chat.stop == ("END",)
     assert chat.options == {"temperature": 0.5}
@@ -206,11 +206,12 @@ def test_what_servers_ran_is_told_as_far_as_it_is_text() -> None:
     blocks = [
         {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}},
         {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [page]},
+        {"type": "bash_code_execution_tool_result", "content": {"stdout": "42\n", "stderr": ""}},
         {"type": "compaction", "content": "We spoke of cats."},
         {"type": "container_upload", "file_id": "f"},
         text("Cats."),
     ]
-    said = "Cats https://cats.example\nWe spoke of cats.\nCats."
+    said = "Cats\nhttps://cats.example\n42\n\nWe spoke of cats.\nCats."
     assert messages(("user", "?"), ("assistant", blocks))[1] == Message("assistant", said)
 
 

@@ -256,6 +256,9 @@ GOOD_MESSAGES = [
     ({"role": "assistant", "content": [
         {"type": "image_url", "image_url": {"url": PICTURE}}, {"type": "text", "text": "Here:"}]},
      Message("assistant", f"Here:\n\n![image]({PICTURE})")),
+    ({"role": "assistant", "content": f"See {PICTURE}/2", "images": [
+        {"type": "image_url", "image_url": PICTURE}]},
+     Message("assistant", f"See {PICTURE}/2\n\n![image]({PICTURE})")),
     ({"role": "assistant", "content": "", "images": [
         {"type": "image_url", "image_url": {"url": PICTURE}}]},
      Message("assistant", f"![image]({PICTURE})")),

@@ -60,7 +60,7 @@ def to_url(content: bytes, kind: str) -> str:
 
 def test_the_least_that_is_needed_is_a_prompt() -> None:
     chat = parse()
-    assert chat.model == chat.asked == "gemini-3.1-flash-image"
+    assert chat.model == "gemini-3.1-flash-image"
     (((message,)),) = chat.conversations
     assert (message.role, message.content) == ("user", "a cat")
     assert chat.drawing == Drawing(None, inline=True)

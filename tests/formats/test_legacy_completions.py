@@ -63,3 +63,14 @@ def test_an_echo_is_a_boolean() -> None:
     with pytest.raises(InvalidRequest) as wrong:
         answer(echo="yes")
     assert (wrong.value.param, wrong.value.code) == ("echo", "invalid_type")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [({"prompt": ["a"] * 9}, "prompt"), ({"prompt": ["a"] * 3, "n": 3}, "n")],
+    ids=["prompts", "answers"],
+)
+def test_more_answers_than_a_service_gives_are_refused(body: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as wrong:
+        legacy.parse(json.dumps({"model": "m", **body}).encode(), Settings(max_choices=8))
+    assert (wrong.value.status, wrong.value.param) == (400, param)

@@ -41,6 +41,7 @@ FOUND = {
     "claude-3-5-sonnet-latest": "claude-*",
     "claude-*": "claude-*",
     "pass-7": "Pass-*",
+    "gpt-4.1:online": "gpt-4.1",
 }
 
 
@@ -70,6 +71,7 @@ def test_a_row_for_all_names_comes_last_and_passes_them_on() -> None:
     every = replace(SETTINGS, models=models)
     for asked in ("new", "vendor/new", "openai/new-2025-01-02"):
         assert find_model(every, asked) == Model(asked, (asked, "spare"))
+        assert find_model(every, f"{asked}:online") == Model(asked, (asked, "spare"))
     for asked, row in FOUND.items():
         model = find_model(every, asked)
         assert model is not None

@@ -185,7 +185,7 @@ def test_the_fields_that_count() -> None:
         reasoning={"effort": "minimal", "summary": "auto", "context": "all_turns"},
         text={"format": {"type": "json_schema", "name": "city", "schema": {}, "strict": True}},
     )  # fmt: skip
-    assert (chat.model, chat.asked, chat.online) == ("gpt", "gpt:online", True)
+    assert (chat.model, chat.online) == ("gpt:online", True)
     assert (chat.max_tokens, chat.thinks, chat.stream) == (9, False, True)
     assert chat.options == {"temperature": 0.5, "top_p": 1}
     assert chat.format == AnswerFormat("json_schema", "city", "", {}, True)
@@ -248,7 +248,7 @@ def test_images_and_files_stay_what_they_are() -> None:
     text = {"type": "text", "text": "[File n.txt]\na note"}
     assert user.content == [{"type": "text", "text": "See"}, url, text]
     assert tool.content == [url]
-    assert (user.where, tool.where) == ("input[0]", "input[1]")
+    assert (user.where, tool.where) == ("input[0].content", "input[1].output")
 
 
 def test_items_of_openai_s_own_services_are_text_or_dropped_by_name() -> None:

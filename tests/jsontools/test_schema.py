@@ -94,6 +94,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     },
     "$: a $ref must begin with '#'": {"$ref": "https://example.org/s.json"},
     "$: a $ref must be '#' or begin with '#/'": {"$ref": "#name"},
+    "#/x.minProperties": {"$ref": "#/x", "x": {"minProperties": "1"}},
+    "#/x: $ref '#/y' leads nowhere": {"$ref": "#/x", "x": {"$ref": "#/y"}},
 }  # fmt: skip
 
 

@@ -289,7 +289,7 @@ def test_what_has_no_effect_on_a_picture_is_named(api: MakeApi) -> None:
 
 def test_a_chat_without_words_to_draw_is_refused(api: MakeApi, fake: FakeFlowith) -> None:
     answer = api().post(model="gpt-image-2", messages=[{"role": "user", "content": " "}])
-    assert (answer.status_code, answer.json["error"]["param"]) == (400, "messages")
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, "messages[0].content")
     assert fake.requests == []
 
 

@@ -86,7 +86,8 @@ class Drawing:
 class ChatRequest:
     """A checked request; nothing after its format checks it again.
 
-    `model` is the name as the caller wrote it. Each of `conversations` wants an answer of its own.
+    `model` is the name as the caller wrote it. Each of `conversations` wants an answer of its own;
+    they came in `words_in`, which is what an error about their words names.
     `options` are sampling parameters that some of Flowith's APIs take, `ignored` names what has no
     effect. `include_usage`: a stream tells the tokens too; `early_usage`: it tells those of the
     prompt before the first word. `echo` is what the format has to say again in its answer, in that
@@ -98,6 +99,7 @@ class ChatRequest:
 
     model: str
     conversations: tuple[list[Message], ...]
+    words_in: str = "messages"
     stream: bool = False
     include_usage: bool = False
     early_usage: bool = False

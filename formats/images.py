@@ -158,6 +158,7 @@ def _to_request(
     return ChatRequest(
         model=asked,
         conversations=tuple([Message("user", content)] for _ in range(int(n))),
+        words_in="prompt",
         stream=body.get("stream", False),
         include_usage=True,
         early_usage=True,

@@ -42,7 +42,8 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     request = chat.to_request(body, conversations, settings)
     before = tuple(str(one[0].content) for one in request.conversations) if echo else ()
     said_again = {**request.echo, "before": before}
-    return replace(request, echo=said_again, ignored=(*request.ignored, *unused))
+    ignored = (*request.ignored, *unused)
+    return replace(request, words_in="prompt", echo=said_again, ignored=ignored)
 
 
 def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> Envelope:

@@ -128,6 +128,7 @@ def to_request(body: dict[str, Any], *, compact: bool) -> ChatRequest:
     return ChatRequest(
         model=model,
         conversations=(messages,),
+        words_in="input",
         stream=body.get("stream", False),
         include_usage=True,
         max_tokens=int(body.get("max_output_tokens", 0)) or None,

@@ -13,7 +13,7 @@ from typing import Any
 
 from bridge.second_try import ask_twice
 from chat_request import ChatRequest, Prompt
-from errors import Bug, CallerLeft, ContextTooLong, ProxyError
+from errors import Bug, CallerLeft, ContextTooLong, ProxyError, UpstreamRejected
 from events import Answering, Event, Picture, Tally
 from flowith.client import Answer, Flowith
 from server.caller import Caller
@@ -63,10 +63,13 @@ class Call:
             try:
                 events = shape(in_turns(answer.events()), chat, prompt, reasoning, last_try)
                 yield from with_files(events, answer) if inline else events
-            except ContextTooLong as wrong:
-                # A prompt below the limit that models.json tells was too long for the true one.
-                wrong.tokens = count_prompt(prompt)
-                wrong.most = min(model.context or wrong.tokens, wrong.tokens - 1)
+            except UpstreamRejected as wrong:
+                if wrong.param:  # the prompt's messages, for which the caller may have another name
+                    wrong.param = chat.words_in
+                if isinstance(wrong, ContextTooLong):
+                    # below the limit that models.json tells it was too long for the true one
+                    wrong.tokens = count_prompt(prompt)
+                    wrong.most = min(model.context or wrong.tokens, wrong.tokens - 1)
                 raise
             except (ProxyError, CallerLeft):
                 raise

@@ -11,9 +11,7 @@ from bridge.call_bodies import JsonBody, PythonBody, ThoughtBody
 from bridge.call_facts import Head, Verdict
 from bridge.call_names import Names, is_prefixed
 from bridge.call_steps import TagSteps
-from bridge.call_tags import (
-    plain,
-)
+from bridge.call_tags import plain
 from bridge.tool_schemas import properties
 
 HEAD_CHARS = 1000  # no real head comes near it

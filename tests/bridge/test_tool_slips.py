@@ -202,6 +202,11 @@ SLIPS: dict[str, tuple[str, list[list[Any]], str]] = {
         [A],
         "",
     ),
+    "junk of which a word grows into another": (
+        f"to=functions.look 天天 x commentary y天 json{PLAIN}",
+        [A],
+        "",
+    ),
     "junk before the recipient": (
         f"I look. +#+#+#+#+#+ assistant to=functions.look 天天json\n{PLAIN}",
         [A],
@@ -310,6 +315,12 @@ NO_CALLS = {
     "other Python in JSON": (
         """{"tool_code": "print('now()')"}\n{"tool_code": "x=now()"}\n{"tool_code": "look(at=a)"}"""
     ),
+    "names of functions": """[{"name": "now()"}, {"function": "look(at='a')"}]\n""",
+    "code behind a label": 'Function call:\n\n```python\nlook("a")\n```\n',
+    "indented code behind a label": 'Function call:\n\n    look("a")\n',
+    "a tool in a list of tools": "<tools>\n<about>x</about>\n<name>now</name>\n</tools>\n",
+    "an open tag that is none": f"const calls: Array<Function {JSON}>\n",
+    "two colons": 'call:custom::look{at: "a"}',
     "signs": f"a + b +#+ c +#+#+ d\n+#+#+ look({PLAIN})\n/*  +#+#+#+#+  +#+  */\n+ item\n+",
     "a recipient in a sentence": f"The header to=functions.look in json says that {PLAIN} comes.",
     "brackets": "a[i]<b[j], list]\n]<]mini\n]<]minimax[>[ is a token.\n]",

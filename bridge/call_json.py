@@ -162,10 +162,8 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
     `name` is what stood before the JSON; `loose` where a tag vouches for it. Raises NoCall for a
     list of which a part is no call, unless loose.
     """
-    if name:
-        whole = isinstance(value, dict) and value.keys() <= call_words.KEYS and "name" in value
-        if not (whole and value.keys() & set(call_words.ARGUMENT_KEYS)):
-            return [Found(name, value, repaired)]
+    if name and not _are_whole(value if isinstance(value, list) else [value]):
+        return [Found(name, value, repaired)]
     if isinstance(value, list):
         return _calls_in_list(value, names, loose=loose, repaired=repaired)
     if not isinstance(value, dict):
@@ -191,6 +189,14 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
     if not given and loose:
         given = [_beside_name(value, named_by, names)]
     return [Found(value[named_by], given[0], repaired)] if given else []
+
+
+def _are_whole(items: list[Any]) -> bool:
+    """Whether what stands behind a name says again what is called, and all of it does."""
+    arguments = set(call_words.ARGUMENT_KEYS)
+    objects = [one for one in items if isinstance(one, dict) and "name" in one]
+    whole = [one for one in objects if one.keys() <= call_words.KEYS and one.keys() & arguments]
+    return len(whole) == len(items) > 0
 
 
 def _name_key(value: dict[str, Any], names: Names, *, loose: bool) -> str:

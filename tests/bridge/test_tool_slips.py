@@ -221,6 +221,11 @@ SLIPS: dict[str, tuple[str, list[list[Any]], str]] = {
         "",
     ),
     "a label in brackets": (f"[Tool Use: look]\nInput: {PLAIN}", [A], ""),
+    "a label in brackets, then a list": (
+        f"[Tool call: look]\n[{JSON}, {JSON}]\nTool call: look\n[{JSON}]",
+        [A, A, A],
+        "",
+    ),
     "brackets around a call": ('[tool_call: look(at="a")]', [A], ""),
 }
 

@@ -49,14 +49,16 @@ async function copyText(text) {
 
 async function copy(button) {
   const source = button.dataset.copy ? $(button.dataset.copy) : button.closest("figure");
+  const code = source.querySelector("code");
   const label = button.firstChild;
   try {
-    await copyText(source.querySelector("code").textContent);
+    await copyText(code.textContent);
     label.data = "Copied";
     say(`Copied${button.querySelector(".unseen").textContent}.`);
   } catch (wrong) {
     label.data = "Not copied";
-    say(wrong.message);
+    getSelection().selectAllChildren(code);
+    say(`${wrong.message} The text is selected: copy it with the keyboard.`);
   }
   button.focus();
   setTimeout(() => (label.data = "Copy"), 2000);
@@ -116,6 +118,13 @@ function isReady(key, text, draws) {
   return true;
 }
 
+/** Lets the conversation grow: who reads its end stays at the end, others where they are. */
+function grow(change) {
+  const atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 60;
+  change();
+  if (atEnd) talk.scrollTop = talk.scrollHeight;
+}
+
 /** Puts a question into the conversation, and a place for its answer, which is returned. */
 function showQuestion(text, sent, model) {
   const question = turn("You", "question");
@@ -137,7 +146,11 @@ function toContent(text, sent) {
 
 async function send() {
   const text = words.value.trim();
-  if (running || !(text || images.length)) return;
+  if (!text && !images.length) return;
+  if (running) {
+    say("An answer is under way: wait for it, or stop it.");
+    return;
+  }
   const key = keyBox.value.trim();
   const model = modelBox.value;
   const draws = modelBox.selectedOptions[0]?.dataset.kind === "image";
@@ -172,38 +185,38 @@ async function receive(answer, question) {
   const started = performance.now();
   let [text, thought, first, finish, usage, due, thoughtBox] = ["", "", 0, "", null, 0, null];
   const draw = () => {
-    const atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 60;
+    cancelAnimationFrame(due);
+    due = 0;
     if (thought) show((thoughtBox ??= thoughts(answer)), thought);
     if (text) show(answer.words, text);
-    if (atEnd) talk.scrollTop = talk.scrollHeight;
-    due = 0;
   };
   say(`Asking ${question.model} …`);
   answer.node.setAttribute("aria-busy", "true");
   try {
     for await (const piece of ask({ root: play.dataset.root, ...question })) {
-      if (!first && (piece.text || piece.reasoning)) {
-        first = performance.now();
-        say("Answering …");
-      }
+      if (piece.text || piece.reasoning) first ||= performance.now();
+      if (piece.reasoning && !thought) say("Thinking …");
+      if (piece.text && !text) say("Answering …");
       text += piece.text ?? "";
       thought += piece.reasoning ?? "";
       finish = piece.finish ?? finish;
       usage = piece.usage ?? usage;
-      due ||= requestAnimationFrame(draw); // many words may come within one frame
+      due ||= requestAnimationFrame(() => grow(draw)); // many words may come within one frame
     }
-    cancelAnimationFrame(due);
-    draw();
-    if (first) note(answer, measure(usage, first - started, performance.now() - first), "measured");
-    if (finish === "length") note(answer, "The answer reached its length limit.", "note");
+    const measured = measure(usage, first - started, performance.now() - first);
+    grow(() => {
+      draw();
+      if (first) note(answer, measured, "measured");
+      if (finish === "length") note(answer, "The answer reached its length limit.", "note");
+    });
     say("The answer is complete.");
   } catch (wrong) {
-    cancelAnimationFrame(due);
-    draw();
-    explain(answer, wrong, question.signal);
+    grow(() => {
+      draw();
+      explain(answer, wrong, question.signal);
+    });
   }
   answer.node.removeAttribute("aria-busy");
-  talk.scrollTop = talk.scrollHeight;
   return text;
 }
 
@@ -215,15 +228,17 @@ async function receivePicture(answer, call) {
   let url = "";
   try {
     url = await draw({ root: play.dataset.root, ...call });
-    answer.words.append(await picture(url, call.prompt, addAgain));
+    const made = await picture(url, call.prompt, addAgain);
     const seconds = (performance.now() - started) / 1000;
-    note(answer, `made in ${seconds.toFixed(1)} s`, "measured");
+    grow(() => {
+      answer.words.append(made);
+      note(answer, `made in ${seconds.toFixed(1)} s`, "measured");
+    });
     say("The picture is here.");
   } catch (wrong) {
-    explain(answer, wrong, call.signal);
+    grow(() => explain(answer, wrong, call.signal));
   }
   answer.node.removeAttribute("aria-busy");
-  talk.scrollTop = talk.scrollHeight;
   return Boolean(url);
 }
 
@@ -235,7 +250,8 @@ function explain(answer, wrong, signal) {
   if (!(wrong instanceof Failure)) console.error(wrong);
   note(answer, wrong.message, "note");
   if (wrong.said) note(answer, `The service says: ${wrong.said}`, "small");
-  if (wrong.id) note(answer, `Request ${wrong.id}`, "small");
+  if (wrong.id && !wrong.said?.includes(wrong.id)) note(answer, `Request ${wrong.id}`, "small");
+  if (wrong.status === 401) keyBox.setAttribute("aria-invalid", true);
   say(wrong.message);
 }
 
@@ -279,8 +295,11 @@ document.addEventListener("click", (event) => {
 });
 for (const button of document.querySelectorAll("button.copy")) button.hidden = false;
 
-keyBox.value = remember("sessionStorage", "key"); // this tab only
-keyBox.addEventListener("input", () => remember("sessionStorage", "key", keyBox.value.trim()));
+keyBox.value = remember("sessionStorage", "key") || keyBox.value; // this tab only
+keyBox.addEventListener("input", () => {
+  remember("sessionStorage", "key", keyBox.value.trim());
+  keyBox.removeAttribute("aria-invalid");
+});
 const known = remember("localStorage", "model");
 if ([...modelBox.options].some((option) => option.value === known)) modelBox.value = known;
 modelBox.addEventListener("change", () => remember("localStorage", "model", modelBox.value));
@@ -291,6 +310,8 @@ words.addEventListener("keydown", (event) => {
     event.preventDefault();
     send();
   }
+});
+play.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && running) stop();
 });
 $("ask").addEventListener("submit", (event) => {

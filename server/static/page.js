@@ -156,10 +156,10 @@ async function send() {
   const draws = modelBox.selectedOptions[0]?.dataset.kind === "image";
   if (!isReady(key, text, draws)) return;
   const sent = images;
-  const answer = showQuestion(text, sent, model);
   words.value = "";
   images = [];
   listImages();
+  const answer = showQuestion(text, sent, model);
 
   const mine = (running = new AbortController());
   busy(true);

@@ -39,6 +39,16 @@ export function note(turn, text, className) {
   turn.node.append(element("p", { className }, text));
 }
 
+/** What an answer took, in words; `usage` is null where the service sent none. */
+export function measure(usage, firstMs, restMs) {
+  const found = [];
+  if (usage) found.push(`${usage.prompt_tokens} tokens in, ${usage.completion_tokens} out`);
+  found.push(`first word after ${Math.round(firstMs)} ms`);
+  const speed = usage?.completion_tokens / (restMs / 1000);
+  if (speed && restMs > 50) found.push(`${Math.round(speed)} tokens/s`); // else there is no telling
+  return found.join(" · ");
+}
+
 /**
  * Makes `node` show `text`, of which more has come since the last time. Fenced code gets a box of
  * its own; all else stays as written. What is there already is left alone, so that a selection

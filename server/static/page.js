@@ -1,7 +1,7 @@
 // The page's behaviour: copy buttons and the playground. Knows nothing of the wire, see ask.js.
 
 import { ask, Failure } from "./ask.js";
-import { element, note, picture, show, thoughts, turn } from "./draw.js";
+import { element, measure, note, picture, show, thoughts, turn } from "./draw.js";
 import { shrink } from "./images.js";
 import { draw } from "./pictures.js";
 
@@ -255,18 +255,13 @@ function explain(answer, wrong, signal) {
   say(wrong.message);
 }
 
-function measure(usage, firstMs, restMs) {
-  const found = [];
-  if (usage) found.push(`${usage.prompt_tokens} tokens in, ${usage.completion_tokens} out`);
-  found.push(`first word after ${Math.round(firstMs)} ms`);
-  const speed = usage?.completion_tokens / (restMs / 1000);
-  if (speed && restMs > 50) found.push(`${Math.round(speed)} tokens/s`); // else there is no telling
-  return found.join(" · ");
-}
-
+/** Stop is there while an answer is under way, else Send; who stands on one gets the other. */
 function busy(yes) {
+  const [old, next] = yes ? [$("send"), $("stop")] : [$("stop"), $("send")];
+  const focused = document.activeElement === old;
   $("stop").hidden = !yes;
   $("send").disabled = yes;
+  if (focused) next.focus();
 }
 
 function stop() {

@@ -715,6 +715,19 @@ def test_it_can_be_used_with_the_keyboard_alone(open_page: Open, flowith: FakeFl
     expect(page.get_by_label("Message")).to_be_focused()
 
 
+def test_send_and_stop_hand_the_focus_to_each_other(open_page: Open, flowith: FakeFlowith) -> None:
+    end = Wait()
+    flowith.reply(web("First ", end, "last"))
+    page = open_page()
+    page.get_by_label("Message").fill("Hello")
+    page.get_by_role("button", name="Send").press("Enter")
+    expect(page.locator(".answer .words")).to_have_text("First")
+    expect(page.get_by_role("button", name="Stop")).to_be_focused()
+    end.go()
+    expect(page.locator(".measured")).to_have_count(1)
+    expect(page.get_by_role("button", name="Send")).to_be_focused()
+
+
 CONTRAST = """() => {
     const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
     const light = (color) => {

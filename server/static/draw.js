@@ -10,7 +10,7 @@ export function element(tag, properties = {}, ...children) {
 
 /** One turn of the conversation: a place for images, thoughts, words and notes. */
 export function turn(who, kind) {
-  const words = element("div", { className: "words" });
+  const words = element("div", { className: "words", dir: "auto" });
   const node = element("article", { className: kind }, element("h3", {}, who), words);
   return { node, words };
 }
@@ -59,7 +59,7 @@ export function show(node, text) {
   const items = text.split(/^( {0,3})```([^`\n]*)$\n?/m);
   for (let i = 0; i < items.length; i += 3) {
     const isCode = i % 6 === 3;
-    const part = node.children[i / 3] ?? node.appendChild(isCode ? codeBox() : element("p"));
+    const part = node.children[i / 3] ?? node.appendChild(isCode ? codeBox() : paragraph());
     if (isCode) part.querySelector("figcaption span").textContent = items[i - 1] || "code";
     if (isCode) extend(part.querySelector("code"), outdent(items[i], items[i - 2].length));
     else extend(part, items[i].trim());
@@ -70,6 +70,11 @@ export function show(node, text) {
 /** Code in a list stands as far to the right as its fence (CommonMark 0.31, 4.5). */
 function outdent(code, width) {
   return width ? code.replace(new RegExp(`^ {1,${width}}`, "gm"), "") : code;
+}
+
+/** Runs from right to left where its first letter does. */
+function paragraph() {
+  return element("p", { dir: "auto" });
 }
 
 function codeBox() {

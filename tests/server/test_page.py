@@ -557,14 +557,19 @@ LINE_ENDS = """(node) => {
 }"""
 
 
-def test_each_line_runs_as_its_language_does(open_page: Open, flowith: FakeFlowith) -> None:
-    flowith.reply(web("مرحبا بالعالم.\nHello."))
+def test_words_run_as_their_language_does(open_page: Open, flowith: FakeFlowith) -> None:
+    flowith.reply(web("مرحبا بالعالم.\n```\nx\n```\nHello."))
     page = open_page()
-    ask(page, "שלום!")
+    page.get_by_label("Message").fill("שלום!")
+    way = "it => getComputedStyle(it).direction"
+    assert page.get_by_label("Message").evaluate(way) == "rtl"
+    page.get_by_label("Message").press("Enter")
     expect(page.locator(".measured")).to_have_count(1)
     left, right = [True, False], [False, True]
-    assert page.locator(".answer .words p").evaluate(LINE_ENDS) == [right, left]
+    assert page.locator(".answer .words p").first.evaluate(LINE_ENDS) == [right]
+    assert page.locator(".answer .words p").last.evaluate(LINE_ENDS) == [left]
     assert page.locator(".question .words").evaluate(LINE_ENDS) == [right]
+    assert page.locator(".answer figure").evaluate(way) == "ltr"
 
 
 GIVE_IMAGE = """async ([target, kind]) => {

@@ -12,6 +12,11 @@ const words = $("words");
 const keyBox = $("key");
 const modelBox = $("model");
 
+const CUT_SHORT = {
+  length: "The answer reached its length limit.",
+  content_filter: "The answer ends here because a content policy forbids the rest.",
+};
+
 let history = []; // what the model gets to see again
 let images = []; // data: URLs that go with the next question
 let running = null; // the AbortController of the answer under way
@@ -207,9 +212,9 @@ async function receive(answer, question) {
     grow(() => {
       draw();
       if (first) note(answer, measured, "measured");
-      if (finish === "length") note(answer, "The answer reached its length limit.", "note");
+      if (CUT_SHORT[finish]) note(answer, CUT_SHORT[finish], "note");
     });
-    say("The answer is complete.");
+    say(CUT_SHORT[finish] ?? "The answer is complete.");
   } catch (wrong) {
     grow(() => {
       draw();

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import pytest
 from conftest import KEY, ROOT, MakeApi, Serve, Server
-from fake_flowith import CUT, HANG, FakeFlowith, Reply, Wait, error, think, web
+from fake_flowith import CUT, HANG, FakeFlowith, Reply, Wait, error, llm, think, web
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
@@ -495,6 +495,19 @@ def test_what_a_gateway_in_front_sends_is_not_taken_for_an_answer(
     page.route("**/v1/**", lambda r: r.fulfill(status=status, content_type=kind, body=body))
     ask(page, "Hello")
     expect(page.locator(".answer .note")).to_contain_text(words)
+
+
+@pytest.mark.parametrize(
+    ("finish", "words"), [("length", "its length limit"), ("content_filter", "a content policy")]
+)
+def test_an_answer_cut_short_is_not_called_complete(
+    open_page: Open, serve: Serve, fake: FakeFlowith, finish: str, words: str
+) -> None:
+    fake.reply(llm("Half of ", finish=finish))
+    page = open_page(serve(FLOWITH_API="llm").url)
+    ask(page, "Tell me")
+    expect(page.locator(".answer .note")).to_contain_text(words)
+    expect(page.get_by_role("status")).to_contain_text(words)
 
 
 EVENTS = (

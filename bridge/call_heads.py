@@ -145,6 +145,8 @@ class _Steps(TagSteps):
             return Verdict.MORE
         if not (at or head.line):
             return Verdict.NO
+        if call_words.CODE_BEHIND.match(text, at):
+            return Verdict.NO
         if action := call_words.ACTION.match(text, at):
             head.called = True
             return self._on(action) if head.line else Verdict.NO
@@ -186,7 +188,7 @@ class _Steps(TagSteps):
         """What GPT puts in place of control tokens, between the recipient and its JSON."""
         junk = call_words.JUNK.match(self.text, self.at)
         growing = junk or call_words.JUNK_PART.match(self.text, self.at)
-        if not growing or not call_words.is_junk(growing[1]):
+        if not growing or not call_words.is_junk(growing[1], grows=not junk):
             return Verdict.NO
         return self._on(junk) if junk else Verdict.MORE
 

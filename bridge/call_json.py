@@ -186,7 +186,7 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
         raise NoCall
     if given and value[named_by].lower() == call_words.TOGETHER:
         return calls_in(given[0], "", names, loose=loose, repaired=repaired)
-    if not given and (code := _CODE.fullmatch(value[named_by])):
+    if named_by == "tool_code" and not given and (code := _CODE.fullmatch(value[named_by])):
         return _called_in(code, names)
     if not given and loose:
         given = [_beside_name(value, named_by, names)]

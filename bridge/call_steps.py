@@ -82,9 +82,12 @@ class TagSteps:
         return Verdict.MORE if growing else Verdict.NO
 
     def _open_tag(self, opened: re.Match[str]) -> Verdict:
-        """A tag that begins a call and runs into its JSON: `<function=f{"a": 1}`."""
+        """A tag that begins a call and runs into its JSON: `<function=f{"a": 1}`. Without a name
+        most words may begin other markup (`<Action {...}>`)."""
         head, word = self.head, plain(opened["word"])
         if head.tool or ROLES.get(word) is not Role.OPEN:
+            return Verdict.NO
+        if not (opened["name"] or word in FIRM_WORDS):
             return Verdict.NO
         head.tool = self.names.find(opened["name"] or "")
         if opened["name"] and not head.tool:
@@ -182,8 +185,9 @@ class TagSteps:
         return Verdict.MORE if growing else Verdict.NO
 
     def _beside_name(self) -> Verdict:
-        """An element before the name which says something else, such as an id or a thought."""
-        if not self.head.vouched:
+        """An element before the name which says something else, such as an id or a thought. In tags
+        that may speak of tools otherwise (`<tools>`) it is a list of them that has such."""
+        if not self.head.firm:
             return Verdict.NO
         if aside := call_words.ELEMENT.match(self.text, self.at):
             return self._on(aside)

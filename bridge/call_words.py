@@ -53,6 +53,12 @@ STRAY = re.compile(rf"(?:{'|'.join(sorted(STRAY_WORDS))})\s{{1,9}}(?=<|\Z)")
 ACTION = re.compile(
     r"(?i)(?:action(?:[ _]input)?|(?:tool|function)[ _]calls?|calling (?:tool|function))\s?:"
 )
+# Such a label before a block in a programming language, or one that is indented, tells of code.
+CODE_BEHIND = re.compile(
+    r"(?i)(?:tool|function|calling)[ _]\w{4,8}\s?:\s{0,20}"
+    r"(?:\n[ \t]{0,20}\n(?: {4}|\t)|"
+    r"`{3,9}(?!(?:json|xml|te?xt|tool_call|tool_code)\s)[\w-]{1,30}\s)"
+)
 GLUED = re.compile(r"(?:json|code)\Z")  # where the token is lost that parts it from the recipient
 WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
 # What makes a call of a name that nothing vouches for.
@@ -82,12 +88,15 @@ HASHES_PART = re.compile(r"(?:\+#){0,2}\+?\Z|\+#\+#\+[#+]{0,60}\s{0,3}\Z")
 JUNK = re.compile(r"([^{}<>\"`\n]{0,160})\n?\s{0,20}(?=\{|<[|｜])")
 JUNK_PART = re.compile(r"([^{}<>\"`\n]{0,160})(?:\n\s{0,20})?<?\Z")
 _LATIN_WORD = re.compile(r"(?<!\w)[A-Za-z]\w*")
+_LAST_WORD = re.compile(r"[A-Za-z]\w*\Z")
 _CHANNEL_WORDS = NOISE | words("in to")
 
 
-def is_junk(text: str) -> bool:
+def is_junk(text: str, *, grows: bool) -> bool:
     """Whether what stands there says nothing; a sentence has more words than one, apart from
-    those of channels."""
+    those of channels. While it `grows`, what its last word is stays open."""
+    if grows:
+        text = _LAST_WORD.sub("", text)
     said = {word.lower() for word in _LATIN_WORD.findall(text) if word.isascii()}
     return len(said - _CHANNEL_WORDS) < 2
 

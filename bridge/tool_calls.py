@@ -15,7 +15,6 @@ from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Aside, Outlet, Un
 from bridge.call_patience import AT_ONCE, Patience, in_pieces
 from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import MOST_CALLS, UNKNOWN, Reader, Unknown, Unusable
-from bridge.call_separators import Separators
 from bridge.call_tags import is_result, may_be_result
 from chat_request import ToolUse
 from errors import Unmet
@@ -75,7 +74,6 @@ class _Finder(Outlet):
         self.unit: Unit | None = None
         self.aside = Aside(reader.names)
         self.patience = Patience()
-        self.separators = Separators()
         self.ids: set[str] = set()  # of native calls: some servers give all of them the same
         self._run = ""  # the white space that has come since the last mark behind a call
         self._fences = 0  # opened by the head of the last call, still to be closed
@@ -95,9 +93,6 @@ class _Finder(Outlet):
 
     def _feed(self, event: Text, piece: str) -> None:
         """Most of an answer passes at once: nothing is held, and no call can begin in it."""
-        if "]" in piece or self.separators.held:
-            piece = self.separators.without(piece)
-            event = Text(piece)
         if self.may_retry or self.waiting:
             self.said.append(piece)
         if not (self.held or self.unit or self.after_call or self.waiting):
@@ -244,7 +239,6 @@ class _Finder(Outlet):
 
     def _adopt(self, call: ToolCall) -> None:
         """A call that came natively, held to the same rules; it ends the text before it."""
-        self._read(self.separators.rest())
         if self.aside.size:
             self._look_again(whole=True)
         try:
@@ -307,7 +301,6 @@ class _Finder(Outlet):
 
     def _finish(self, reason: str, *, whole: bool) -> None:
         broken = False
-        self._read(self.separators.rest())
         while not broken:
             hides_end = self.unit and self.markdown.ends_in(self.unit.text)
             if not hides_end and (self.aside.size or self.aside.doubts(self.markdown.aside)):

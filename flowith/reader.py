@@ -128,8 +128,8 @@ class Reader:
         self._patience = 0.0  # seconds that the socket waits at most
         self._size = 0  # bytes of the latest read
         self._mean, self._pause = FIRST_MEAN, 0.0
-        crew.readers.add(self)
         crew.do(self._send)
+        crew.readers.add(self)  # last: one that could not begin is closed by nobody
 
     def _send(self) -> None:
         try:

@@ -25,17 +25,11 @@ PLAIN = '{"at": "a"}'
 JSON = f'{{"name": "look", "arguments": {PLAIN}}}'
 ARG = '<parameter name="at">a</parameter>'
 KEYED = "<arg_key>at</arg_key><arg_value>a</arg_value>"
-SEP = "]<]minimax[>["
 CARD = (
     "<xai:tool_usage_card><xai:tool_usage_card_id>x</xai:tool_usage_card_id>"
     "<xai:tool_name>look</xai:tool_name><xai:tool_args><![CDATA[{0}]]></xai:tool_args>"
     "</xai:tool_usage_card>"
 )
-M3 = (
-    f'{SEP}<tool_call>\n{SEP}<invoke name="keep">{SEP}<at>a{SEP}</at>{SEP}<text>x]<y\n{SEP}</text>'
-    f"{SEP}</invoke>\n{SEP}</tool_call>"
-)
-KEPT: list[Any] = ["keep", {"at": "a", "text": "x]<y\n"}]
 TOGETHER = f'{{"tool_uses": [{{"recipient_name": "functions.look", "parameters": {PLAIN}}}]}}'
 
 # What is written, the calls in it, and the words that are left of it.
@@ -189,16 +183,14 @@ SLIPS: dict[str, tuple[str, list[list[Any]], str]] = {
     ),
     "another stray word": (f'I look.\ncourse\n<invoke name="look">{ARG}</invoke>', [A], "I look."),
     "a namespace": ('call:custom:look{at: "a"}', [A], ""),
-    # MiniMax's token before each tag.
-    "parted tags": (f"I keep it.{M3}\nSo.", [KEPT], "I keep it.\nSo."),
-    "parted tags, some of them": (
-        f'I look.\n<tool_call>\n{SEP}<invoke name="now">{SEP}\n{SEP}</invoke>{SEP}</tool_call>',
-        [NOTHING],
-        "I look.",
-    ),
     # GPT, where the tokens of its channels are lost.
     "junk of many words": (
         "to=functions.look in commentary  彩神争霸可以json  大发快三qq走势图 code\n" + PLAIN,
+        [A],
+        "",
+    ),
+    "junk of which a word grows into another": (
+        f"to=functions.look 天天 x commentary y天 json{PLAIN}",
         [A],
         "",
     ),
@@ -310,9 +302,14 @@ NO_CALLS = {
     "other Python in JSON": (
         """{"tool_code": "print('now()')"}\n{"tool_code": "x=now()"}\n{"tool_code": "look(at=a)"}"""
     ),
+    "names of functions": """[{"name": "now()"}, {"function": "look(at='a')"}]\n""",
+    "code behind a label": 'Function call:\n\n```python\nlook("a")\n```\n',
+    "indented code behind a label": 'Function call:\n\n    look("a")\n',
+    "a tool in a list of tools": "<tools>\n<about>x</about>\n<name>now</name>\n</tools>\n",
+    "an open tag that is none": f"const calls: Array<Function {JSON}>\n",
+    "two colons": 'call:custom::look{at: "a"}',
     "signs": f"a + b +#+ c +#+#+ d\n+#+#+ look({PLAIN})\n/*  +#+#+#+#+  +#+  */\n+ item\n+",
     "a recipient in a sentence": f"The header to=functions.look in json says that {PLAIN} comes.",
-    "brackets": "a[i]<b[j], list]\n]<]mini\n]<]minimax[>[ is a token.\n]",
     "a keyword": "course\n<p>x</p>\nof course\ncall:me at 5\ncall:a:b c\nfunction look(at) {\n}\n",
     "an open tag of a tool without arguments": 'It begins with <invoke name="now">',
     "keys in a sentence": "look at</arg_key> is odd, <tool_call>look at</tool_call> too.",

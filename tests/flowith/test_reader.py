@@ -304,6 +304,20 @@ def test_what_sending_raised_is_raised_once_and_let_go_of(ways: Ways) -> None:
     assert wrong not in reader.__dict__.values()
 
 
+class Exhausted(Crew):
+    """No more threads can be started."""
+
+    def do(self, work: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+def test_a_request_that_no_thread_can_send_is_not_counted_for_ever() -> None:
+    crew = Exhausted()
+    with pytest.raises(RuntimeError):
+        Reader(lambda _: requests.Response(), "http://flowith.invalid", crew, Signal())
+    assert not crew.readers
+
+
 def test_who_leaves_while_it_is_sent_leaves_nothing_behind(far: Far, ways: Ways) -> None:
     """What sending raised is then never read. Its frames would hold the reader, and the prompt with
     it, and the reader them."""

@@ -1,12 +1,16 @@
 // One question to the service, and its answer as a stream of small objects; errors in plain words.
 // Knows nothing of the page.
 
-/** What went wrong: `message` in plain words, `said` in the service's own, `id` of the request. */
+/**
+ * What went wrong: `message` in plain words, `said` in the service's own, `id` of the request, and
+ * the HTTP `status`, 0 where there was none.
+ */
 export class Failure extends Error {
-  constructor(message, said = "", id = "") {
+  constructor(message, said = "", id = "", status = 0) {
     super(message);
     this.said = said;
     this.id = id;
+    this.status = status;
   }
 }
 
@@ -23,6 +27,7 @@ const BY_CODE = {
   content_policy_violation: "Flowith does not make this picture: a content policy forbids it.",
   empty_response: "Flowith’s answer was empty. Try again, or try another model.",
   upstream_cut: BROKE_OFF,
+  origin_not_allowed: "With the default key the service answers at an IP address or localhost only.",
 };
 const BY_STATUS = {
   400: "The question was refused.",
@@ -130,5 +135,5 @@ async function refusal(response, id) {
 /** What an error of the service means. */
 export function inWords({ code, message }, status, id) {
   const words = BY_CODE[code] ?? BY_STATUS[status] ?? `The service answered with status ${status}.`;
-  return new Failure(words, message ?? "", id);
+  return new Failure(words, message ?? "", id, status);
 }

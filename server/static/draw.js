@@ -10,7 +10,7 @@ export function element(tag, properties = {}, ...children) {
 
 /** One turn of the conversation: a place for images, thoughts, words and notes. */
 export function turn(who, kind) {
-  const words = element("div", { className: "words" });
+  const words = element("div", { className: "words", dir: "auto" });
   const node = element("article", { className: kind }, element("h3", {}, who), words);
   return { node, words };
 }
@@ -39,21 +39,42 @@ export function note(turn, text, className) {
   turn.node.append(element("p", { className }, text));
 }
 
+/** What an answer took, in words; `usage` is null where the service sent none. */
+export function measure(usage, firstMs, restMs) {
+  const found = [];
+  if (usage) found.push(`${usage.prompt_tokens} tokens in, ${usage.completion_tokens} out`);
+  found.push(`first word after ${Math.round(firstMs)} ms`);
+  const speed = usage?.completion_tokens / (restMs / 1000);
+  if (speed && restMs > 50) found.push(`${Math.round(speed)} tokens/s`); // else there is no telling
+  return found.join(" · ");
+}
+
 /**
  * Makes `node` show `text`, of which more has come since the last time. Fenced code gets a box of
  * its own; all else stays as written. What is there already is left alone, so that a selection
  * survives the next word.
  */
 export function show(node, text) {
-  // odd items are what stands behind the fences; every second part between them is code
-  const parts = text.split(/^ {0,3}```([^`\n]*)$\n?/m);
-  for (let i = 0; i < parts.length; i += 2) {
-    const isCode = i % 4 === 2;
-    const part = node.children[i / 2] ?? node.appendChild(isCode ? codeBox() : element("p"));
-    if (isCode) part.querySelector("figcaption span").textContent = parts[i - 1] || "code";
-    extend(isCode ? part.querySelector("code") : part, isCode ? parts[i] : parts[i].trim());
+  // of three items one is text or code, two are a fence: its indent and what stands behind it
+  const items = text.split(/^( {0,3})```([^`\n]*)$\n?/m);
+  for (let i = 0; i < items.length; i += 3) {
+    const isCode = i % 6 === 3;
+    const part = node.children[i / 3] ?? node.appendChild(isCode ? codeBox() : paragraph());
+    if (isCode) part.querySelector("figcaption span").textContent = items[i - 1] || "code";
+    if (isCode) extend(part.querySelector("code"), outdent(items[i], items[i - 2].length));
+    else extend(part, items[i].trim());
   }
-  while (node.children.length > (parts.length + 1) / 2) node.lastChild.remove();
+  while (node.children.length > (items.length + 2) / 3) node.lastChild.remove();
+}
+
+/** Code in a list stands as far to the right as its fence (CommonMark 0.31, 4.5). */
+function outdent(code, width) {
+  return width ? code.replace(new RegExp(`^ {1,${width}}`, "gm"), "") : code;
+}
+
+/** Runs from right to left where its first letter does. */
+function paragraph() {
+  return element("p", { dir: "auto" });
 }
 
 function codeBox() {

@@ -1,7 +1,7 @@
 // The page's behaviour: copy buttons and the playground. Knows nothing of the wire, see ask.js.
 
 import { ask, Failure } from "./ask.js";
-import { element, note, picture, show, thoughts, turn } from "./draw.js";
+import { element, measure, note, picture, show, thoughts, turn } from "./draw.js";
 import { shrink } from "./images.js";
 import { draw } from "./pictures.js";
 
@@ -11,6 +11,11 @@ const talk = $("talk");
 const words = $("words");
 const keyBox = $("key");
 const modelBox = $("model");
+
+const CUT_SHORT = {
+  length: "The answer reached its length limit.",
+  content_filter: "The answer ends here because a content policy forbids the rest.",
+};
 
 let history = []; // what the model gets to see again
 let images = []; // data: URLs that go with the next question
@@ -49,14 +54,16 @@ async function copyText(text) {
 
 async function copy(button) {
   const source = button.dataset.copy ? $(button.dataset.copy) : button.closest("figure");
+  const code = source.querySelector("code");
   const label = button.firstChild;
   try {
-    await copyText(source.querySelector("code").textContent);
+    await copyText(code.textContent);
     label.data = "Copied";
     say(`Copied${button.querySelector(".unseen").textContent}.`);
   } catch (wrong) {
     label.data = "Not copied";
-    say(wrong.message);
+    getSelection().selectAllChildren(code);
+    say(`${wrong.message} The text is selected: copy it with the keyboard.`);
   }
   button.focus();
   setTimeout(() => (label.data = "Copy"), 2000);
@@ -116,6 +123,13 @@ function isReady(key, text, draws) {
   return true;
 }
 
+/** Lets the conversation grow: who reads its end stays at the end, others where they are. */
+function grow(change) {
+  const atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 60;
+  change();
+  if (atEnd) talk.scrollTop = talk.scrollHeight;
+}
+
 /** Puts a question into the conversation, and a place for its answer, which is returned. */
 function showQuestion(text, sent, model) {
   const question = turn("You", "question");
@@ -137,16 +151,20 @@ function toContent(text, sent) {
 
 async function send() {
   const text = words.value.trim();
-  if (running || !(text || images.length)) return;
+  if (!text && !images.length) return;
+  if (running) {
+    say("An answer is under way: wait for it, or stop it.");
+    return;
+  }
   const key = keyBox.value.trim();
   const model = modelBox.value;
   const draws = modelBox.selectedOptions[0]?.dataset.kind === "image";
   if (!isReady(key, text, draws)) return;
   const sent = images;
-  const answer = showQuestion(text, sent, model);
   words.value = "";
   images = [];
   listImages();
+  const answer = showQuestion(text, sent, model);
 
   const mine = (running = new AbortController());
   busy(true);
@@ -172,38 +190,38 @@ async function receive(answer, question) {
   const started = performance.now();
   let [text, thought, first, finish, usage, due, thoughtBox] = ["", "", 0, "", null, 0, null];
   const draw = () => {
-    const atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 60;
+    cancelAnimationFrame(due);
+    due = 0;
     if (thought) show((thoughtBox ??= thoughts(answer)), thought);
     if (text) show(answer.words, text);
-    if (atEnd) talk.scrollTop = talk.scrollHeight;
-    due = 0;
   };
   say(`Asking ${question.model} …`);
   answer.node.setAttribute("aria-busy", "true");
   try {
     for await (const piece of ask({ root: play.dataset.root, ...question })) {
-      if (!first && (piece.text || piece.reasoning)) {
-        first = performance.now();
-        say("Answering …");
-      }
+      if (piece.text || piece.reasoning) first ||= performance.now();
+      if (piece.reasoning && !thought) say("Thinking …");
+      if (piece.text && !text) say("Answering …");
       text += piece.text ?? "";
       thought += piece.reasoning ?? "";
       finish = piece.finish ?? finish;
       usage = piece.usage ?? usage;
-      due ||= requestAnimationFrame(draw); // many words may come within one frame
+      due ||= requestAnimationFrame(() => grow(draw)); // many words may come within one frame
     }
-    cancelAnimationFrame(due);
-    draw();
-    if (first) note(answer, measure(usage, first - started, performance.now() - first), "measured");
-    if (finish === "length") note(answer, "The answer reached its length limit.", "note");
-    say("The answer is complete.");
+    const measured = measure(usage, first - started, performance.now() - first);
+    grow(() => {
+      draw();
+      if (first) note(answer, measured, "measured");
+      if (CUT_SHORT[finish]) note(answer, CUT_SHORT[finish], "note");
+    });
+    say(CUT_SHORT[finish] ?? "The answer is complete.");
   } catch (wrong) {
-    cancelAnimationFrame(due);
-    draw();
-    explain(answer, wrong, question.signal);
+    grow(() => {
+      draw();
+      explain(answer, wrong, question.signal);
+    });
   }
   answer.node.removeAttribute("aria-busy");
-  talk.scrollTop = talk.scrollHeight;
   return text;
 }
 
@@ -215,15 +233,17 @@ async function receivePicture(answer, call) {
   let url = "";
   try {
     url = await draw({ root: play.dataset.root, ...call });
-    answer.words.append(await picture(url, call.prompt, addAgain));
+    const made = await picture(url, call.prompt, addAgain);
     const seconds = (performance.now() - started) / 1000;
-    note(answer, `made in ${seconds.toFixed(1)} s`, "measured");
+    grow(() => {
+      answer.words.append(made);
+      note(answer, `made in ${seconds.toFixed(1)} s`, "measured");
+    });
     say("The picture is here.");
   } catch (wrong) {
-    explain(answer, wrong, call.signal);
+    grow(() => explain(answer, wrong, call.signal));
   }
   answer.node.removeAttribute("aria-busy");
-  talk.scrollTop = talk.scrollHeight;
   return Boolean(url);
 }
 
@@ -235,22 +255,18 @@ function explain(answer, wrong, signal) {
   if (!(wrong instanceof Failure)) console.error(wrong);
   note(answer, wrong.message, "note");
   if (wrong.said) note(answer, `The service says: ${wrong.said}`, "small");
-  if (wrong.id) note(answer, `Request ${wrong.id}`, "small");
+  if (wrong.id && !wrong.said?.includes(wrong.id)) note(answer, `Request ${wrong.id}`, "small");
+  if (wrong.status === 401) keyBox.setAttribute("aria-invalid", true);
   say(wrong.message);
 }
 
-function measure(usage, firstMs, restMs) {
-  const found = [];
-  if (usage) found.push(`${usage.prompt_tokens} tokens in, ${usage.completion_tokens} out`);
-  found.push(`first word after ${Math.round(firstMs)} ms`);
-  const speed = usage?.completion_tokens / (restMs / 1000);
-  if (speed && restMs > 50) found.push(`${Math.round(speed)} tokens/s`); // else there is no telling
-  return found.join(" · ");
-}
-
+/** Stop is there while an answer is under way, else Send; who stands on one gets the other. */
 function busy(yes) {
+  const [old, next] = yes ? [$("send"), $("stop")] : [$("stop"), $("send")];
+  const focused = document.activeElement === old;
   $("stop").hidden = !yes;
   $("send").disabled = yes;
+  if (focused) next.focus();
 }
 
 function stop() {
@@ -279,8 +295,11 @@ document.addEventListener("click", (event) => {
 });
 for (const button of document.querySelectorAll("button.copy")) button.hidden = false;
 
-keyBox.value = remember("sessionStorage", "key"); // this tab only
-keyBox.addEventListener("input", () => remember("sessionStorage", "key", keyBox.value.trim()));
+keyBox.value = remember("sessionStorage", "key") || keyBox.value; // this tab only
+keyBox.addEventListener("input", () => {
+  remember("sessionStorage", "key", keyBox.value.trim());
+  keyBox.removeAttribute("aria-invalid");
+});
 const known = remember("localStorage", "model");
 if ([...modelBox.options].some((option) => option.value === known)) modelBox.value = known;
 modelBox.addEventListener("change", () => remember("localStorage", "model", modelBox.value));
@@ -291,6 +310,8 @@ words.addEventListener("keydown", (event) => {
     event.preventDefault();
     send();
   }
+});
+play.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && running) stop();
 });
 $("ask").addEventListener("submit", (event) => {

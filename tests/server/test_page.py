@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import pytest
 from conftest import KEY, ROOT, MakeApi, Serve, Server
-from fake_flowith import CUT, HANG, FakeFlowith, Reply, error, think, web
+from fake_flowith import CUT, HANG, FakeFlowith, Reply, Wait, error, llm, think, web
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
@@ -79,6 +79,12 @@ def test_browsers_get_a_page_that_may_run_nothing_but_its_own_files(api: MakeApi
             assert file.status_code == 200
             assert file.headers["X-Content-Type-Options"] == "nosniff"
     assert client.head("/", headers=HTML).status_code == 200
+
+
+def test_the_parts_of_the_script_are_fetched_side_by_side(api: MakeApi) -> None:
+    page = api().client.get("/", headers=HTML).text
+    parts = {file.name for file in (ROOT / "server/static").glob("*.js")} - {"page.js"}
+    assert set(re.findall(r'"modulepreload" href="static/(.+?)"', page)) == parts
 
 
 def test_the_image_has_the_page_s_files() -> None:
@@ -159,6 +165,7 @@ def test_only_the_default_key_is_ever_shown(api: MakeApi) -> None:
     assert "Bearer 123456" in unescape(api(API_KEY="123456").client.get("/", headers=HTML).text)
     page = api(API_KEY="my-own-secret").client.get("/", headers=HTML).text
     assert "my-own-secret" not in page
+    assert 'value="YOUR_KEY"' not in page
     assert "Bearer YOUR_KEY" in unescape(page)
 
 
@@ -283,15 +290,39 @@ def test_leaving_the_page_closes_the_call_too(open_page: Open, flowith: FakeFlow
 def test_reasoning_is_folded_and_tokens_and_speed_are_shown(
     open_page: Open, flowith: FakeFlowith
 ) -> None:
-    flowith.reply(web(think("Let me see."), "An ", 0.3, "answer."))
+    thought = Wait()
+    flowith.reply(web(think("Let me see."), thought, "An ", 0.3, "answer."))
     page = open_page()
     ask(page, "Why?")
+    expect(page.get_by_role("status")).to_have_text("Thinking …")
+    thought.go()
     measured = re.compile(r"\d+ tokens in, \d+ out · first word after \d+ ms · \d+ tokens/s")
     expect(page.locator(".measured")).to_have_text(measured)
     expect(page.get_by_text("Let me see.")).to_be_hidden()
     page.locator("summary", has_text="Reasoning").click()
     expect(page.get_by_text("Let me see.")).to_be_visible()
     expect(page.locator(".answer > .words")).to_have_text("An answer.")
+
+
+def test_who_reads_above_the_end_is_left_there(open_page: Open, flowith: FakeFlowith) -> None:
+    more, end = Wait(), Wait()
+    flowith.reply(web("word\n" * 100, more, "word\n" * 100, end, "the end"))
+    page = open_page()
+    ask(page, "Go on")
+    talk = page.get_by_role("log")
+    to_end = "it => it.scrollHeight - it.clientHeight - it.scrollTop"
+    assert more.reached()
+    expect(page.locator(".answer .words")).to_contain_text("word")
+    assert talk.evaluate(to_end) < 60
+    talk.evaluate("it => it.scrollTop = 40")
+    more.go()
+    assert end.reached()
+    end.go()
+    expect(page.locator(".measured")).to_have_count(1)
+    assert talk.evaluate("it => it.scrollTop") == 40
+    ask(page, "And again")
+    expect(page.locator(".measured")).to_have_count(2)
+    assert talk.evaluate(to_end) < 60
 
 
 def test_the_conversation_goes_along_until_a_new_chat(
@@ -341,6 +372,7 @@ def test_nothing_is_sent_twice_and_nothing_empty(open_page: Open, flowith: FakeF
     expect(page.get_by_role("button", name="Send")).to_be_disabled()
     expect(page.locator(".answer .words")).to_have_text("First")
     page.evaluate("document.getElementById('ask').requestSubmit()")
+    expect(page.get_by_role("status")).to_contain_text("wait for it, or stop it")
     expect(box).to_have_value("again")
     assert [m["content"] for m in flowith.requests[0].json["messages"]] == ["one\ntwo"]
     assert len(flowith.requests) == 1
@@ -361,6 +393,20 @@ def test_a_wrong_or_missing_key_is_told_and_the_question_is_kept(
     expect(answer).to_contain_text(re.compile(r"Request req_\w+"))
     expect(page.get_by_label("Message")).to_have_value("Hello?")
     assert not flowith.requests
+    box = page.get_by_label("Key", exact=True)
+    expect(box).to_have_attribute("aria-invalid", "true")
+    box.fill(KEY)
+    expect(box).not_to_have_attribute("aria-invalid", "true")
+
+
+def test_the_default_key_need_not_be_typed(open_page: Open, serve: Serve) -> None:
+    server = serve(API_KEY="123456")
+    page = open_page(server.url, key="")
+    ask(page, "Hello")
+    expect(page.locator(".measured")).to_have_count(1)
+    page = open_page(f"http://page.example:{server.port}/", key="")
+    ask(page, "Hello")
+    expect(page.locator(".answer .note")).to_contain_text("at an IP address or localhost only")
 
 
 def test_the_key_stays_in_its_tab(
@@ -399,6 +445,7 @@ def test_what_flowith_refuses_is_said_in_plain_words(
     expect(page.locator(".answer")).to_contain_text(words)
     expect(page.locator(".answer")).to_contain_text("The service says:")
     expect(page.get_by_role("status")).to_contain_text(words)
+    assert page.locator(".answer").inner_text().count("req_") == 1
 
 
 def test_without_a_token_it_says_so(open_page: Open, serve: Serve) -> None:
@@ -413,7 +460,7 @@ def test_an_answer_that_breaks_off_says_so_and_stays(open_page: Open, flowith: F
     ask(page, "Tell me")
     expect(page.locator(".answer .note")).to_have_text(re.compile("^The answer broke off"))
     expect(page.locator(".answer .words")).to_have_text("Half of")
-    expect(page.locator(".answer")).to_contain_text("Request req_")
+    expect(page.locator(".answer")).to_contain_text(re.compile(r"equest req_\w+"))
 
 
 def test_a_service_that_goes_away_is_noticed(
@@ -448,6 +495,19 @@ def test_what_a_gateway_in_front_sends_is_not_taken_for_an_answer(
     page.route("**/v1/**", lambda r: r.fulfill(status=status, content_type=kind, body=body))
     ask(page, "Hello")
     expect(page.locator(".answer .note")).to_contain_text(words)
+
+
+@pytest.mark.parametrize(
+    ("finish", "words"), [("length", "its length limit"), ("content_filter", "a content policy")]
+)
+def test_an_answer_cut_short_is_not_called_complete(
+    open_page: Open, serve: Serve, fake: FakeFlowith, finish: str, words: str
+) -> None:
+    fake.reply(llm("Half of ", finish=finish))
+    page = open_page(serve(FLOWITH_API="llm").url)
+    ask(page, "Tell me")
+    expect(page.locator(".answer .note")).to_contain_text(words)
+    expect(page.get_by_role("status")).to_contain_text(words)
 
 
 EVENTS = (
@@ -488,6 +548,41 @@ def test_what_a_model_writes_is_only_ever_text(open_page: Open, flowith: FakeFlo
     assert page.locator("#talk img, #talk a").count() == 0
     page.locator(".answer figure").get_by_role("button", name="Copy code").click()
     assert page.evaluate("navigator.clipboard.readText()") == f"{evil}\n"
+
+
+def test_code_in_a_list_is_copied_without_the_list_s_indent(
+    open_page: Open, flowith: FakeFlowith
+) -> None:
+    flowith.reply(web("1. So:\n   ``", "`py\n  ", " if x:\n\n  ", "     y()\n   ```\n2. Run it."))
+    page = open_page()
+    ask(page, "How?")
+    expect(page.locator(".measured")).to_have_count(1)
+    assert page.locator(".answer code").text_content() == "if x:\n\n    y()\n"
+    expect(page.locator(".answer > .words > p")).to_have_text(["1. So:", "2. Run it."])
+
+
+LINE_ENDS = """(node) => {
+    const outer = node.getBoundingClientRect();
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    const lines = [...range.getClientRects()].filter((it) => it.width > 1);
+    return lines.map((it) => [it.left - outer.left < 1, outer.right - it.right < 1]);
+}"""
+
+
+def test_words_run_as_their_language_does(open_page: Open, flowith: FakeFlowith) -> None:
+    flowith.reply(web("مرحبا بالعالم.\n```\nx\n```\nHello."))
+    page = open_page()
+    page.get_by_label("Message").fill("שלום!")
+    way = "it => getComputedStyle(it).direction"
+    assert page.get_by_label("Message").evaluate(way) == "rtl"
+    page.get_by_label("Message").press("Enter")
+    expect(page.locator(".measured")).to_have_count(1)
+    left, right = [True, False], [False, True]
+    assert page.locator(".answer .words p").first.evaluate(LINE_ENDS) == [right]
+    assert page.locator(".answer .words p").last.evaluate(LINE_ENDS) == [left]
+    assert page.locator(".question .words").evaluate(LINE_ENDS) == [right]
+    assert page.locator(".answer figure").evaluate(way) == "ltr"
 
 
 GIVE_IMAGE = """async ([target, kind]) => {
@@ -603,6 +698,17 @@ def test_the_base_url_can_be_copied(open_page: Open, service: Server, host: str)
     expect(box).to_have_value(f"http://{host}:{service.port}/v1")
 
 
+def test_where_copying_is_refused_the_text_is_selected(open_page: Open, service: Server) -> None:
+    page = open_page()
+    page.evaluate(
+        "navigator.clipboard.writeText = () => Promise.reject(new Error('refused'));"
+        "document.execCommand = () => false"
+    )
+    page.get_by_role("button", name="Copy the base URL").click()
+    expect(page.get_by_role("status")).to_contain_text("The text is selected")
+    assert page.evaluate("String(getSelection())") == f"{service.url}/v1"
+
+
 def test_it_can_be_used_with_the_keyboard_alone(open_page: Open, flowith: FakeFlowith) -> None:
     flowith.reply(web("First ", HANG))
     page = open_page(key="")
@@ -620,11 +726,24 @@ def test_it_can_be_used_with_the_keyboard_alone(open_page: Open, flowith: FakeFl
     page.keyboard.type("Hello")
     page.keyboard.press("Enter")
     expect(page.locator(".answer .words")).to_have_text("First")
+    page.keyboard.press("Shift+Tab")  # to scroll by the arrow keys
+    expect(page.get_by_role("log", name="Conversation")).to_be_focused()
     page.keyboard.press("Escape")
     assert flowith.requests[0].wait_hung_up()
     expect(page.get_by_label("Message")).to_be_focused()
-    page.keyboard.press("Shift+Tab")  # to scroll by the arrow keys
-    expect(page.get_by_role("log", name="Conversation")).to_be_focused()
+
+
+def test_send_and_stop_hand_the_focus_to_each_other(open_page: Open, flowith: FakeFlowith) -> None:
+    end = Wait()
+    flowith.reply(web("First ", end, "last"))
+    page = open_page()
+    page.get_by_label("Message").fill("Hello")
+    page.get_by_role("button", name="Send").press("Enter")
+    expect(page.locator(".answer .words")).to_have_text("First")
+    expect(page.get_by_role("button", name="Stop")).to_be_focused()
+    end.go()
+    expect(page.locator(".measured")).to_have_count(1)
+    expect(page.get_by_role("button", name="Send")).to_be_focused()
 
 
 CONTRAST = """() => {
@@ -687,7 +806,25 @@ def test_on_a_narrow_screen_all_can_be_read_and_touched(
     targets = page.evaluate(TARGETS)
     assert len(targets) > 20
     assert [one for one in targets if one[1] < 44] == []
+    box = page.get_by_label("Message")
+    for message in ("", "a line\n" * 5):  # the box shows its hint whole, and what is being written
+        box.fill(message)
+        assert box.evaluate("it => it.scrollHeight <= it.clientHeight"), message
     page.close()
+
+
+def test_on_paper_the_conversation_is_whole(open_page: Open, flowith: FakeFlowith) -> None:
+    flowith.reply(web("word\n" * 200))
+    page = open_page()
+    ask(page, "Go on")
+    expect(page.locator(".measured")).to_have_count(1)
+    page.emulate_media(media="print")
+    inside = "it => it.scrollHeight <= it.clientHeight"
+    for width in (794, 1123):  # A4, upright and across
+        page.set_viewport_size({"width": width, "height": 600})
+        assert page.locator("#talk").evaluate(inside), width
+        assert page.locator("#playground").evaluate(inside), width
+    assert page.locator("button:visible, input:visible, textarea:visible").count() == 0
 
 
 def test_on_a_phone_a_long_answer_does_not_push_stop_away(
@@ -714,6 +851,22 @@ def test_without_javascript_all_but_the_playground_is_there(
     expect(page.get_by_text("endpoints:")).to_be_visible()
     expect(page.locator(".models li").first).to_be_visible()
     assert page.locator("button:visible, input:visible, textarea:visible").count() == 0
+    page.close()
+
+
+def test_a_script_that_is_late_is_not_taken_for_none(browser: Browser, service: Server) -> None:
+    page = browser.new_page()
+    page.route("**/page.js", lambda route: None)  # it never comes
+    clock = page.context.new_cdp_session(page)
+    clock.send("Animation.enable")
+    clock.send("Animation.setPlaybackRate", {"playbackRate": 0})
+    page.goto(service.url, wait_until="commit")
+    words = page.get_by_text("The playground and the copy buttons need JavaScript.")
+    expect(words).to_be_attached()
+    expect(page.locator("#play")).to_be_attached()
+    expect(words).to_be_hidden()
+    clock.send("Animation.setPlaybackRate", {"playbackRate": 100})
+    expect(words).to_be_visible()
     page.close()
 
 

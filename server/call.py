@@ -39,8 +39,9 @@ class Call:
         self.tally = Tally()
         self._answers: list[Answer] = []
         self._closed = False
-        self._total_by = time.monotonic() + flowith.settings.total_timeout
-        flowith.clock.add(self)
+        total = flowith.settings.total_timeout
+        self._total_by = time.monotonic() + total
+        flowith.clock.add(self, total + MARGIN)
         caller.watch(self._interrupt)
 
     def events(self, chat: ChatRequest, model: Model) -> Iterator[Event]:

@@ -108,7 +108,7 @@ class Caller:
             raise _too_large(limit)
         kept = self._socket.gettimeout() if self._socket is not None else None
         self._body_by = time.monotonic() + PAUSES * pause
-        clock.add(self)
+        clock.add(self, PAUSES * pause)
         try:
             if self._socket is not None:
                 self._socket.settimeout(pause)

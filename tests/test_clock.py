@@ -61,6 +61,18 @@ def test_what_was_dropped_is_called_no_more() -> None:
     wait_until_it_stands(clock)
 
 
+def test_one_that_has_time_is_not_called_before() -> None:
+    clock, patient, soon = Clock(), Watched(), Watched()
+    clock.add(patient, LONG)
+    clock.add(soon, 0.01)
+    assert soon.called.wait(LONG)
+    wait_for_ticks(clock, 2)
+    assert patient.ticks == 0
+    clock.drop(soon)
+    clock.drop(patient)
+    wait_until_it_stands(clock)
+
+
 class Broken(Watched):
     """One whose own code fails, with words that are nobody's business."""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from clock import MOMENT, TURN
 from errors import UpstreamCut, UpstreamError
 from flowith.connection import SHORTEST, Exchange
 from flowith.transport import FOREIGN, forget_frames, to_error
@@ -127,6 +128,7 @@ class Reader:
         self._told = False  # whether it was cancelled
         self._patience = 0.0  # seconds that the socket waits at most
         self._size = 0  # bytes of the latest read
+        self._working_since = 0.0  # without a wait, in monotonic seconds
         self._mean, self._pause = FIRST_MEAN, 0.0
         crew.do(self._send)
         crew.readers.add(self)  # last: one that could not begin is closed by nobody
@@ -176,7 +178,10 @@ class Reader:
             raise to_error(wrong, self._url) from None
         finally:
             self._leave()
-        self._mean += (time.monotonic() - asked - self._mean) * WEIGHT
+        came = time.monotonic()
+        if came - asked > MOMENT or not self._size:
+            self._working_since = came  # others had their turn
+        self._mean += (came - asked - self._mean) * WEIGHT
         self._size = len(block)
         self.finished = not block
         return block
@@ -194,6 +199,9 @@ class Reader:
         elif self._mean < BURST and self._size < GATHERED:
             self._pause = min(self._pause + STEP, LONGEST)
             time.sleep(self._pause)
+        elif time.monotonic() - self._working_since > TURN:
+            time.sleep(MOMENT)
+            self._working_since = time.monotonic()
         elif self._size >= GATHERED:
             time.sleep(0)  # others have their turn, however fast it comes
         else:

@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": set(),
     "clock": {"errors"},
     "chat_request": {"events", "jsontools"},
-    "jsontools": {"jsontools"},
+    "jsontools": {"clock", "jsontools"},
     "formats": WORDS | {"formats", "jsontools"},
     "bridge": WORDS | {"bridge", "jsontools"},
     "translate": WORDS | {"bridge"},

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from chat_request import AnswerFormat, ChatRequest, Message
-from formats.anthropic_answer import Envelope, error, stream, whole
+from errors import InvalidRequest
+from formats.anthropic_answer import THREAD_LOST, Envelope, error, stream, whole
 from formats.anthropic_content import to_messages, to_system
 from formats.anthropic_tools import parse_tools
 from formats.fields import (
@@ -46,8 +47,19 @@ def _thinking(param: str, value: Any) -> None:
     one_of(f"{param}.type", expect(param, value, dict).get("type"), kinds)
 
 
+def _thread(param: str, value: Any) -> None:
+    """Refuse to go on with a conversation that a server would have kept, of which the request has
+    the last messages alone. Anthropic's own packages then send all of it. Raises InvalidRequest."""
+    kind = expect(param, value, dict).get("type")
+    one_of(f"{param}.type", kind, ("create", "continue"))
+    if kind == "continue":
+        text = "No conversation is kept here: send the whole of it as 'messages'."
+        raise InvalidRequest(text, param=param, code=THREAD_LOST)
+
+
 CHECKS: dict[str, Check] = {
     "stream": boolean,
+    "thread": _thread,
     "max_tokens": partial(integer, low=0),
     "stop_sequences": partial(check_stops, wanted="an array of strings", place="stop_sequences.{}"),
     "temperature": partial(number, low=0, high=1),

@@ -14,6 +14,7 @@ from formats.sse import Writer, dumps, named, written
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 DELTA = 'event: content_block_delta\ndata: {"type":"content_block_delta","index":'
 Ending = dict[str, str | None]
+THREAD_LOST = "thread_not_found"  # the code at which clients send the whole conversation
 UNENDED: Ending = {"stop_reason": None, "stop_sequence": None}
 CUT_OFF = {"length": "max_tokens", "content_filter": "refusal"}
 TYPES = {
@@ -144,7 +145,9 @@ def error(wrong: ProxyError, request_id: str) -> ErrorReply:
         message = _too_long(wrong)
     elif wrong.param:
         message = _placed(message, wrong.param)
-    detail = {"type": kind, "message": message}
+    detail: dict[str, Any] = {"type": kind, "message": message}
+    if wrong.code == THREAD_LOST:
+        detail["details"] = {"error_code": THREAD_LOST}
     body = {"type": "error", "error": detail, "request_id": request_id}
     return ErrorReply(status, dumps(body).encode("utf-8", "replace"))
 

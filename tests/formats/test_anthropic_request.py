@@ -47,6 +47,18 @@ def refused(**fields: Any) -> str:
     return message
 
 
+def test_a_thread_begins_but_does_not_go_on() -> None:
+    assert parsed(thread={"type": "create"}).ignored == ("thread",)
+    with pytest.raises(InvalidRequest) as caught:
+        parsed(thread={"type": "continue", "previous_message_id": "msg_1"})
+    reply = error(caught.value, "req_1")
+    told = json.loads(reply.body)["error"]
+    assert (reply.status, told["type"]) == (400, "invalid_request_error")
+    assert told["message"].startswith("thread: ")
+    assert told["details"] == {"error_code": "thread_not_found"}  # what packages go by
+    assert "thread.type" in refused(thread={"type": "fork"})
+
+
 def test_a_plain_request() -> None:
     chat = parsed(
         system="Be brief.",

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from chat_request import AnswerFormat, ChatRequest, Message
-from errors import InvalidRequest
+from errors import NotStored
 from formats.anthropic_answer import THREAD_LOST, Envelope, error, stream, whole
 from formats.anthropic_content import to_messages, to_system
 from formats.anthropic_tools import parse_tools
@@ -28,6 +28,7 @@ from formats.fields import (
     parse_model,
     require,
     sampling,
+    string,
 )
 from formats.model_names import ONLINE
 from jsontools.budget import Budget
@@ -54,7 +55,7 @@ def _thread(param: str, value: Any) -> None:
     one_of(f"{param}.type", kind, ("create", "continue"))
     if kind == "continue":
         text = "No conversation is kept here: send the whole of it as 'messages'."
-        raise InvalidRequest(text, param=param, code=THREAD_LOST)
+        raise NotStored(text, param=param, code=THREAD_LOST)
 
 
 CHECKS: dict[str, Check] = {
@@ -67,9 +68,9 @@ CHECKS: dict[str, Check] = {
     "top_k": partial(integer, low=0),
     "thinking": _thinking,
     "thinking.budget_tokens": partial(integer, low=LEAST_BUDGET),
-    "thinking.display": partial(one_of, allowed=("summarized", "omitted")),
+    "thinking.display": string,  # new words come with betas, and only one of them matters here
     "output_config": an_object,
-    "output_config.effort": partial(one_of, allowed=("low", "medium", "high", "xhigh", "max")),
+    "output_config.effort": string,
     "output_format": an_object,
 }
 EFFECTIVE = {

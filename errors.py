@@ -144,14 +144,15 @@ class UpstreamError(ProxyError, status=502, code="upstream_error"):
     said = ""
 
     def reply_headers(self) -> dict[str, str]:
-        """Our own tries are spent: a client that repeats them would multiply them.
+        """Our own tries are spent: a client that repeats them would multiply them. But for a limit
+        of which Flowith says when it ends: nothing is sent before, so whoever waits costs nothing.
 
         When to come back is told only where that may help: Codex waits for it, however long.
         """
         known = {"x-should-retry": "false"}
-        may_heal = self.status == 429 or self.status >= 500
-        if self.retry_after is not None and may_heal:
-            known["Retry-After"] = str(math.ceil(self.retry_after))
+        if self.retry_after is not None and (self.status == 429 or self.status >= 500):
+            when = {"Retry-After": str(math.ceil(self.retry_after))}
+            known = when if self.status == 429 else known | when
         return known | self.headers
 
 

@@ -115,3 +115,13 @@ def test_a_refusal_has_its_class_and_is_not_tried_again(
     assert caught.value.type == "billing_error"
     assert caught.value.request_id
     assert len(flowith.requests) == 1
+
+
+def test_a_limit_that_says_when_it_ends_is_waited_for(
+    client: Anthropic, flowith: FakeFlowith
+) -> None:
+    flowith.reply(error(429, headers={"Retry-After": "1"}), web("At last."))
+    (block,) = client.messages.create(**ASK).content
+    assert block.type == "text"
+    assert block.text == "At last."
+    assert len(flowith.requests) == 2

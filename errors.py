@@ -10,6 +10,7 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
     │   ├── Forbidden               403 origin_not_allowed, a web page that is not let in
     │   ├── ModelNotFound           404 model_not_found
     │   ├── NotStored               404 response_not_found, nothing is kept here
+    │   │   └── ThreadNotStored     404 thread_not_found, nor any conversation
     │   ├── UpgradeRefused          426, the caller wants a WebSocket
     │   ├── Encoded                 415 unsupported_encoding, the body is compressed otherwise
     │   └── TooLarge                413 request_too_large
@@ -113,6 +114,9 @@ class ModelNotFound(InvalidRequest, status=404, code="model_not_found"): ...
 
 
 class NotStored(InvalidRequest, status=404, code="response_not_found"): ...
+
+
+class ThreadNotStored(NotStored, code="thread_not_found"): ...
 
 
 class UpgradeRefused(InvalidRequest, status=426, code="websocket_not_supported"): ...

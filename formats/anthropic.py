@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from chat_request import AnswerFormat, ChatRequest, Message
-from errors import NotStored
-from formats.anthropic_answer import THREAD_LOST, Envelope, error, stream, whole
+from errors import ThreadNotStored
+from formats.anthropic_answer import Envelope, error, stream, whole
 from formats.anthropic_content import to_messages, to_system
 from formats.anthropic_tools import parse_tools
 from formats.fields import (
@@ -55,7 +55,7 @@ def _thread(param: str, value: Any) -> None:
     one_of(f"{param}.type", kind, ("create", "continue"))
     if kind == "continue":
         text = "No conversation is kept here: send the whole of it as 'messages'."
-        raise NotStored(text, param=param, code=THREAD_LOST)
+        raise ThreadNotStored(text, param=param)
 
 
 CHECKS: dict[str, Check] = {

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from errors import ContextTooLong, Overloaded, ProxyError
+from errors import ContextTooLong, Overloaded, ProxyError, ThreadNotStored
 from events import Done, Event, PromptSize, Tally, Usage, joined
 from formats import ErrorReply
 from formats.anthropic_blocks import Blocks, Step
@@ -14,7 +14,6 @@ from formats.sse import Writer, dumps, named, written
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 DELTA = 'event: content_block_delta\ndata: {"type":"content_block_delta","index":'
 Ending = dict[str, str | None]
-THREAD_LOST = "thread_not_found"  # the code at which clients send the whole conversation
 UNENDED: Ending = {"stop_reason": None, "stop_sequence": None}
 CUT_OFF = {"length": "max_tokens", "content_filter": "refusal"}
 TYPES = {
@@ -146,8 +145,8 @@ def error(wrong: ProxyError, request_id: str) -> ErrorReply:
     elif wrong.param:
         message = _placed(message, wrong.param)
     detail: dict[str, Any] = {"type": kind, "message": message}
-    if wrong.code == THREAD_LOST:
-        detail["details"] = {"error_code": THREAD_LOST}
+    if isinstance(wrong, ThreadNotStored):  # by this clients know to send the whole conversation
+        detail["details"] = {"error_code": wrong.code}
     body = {"type": "error", "error": detail, "request_id": request_id}
     return ErrorReply(status, dumps(body).encode("utf-8", "replace"))
 

@@ -10,6 +10,7 @@ the setting and say what to do next; they never hold a token, a prompt or an ans
     │   ├── Forbidden               403 origin_not_allowed, a web page that is not let in
     │   ├── ModelNotFound           404 model_not_found
     │   ├── NotStored               404 response_not_found, nothing is kept here
+    │   │   └── ThreadNotStored     404 thread_not_found, nor any conversation
     │   ├── UpgradeRefused          426, the caller wants a WebSocket
     │   ├── Encoded                 415 unsupported_encoding, the body is compressed otherwise
     │   └── TooLarge                413 request_too_large
@@ -115,6 +116,9 @@ class ModelNotFound(InvalidRequest, status=404, code="model_not_found"): ...
 class NotStored(InvalidRequest, status=404, code="response_not_found"): ...
 
 
+class ThreadNotStored(NotStored, code="thread_not_found"): ...
+
+
 class UpgradeRefused(InvalidRequest, status=426, code="websocket_not_supported"): ...
 
 
@@ -144,14 +148,15 @@ class UpstreamError(ProxyError, status=502, code="upstream_error"):
     said = ""
 
     def reply_headers(self) -> dict[str, str]:
-        """Our own tries are spent: a client that repeats them would multiply them.
+        """Our own tries are spent: a client that repeats them would multiply them. But for a limit
+        of which Flowith says when it ends: nothing is sent before, so whoever waits costs nothing.
 
         When to come back is told only where that may help: Codex waits for it, however long.
         """
         known = {"x-should-retry": "false"}
-        may_heal = self.status == 429 or self.status >= 500
-        if self.retry_after is not None and may_heal:
-            known["Retry-After"] = str(math.ceil(self.retry_after))
+        if self.retry_after is not None and (self.status == 429 or self.status >= 500):
+            when = {"Retry-After": str(math.ceil(self.retry_after))}
+            known = when if self.status == 429 else known | when
         return known | self.headers
 
 

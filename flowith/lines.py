@@ -72,11 +72,9 @@ class LineDecoder:
         """The body has ended. Raises UpstreamCut when the answer had not."""
         try:
             events = self.decode(b"\n") if any(self._rest) else []
-            self._read_held(events)
+            self._end_event(events)
         except _NotJson:
             raise UpstreamCut("Flowith's answer ended in the middle of a frame.") from None
-        if self._event == "error" and not self._ended:
-            raise to_refusal(None, "")
         if not self._ended:
             if self._finish is None:
                 raise UpstreamCut("Flowith's answer ended before it was complete.")
@@ -92,8 +90,7 @@ class LineDecoder:
             self._event = line[6:].strip().lower().decode("utf-8", "replace")
             return
         elif not line:
-            self._read_held(events)
-            self._event = ""
+            self._end_event(events)
             return
         elif line.startswith((b":", b"id:", b"retry:")):
             return
@@ -121,12 +118,16 @@ class LineDecoder:
         if self._held_size > LONGEST_LINE:
             raise UpstreamError("Flowith sent an endless frame.")
 
-    def _read_held(self, events: list[Event]) -> None:
-        """The end of an event, or of the body: what was held is JSON now or never."""
+    def _end_event(self, events: list[Event]) -> None:
+        """The end of an event, or of the body: what was held is JSON now or never, and an error
+        that had no data is one all the same."""
         if self._held:
             line = b"\n".join(self._held)
             self._held, self._held_size = [], 0
             self._read_json(line, events)
+        if self._event == "error" and not self._ended:
+            raise to_refusal(None, "")
+        self._event = ""
 
     def _read_json(self, line: bytes, events: list[Event]) -> None:
         try:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from chat_request import AnswerFormat, ChatRequest, Message
+from errors import ThreadNotStored
 from formats.anthropic_answer import Envelope, error, stream, whole
 from formats.anthropic_messages import to_messages, to_system
 from formats.anthropic_tools import parse_tools
@@ -27,6 +28,7 @@ from formats.fields import (
     parse_model,
     require,
     sampling,
+    string,
 )
 from formats.model_names import ONLINE
 from jsontools.budget import Budget
@@ -46,8 +48,19 @@ def _thinking(param: str, value: Any) -> None:
     one_of(f"{param}.type", expect(param, value, dict).get("type"), kinds)
 
 
+def _thread(param: str, value: Any) -> None:
+    """Refuse to go on with a conversation that a server would have kept, of which the request has
+    the last messages alone. Anthropic's own packages then send all of it. Raises InvalidRequest."""
+    kind = expect(param, value, dict).get("type")
+    one_of(f"{param}.type", kind, ("create", "continue"))
+    if kind == "continue":
+        text = "No conversation is kept here: send the whole of it as 'messages'."
+        raise ThreadNotStored(text, param=param)
+
+
 CHECKS: dict[str, Check] = {
     "stream": boolean,
+    "thread": _thread,
     "max_tokens": partial(integer, low=0),
     "stop_sequences": partial(check_stops, wanted="an array of strings", place="stop_sequences.{}"),
     "temperature": partial(number, low=0, high=1),
@@ -55,9 +68,9 @@ CHECKS: dict[str, Check] = {
     "top_k": partial(integer, low=0),
     "thinking": _thinking,
     "thinking.budget_tokens": partial(integer, low=LEAST_BUDGET),
-    "thinking.display": partial(one_of, allowed=("summarized", "omitted")),
+    "thinking.display": string,  # new words come with betas, and only one of them matters here
     "output_config": an_object,
-    "output_config.effort": partial(one_of, allowed=("low", "medium", "high", "xhigh", "max")),
+    "output_config.effort": string,
     "output_format": an_object,
 }
 EFFECTIVE = {

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from errors import ContextTooLong, Overloaded, ProxyError
+from errors import ContextTooLong, Overloaded, ProxyError, ThreadNotStored
 from events import Done, Event, PromptSize, Tally, Usage, joined
 from formats import ErrorReply
 from formats.anthropic_output import Blocks, Step
@@ -144,7 +144,9 @@ def error(wrong: ProxyError, request_id: str) -> ErrorReply:
         message = _too_long(wrong)
     elif wrong.param:
         message = _placed(message, wrong.param)
-    detail = {"type": kind, "message": message}
+    detail: dict[str, Any] = {"type": kind, "message": message}
+    if isinstance(wrong, ThreadNotStored):  # by this clients know to send the whole conversation
+        detail["details"] = {"error_code": wrong.code}
     body = {"type": "error", "error": detail, "request_id": request_id}
     return ErrorReply(status, dumps(body).encode("utf-8", "replace"))
 

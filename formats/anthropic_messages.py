@@ -10,20 +10,26 @@ from dataclasses import replace
 from typing import Any
 
 from chat_request import Message, images_of, text_of
+from errors import InvalidRequest
 from events import ToolCall
+from formats.anthropic_tools import CHANGES
 from formats.attachments import image_from_source
 from formats.content import plain, readable
 from formats.fields import bad_value, expect, messages_in, missing, one_of, require, role_in
 
 ROLES = ("user", "assistant", "system")
 BILLING = "x-anthropic-billing-header:"  # how Claude Code's telemetry in `system` begins
+KNOWN = (
+    "document", "image", "redacted_thinking", "search_result", "text", "thinking", "tool_reference",
+    "tool_result", "tool_use",
+)  # fmt: skip  # blocks, each of which has its place
 Part = dict[str, Any]
 # What Anthropic's servers have run or noted in an earlier answer.
 FROM_SERVERS = {
     "server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result",
     "web_fetch_tool_result", "code_execution_tool_result", "bash_code_execution_tool_result",
     "text_editor_code_execution_tool_result", "tool_search_tool_result", "advisor_tool_result",
-    "compaction", "fallback", "container_upload",
+    "compaction", "fallback", "container_upload", "mcp_tool_listing",
 }  # fmt: skip
 THOUGHTS = {"thinking", "redacted_thinking"}  # the model is not given what it once thought
 
@@ -94,6 +100,8 @@ def _to_turn(role: str, content: Any, where: str) -> list[Message]:
                 results.append(_to_result(block, place))
             case "assistant", "tool_use":
                 calls.append(_to_call(block, place))
+            case "system", kind if kind in CHANGES:
+                continue
             case _:
                 parts += _to_parts(block, place, images=role == "user")
     said = plain(parts)
@@ -170,8 +178,12 @@ def _to_parts(block: dict[str, Any], where: str, *, images: bool) -> list[Part]:
         return []
     if kind in FROM_SERVERS:
         return _as_text(readable(block.get("content")))
-    wanted = f"{kind[:40]!r} cannot be used here"
-    raise bad_value(f"{where}.type", wanted, "unsupported_value")
+    if kind in KNOWN:
+        raise bad_value(f"{where}.type", f"{kind!r} cannot be used here", "unsupported_value")
+    # Anthropic's words, by which Claude Code knows what to leave out from then on
+    text = f"Input tag {kind[:40]!r} found using 'type' does not match any of the expected tags:"
+    known = ", ".join(map(repr, KNOWN))
+    raise InvalidRequest(f"{text} {known}", param=where, code="unsupported_value")
 
 
 def _as_text(text: str) -> list[Part]:

@@ -18,6 +18,7 @@ TOOLSETS = ("computer_toolset_", "browser_toolset_")  # many tools under one typ
 CHOICES: dict[str, Choice] = {
     "auto": "auto", "none": "none", "any": "required", "tool": "required",
 }  # fmt: skip
+CHANGES = ("tool_addition", "tool_removal")  # blocks of system messages
 TEXT = {"type": "string"}
 NUMBER = {"type": "integer"}
 POINT = {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2}
@@ -34,27 +35,54 @@ class Offer(NamedTuple):
 
 
 def parse_tools(body: dict[str, Any], budget: Budget) -> Offer:
-    """Read `tools` and `tool_choice`; `budget` is the request's, for the schemas. Raises
-    InvalidRequest."""
+    """Read `tools`, what the messages change about them, and `tool_choice`; `budget` is the
+    request's, for the schemas. Raises InvalidRequest."""
     given = expect("tools", body.get("tools", []), list, "an array of objects")
-    check_count("tools", len(given))
-    tools: list[Tool] = []
+    added, gone = _changes(body["messages"])
+    check_count("tools", len(given) + len(added))
+    tools: dict[str, Tool] = {}
     served: list[str] = []
     kinds: list[str] = []
-    for i, item in enumerate(given):
-        tool = _parse_tool(item, f"tools.{i}", budget)
+    for param, item in [*((f"tools.{i}", item) for i, item in enumerate(given)), *added]:
+        tool = _parse_tool(item, param, budget)
         if tool is None:
             served.append(str(item.get("name")))
             kinds.append(str(item["type"]))
-        else:
-            tools.append(tool)
-    use = _parse_choice(body.get("tool_choice", {"type": "auto"}), tools, served)
+        elif tool.name not in gone:
+            tools[tool.name] = tool
+    wanted = body.get("tool_choice", {"type": "auto"})
+    use = _parse_choice(wanted, list(tools.values()), served)
     return Offer(
         use,
         online=any(kind.startswith(WEB_TOOLS) for kind in kinds),
         searches=any(kind.startswith("web_search_") for kind in kinds),
         ignored=tuple(kind for kind in kinds if not kind.startswith(WEB_TOOLS)),
     )
+
+
+def _changes(messages: list[dict[str, Any]]) -> tuple[list[tuple[str, Any]], set[str]]:
+    """What system messages add to the tools, each with its place, and the names of those that are
+    on offer no more at the end of the conversation."""
+    added: list[tuple[str, Any]] = []
+    gone: set[str] = set()
+    for i, message in enumerate(messages):
+        content = message.get("content")
+        if message["role"] != "system" or not isinstance(content, list):
+            continue
+        for j, block in enumerate(content):
+            if block["type"] not in CHANGES:
+                continue
+            where = f"messages.{i}.content.{j}.tool"
+            spec = require(where, block.get("tool"), dict)
+            if spec.get("type") == "tool_definition":
+                spec = require(f"{where}.definition", spec.get("definition"), dict)
+                added.append((f"{where}.definition", spec))
+            name = str(spec.get("name"))
+            if block["type"] == "tool_removal":
+                gone.add(name)
+            else:
+                gone.discard(name)
+    return added, gone
 
 
 def _parse_tool(item: Any, param: str, budget: Budget) -> Tool | None:

@@ -192,6 +192,8 @@ def _to_attachment(where: str, kind: str, part: dict[str, Any]) -> dict[str, Any
 def _to_image(where: str, image: Any, detail: Any) -> dict[str, Any]:
     if isinstance(image, dict):
         detail, image, where = image.get("detail"), image.get("url"), f"{where}.url"
+    if image is None:  # OpenAI takes the id of a file as well
+        raise missing(where, "Send the image itself or its address: nothing is stored here.")
     part = to_image(where, require(where, image, str))
     if detail in ("auto", "low", "high"):
         part["image_url"]["detail"] = detail

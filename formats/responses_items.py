@@ -161,13 +161,17 @@ class _Talk:
 
     def _result(self, where: str, item: dict[str, Any]) -> None:
         self.end_turn()
-        call_id = require(f"{where}.call_id", item.get("call_id"), str)
+        call_id, name = item.get("call_id"), item.get("name")
+        name = self.offer.to_told(name, item.get("namespace")) if isinstance(name, str) else ""
+        if call_id is None and name:
+            call_id = ""  # what a tool has to say unasked
+        call_id = require(f"{where}.call_id", call_id, str)
         output, place = item.get("output"), f"{where}.output"
         if output is None:
             raise missing(place)
         if not isinstance(output, str):
             output = to_content(place, "tool", output)
-        self.messages.append(Message("tool", output, (), call_id, where=place))
+        self.messages.append(Message("tool", output, (), call_id, name, place))
 
 
 def _refuse_reference(where: str, item: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """What the classes of errors keep to, all of them."""
 
-from errors import Overloaded, ProxyError
+from errors import Overloaded, ProxyError, RateLimited, UpstreamError
 
 
 def family(base: type[ProxyError]) -> set[type[ProxyError]]:
@@ -21,3 +21,12 @@ def test_whoever_finds_no_room_is_told_when_to_come_back() -> None:
     assert Overloaded("x", headers={"Retry-After": "7"}).reply_headers() == {"Retry-After": "7"}
     never = {"x-should-retry": "false"}
     assert Overloaded("No token.", headers=never).reply_headers() == never
+
+
+def test_only_a_limit_with_an_end_is_to_be_waited_for() -> None:
+    never = {"x-should-retry": "false"}
+    limit, failure = RateLimited("Slowly."), UpstreamError("Failed.")
+    assert limit.reply_headers() == failure.reply_headers() == never
+    limit.retry_after = failure.retry_after = 1.5
+    assert limit.reply_headers() == {"Retry-After": "2"}
+    assert failure.reply_headers() == never | {"Retry-After": "2"}

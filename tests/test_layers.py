@@ -48,6 +48,7 @@ PAIRS = {
     "images_answer": {"chat_answer"},
     "anthropic": {"anthropic_answer", "anthropic_messages", "anthropic_tools"},
     "anthropic_answer": {"anthropic_output"},
+    "anthropic_messages": {"anthropic_tools"},
     "responses": {"responses_answer", "responses_items", "responses_tools"},
     "responses_answer": {"chat_answer", "responses_items", "responses_output", "responses_tools"},
     "responses_compaction": {"responses", "responses_answer"},

@@ -330,6 +330,8 @@ UNKNOWN |= {
     "knowledge, an unknown tag": (KnowledgeDecoder, b'data: {"tag":"new","content":"x"}\n'),
     "knowledge, an error": (KnowledgeDecoder, b'data: {"tag":"error","content":"x"}\n'),
     "knowledge, an error's name": (KnowledgeDecoder, b"event: error\n"),
+    "knowledge, an error without data": (KnowledgeDecoder, b"event: error\n\n"),
+    "llm, an error with empty data": (LlmDecoder, b"event: error\ndata:\n\n" + END),
     "knowledge, no tag": (KnowledgeDecoder, b'data: {"content":"x"}\n'),
     "knowledge, an array": (KnowledgeDecoder, b"data: []\n"),
     "knowledge, a line of text": (KnowledgeDecoder, b"Service unavailable\n"),

@@ -47,6 +47,18 @@ def refused(**fields: Any) -> str:
     return message
 
 
+def test_a_thread_begins_but_does_not_go_on() -> None:
+    assert parsed(thread={"type": "create"}).ignored == ("thread",)
+    with pytest.raises(InvalidRequest) as caught:
+        parsed(thread={"type": "continue", "previous_message_id": "msg_1"})
+    reply = error(caught.value, "req_1")
+    told = json.loads(reply.body)["error"]
+    assert (reply.status, told["type"]) == (404, "not_found_error")
+    assert told["message"].startswith("thread: ")
+    assert told["details"] == {"error_code": "thread_not_found"}  # what packages go by
+    assert "thread.type" in refused(thread={"type": "fork"})
+
+
 def test_a_plain_request() -> None:
     chat = parsed(
         system="Be brief.",
@@ -84,6 +96,46 @@ def test_max_tokens_may_be_absent_or_zero() -> None:
     assert parsed(max_tokens=0).max_tokens == 1
 
 
+def changed(kind: str, **tool: Any) -> dict[str, Any]:
+    """A system message that changes the tools on offer."""
+    return {"role": "system", "content": [{"type": kind, "tool": tool}]}
+
+
+def test_messages_change_the_tools_on_offer() -> None:
+    stock = {"name": "stock", "input_schema": SCHEMA}
+    defined = changed("tool_addition", type="tool_definition", definition=stock)
+    chat = parsed(
+        tools=[WEATHER, {**WEATHER, "name": "news"}, {**WEATHER, "name": "time"}],
+        messages=[
+            *HELLO,
+            changed("tool_removal", type="tool_reference", name="weather"),
+            changed("tool_removal", type="tool_reference", name="time"),
+            defined,
+            changed("tool_addition", type="tool_reference", name="time"),
+            changed("tool_addition", type="mcp_toolset_reference", server_name="files"),
+        ],
+    )
+    assert chat.conversations == ([Message("user", "Hello")],)
+    assert chat.tools is not None
+    assert [tool.name for tool in chat.tools.tools] == ["news", "time", "stock"]
+    again = parsed(messages=[*HELLO, defined, defined]).tools
+    assert again is not None
+    assert [tool.name for tool in again.tools] == ["stock"]
+
+
+def test_what_is_wrong_with_a_change_of_tools_is_refused_by_its_place() -> None:
+    where = "messages.1.content.0.tool"
+    bare = {"role": "system", "content": [{"type": "tool_removal"}]}
+    assert refused(messages=[*HELLO, bare]).startswith(f"{where}: ")
+    bad = {**WEATHER, "name": "a b"}
+    added = changed("tool_addition", type="tool_definition", definition=bad)
+    assert refused(messages=[*HELLO, added]).startswith(f"{where}.definition.name: ")
+    gone = changed("tool_removal", type="tool_reference", name="weather")
+    choice = {"type": "tool", "name": "weather"}
+    told = refused(tools=[WEATHER], tool_choice=choice, messages=[*HELLO, gone])
+    assert told.startswith("tool_choice.name: ")
+
+
 @pytest.mark.parametrize(
     ("thinking", "thinks", "hidden"),
     [
@@ -93,6 +145,7 @@ def test_max_tokens_may_be_absent_or_zero() -> None:
         ({"type": "enabled", "budget_tokens": 2048}, True, False),
         ({"type": "adaptive", "display": "omitted"}, True, True),
         ({"type": "adaptive", "display": "summarized"}, True, False),
+        ({"type": "adaptive", "display": "updates"}, True, False),
     ],
 )
 def test_thinking(thinking: Any, thinks: bool, hidden: bool) -> None:
@@ -317,7 +370,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "messages.0: ": {"messages": ["Hello"]},
     "messages.0.role": {"messages": [{"role": "tool", "content": "x"}]},
     "messages.0.content": {"messages": [{"role": "user", "content": 5}]},
-    f"{FIRST}.type: Invalid value: 'video'": block("video"),
+    f"{FIRST}: Input tag 'video' found using 'type' does not match": block("video"),
+    f"{FIRST}: Input tag 'tool_addition' found": block("tool_addition", tool={}),
     f"{FIRST}.text": block("text"),
     f"{FIRST}.tool_use_id": block("tool_result"),
     f"{FIRST}.type: Invalid value: 'tool_use'": block("tool_use", id="a", name="b"),
@@ -343,7 +397,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "system.0.type": {"system": [IMAGE]},
     "thinking.type": {"thinking": {"type": "deep"}},
     "thinking.budget_tokens": {"thinking": {"type": "enabled", "budget_tokens": 5}},
-    "output_config.effort": {"output_config": {"effort": "huge"}},
+    "output_config.effort": {"output_config": {"effort": 5}},
+    "thinking.display": {"thinking": {"type": "adaptive", "display": 5}},
     "output_config.format.schema": {"output_config": {"format": {"type": "json_schema"}}},
     "output_format.type": {"output_format": {"type": "xml", "schema": {"type": "object"}}},
     "output_format.schema": {"output_format": {"type": "json_schema", "schema": {"type": "no"}}},

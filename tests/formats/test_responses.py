@@ -160,9 +160,19 @@ def test_a_bad_item_is_refused_by_its_place(item: Any, param: str, code: str) ->
     assert refused(USER, item) == (param, code)
 
 
+def test_a_result_may_have_its_tool_in_place_of_a_call() -> None:
+    space = {"type": "namespace", "name": "ns", "tools": [SEARCH]}
+    unasked = {"type": "function_call_output", "output": "x", "name": "search", "namespace": "ns"}
+    said = talk(USER, unasked, tools=[SEARCH, space])[1:]
+    assert said == [Message("tool", "x", (), "", "ns__search")]
+
+
 def test_what_needs_a_store_is_refused_with_what_to_send_instead() -> None:
     with pytest.raises(InvalidRequest, match=r"openai\.store = false"):
         parse(USER, {"type": "item_reference", "id": "msg_1"})
+    stored = {"type": "input_image", "file_id": "file_1"}
+    with pytest.raises(InvalidRequest, match="Send the image itself"):
+        parse({"role": "user", "content": [stored]})
     with pytest.raises(InvalidRequest) as wrong:
         responses.parse(b'{"model": "m", "messages": []}', Settings())
     assert "Use 'input', not 'messages'" in wrong.value.message

@@ -5,7 +5,7 @@ from typing import Any
 
 import anthropic
 import pytest
-from anthropic import Anthropic
+from anthropic import Anthropic, beta_tool
 from conftest import HELLO, KEY, Server
 from fake_flowith import CUT, HANG, FakeFlowith, Wait, error, web
 
@@ -49,6 +49,38 @@ def test_a_stream_with_words_and_a_call(client: Anthropic, flowith: FakeFlowith)
     assert message.usage.input_tokens > 0 < message.usage.output_tokens
 
 
+def test_the_tool_runner_asks_with_the_whole_conversation(
+    client: Anthropic, flowith: FakeFlowith
+) -> None:
+    """It sends what is new alone, as long as nothing tells it that nothing is kept here."""
+
+    @beta_tool
+    def weather(city: str) -> str:
+        """Tells it."""
+        return f"18 degrees in {city}"
+
+    flowith.reply(web(CALL), web("Sunny."))
+    answer = client.beta.messages.tool_runner(**ASK, tools=[weather]).until_done()
+    assert [block.type for block in answer.content] == ["text"]
+    tools, question, call, result = flowith.requests[1].json["messages"]
+    assert "# Tools" in tools["content"]
+    assert question == HELLO[0]
+    assert "weather" in call["content"]
+    assert "18 degrees in Paris" in result["content"]
+    assert len(flowith.requests) == 2
+
+
+def test_each_turn_of_a_thread_has_those_before_it(client: Anthropic, flowith: FakeFlowith) -> None:
+    flowith.reply(web("Hello!"), web("One."), web("Two."))
+    thread = client.beta.messages.thread(**ASK, system="Be brief.")
+    thread.send()
+    thread.send({"role": "user", "content": "And one?"})
+    thread.send({"role": "user", "content": "And two?"})
+    told = [message["content"] for message in flowith.requests[2].json["messages"]]
+    assert told == ["Be brief.", "Hello", "Hello!", "And one?", "One.", "And two?"]
+    assert len(flowith.requests) == 3
+
+
 def test_a_silent_stream_begins_and_pings(client: Anthropic, flowith: FakeFlowith) -> None:
     flowith.reply(web(1.0, "late"))
     with client.messages.with_streaming_response.create(**ASK, stream=True) as response:
@@ -83,3 +115,13 @@ def test_a_refusal_has_its_class_and_is_not_tried_again(
     assert caught.value.type == "billing_error"
     assert caught.value.request_id
     assert len(flowith.requests) == 1
+
+
+def test_a_limit_that_says_when_it_ends_is_waited_for(
+    client: Anthropic, flowith: FakeFlowith
+) -> None:
+    flowith.reply(error(429, headers={"Retry-After": "1"}), web("At last."))
+    (block,) = client.messages.create(**ASK).content
+    assert block.type == "text"
+    assert block.text == "At last."
+    assert len(flowith.requests) == 2

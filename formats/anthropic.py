@@ -50,10 +50,9 @@ def _thinking(param: str, value: Any) -> None:
 
 def _thread(param: str, value: Any) -> None:
     """Refuse to go on with a conversation that a server would have kept, of which the request has
-    the last messages alone. Anthropic's own packages then send all of it. Raises InvalidRequest."""
-    kind = expect(param, value, dict).get("type")
-    one_of(f"{param}.type", kind, ("create", "continue"))
-    if kind == "continue":
+    the last messages alone. Anthropic's own packages then send all of it. Raises ThreadNotStored.
+    """
+    if isinstance(value, dict) and value.get("type") == "continue":
         text = "No conversation is kept here: send the whole of it as 'messages'."
         raise ThreadNotStored(text, param=param)
 

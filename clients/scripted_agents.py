@@ -32,7 +32,9 @@ def to_answer(asked: list[str]) -> str | None:
     if last.startswith("edit "):
         return called("Read", file_path=last.removeprefix("edit "))
     if last.startswith("look up "):
-        return called("WebSearch", query=last.removeprefix("look up "))
+        return called("ToolSearch", query="select:WebSearch")  # it is on offer from then on
+    if last == "Tool loaded.":
+        return called("WebSearch", query=first.removeprefix("look up "))
     if last.startswith("Perform a web search"):
         return "Cats purr, says [All of them](https://cats.example/all)."
     return None

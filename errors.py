@@ -43,6 +43,7 @@ import traceback
 
 OPERATORS = (402, 424)  # statuses of what the operator alone can mend
 DOCTOR = "The operator should run `flask doctor`."  # where the account or the address is at fault
+LONGEST_WAIT = 60  # seconds; for a longer Retry-After OpenAI's and Anthropic's packages do not wait
 
 
 class ProxyError(Exception):
@@ -149,15 +150,16 @@ class UpstreamError(ProxyError, status=502, code="upstream_error"):
 
     def reply_headers(self) -> dict[str, str]:
         """Our own tries are spent: a client that repeats them would multiply them. But for a limit
-        of which Flowith says when it ends: nothing is sent before, so whoever waits costs nothing.
+        that ends soon, by Flowith's word: nothing is sent before, so whoever waits costs nothing.
 
         When to come back is told only where that may help: Codex waits for it, however long.
         """
-        known = {"x-should-retry": "false"}
+        told = {"x-should-retry": "false"}
         if self.retry_after is not None and (self.status == 429 or self.status >= 500):
-            when = {"Retry-After": str(math.ceil(self.retry_after))}
-            known = when if self.status == 429 else known | when
-        return known | self.headers
+            told["Retry-After"] = str(math.ceil(self.retry_after))
+            if self.status == 429 and self.retry_after <= LONGEST_WAIT:
+                del told["x-should-retry"]
+        return told | self.headers
 
 
 class UpstreamAuth(

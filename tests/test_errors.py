@@ -1,6 +1,6 @@
 """What the classes of errors keep to, all of them."""
 
-from errors import Overloaded, ProxyError, RateLimited, UpstreamError
+from errors import LONGEST_WAIT, Overloaded, ProxyError, RateLimited, UpstreamError
 
 
 def family(base: type[ProxyError]) -> set[type[ProxyError]]:
@@ -30,3 +30,5 @@ def test_only_a_limit_with_an_end_is_to_be_waited_for() -> None:
     limit.retry_after = failure.retry_after = 1.5
     assert limit.reply_headers() == {"Retry-After": "2"}
     assert failure.reply_headers() == never | {"Retry-After": "2"}
+    limit.retry_after = LONGEST_WAIT + 1
+    assert limit.reply_headers() == never | {"Retry-After": str(LONGEST_WAIT + 1)}

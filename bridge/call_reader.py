@@ -25,6 +25,7 @@ from bridge.call_json import (
 from bridge.call_markup import XmlBody
 from bridge.call_names import Names
 from bridge.call_python import from_python
+from bridge.call_quotes import is_shown
 from bridge.call_words import NAME_KEYS
 from bridge.tool_schemas import properties, required
 from chat_request import Tool, ToolUse
@@ -97,7 +98,7 @@ class Reader:
     def is_meant(self, unit: Unit, *, whole: bool) -> bool:
         """Whether what broke off was to be a call of a tool on offer."""
         head = unit.head
-        if head is None or (isinstance(unit, Fenced) and unit.context.quotes("")):
+        if head is None or (isinstance(unit, Fenced) and is_shown(unit.before, "")):
             return False
         is_json = isinstance(head.body, JsonBody)
         if is_json and not head.tool:

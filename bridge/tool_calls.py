@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bridge.call_candidates import Candidate, Context, Fenced, Unit, loose_ends, may_begin
+from bridge.call_candidates import Candidate, Fenced, Unit, loose_ends, may_begin
 from bridge.call_json import Found, NoCall
 from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Aside, Outlet, UnknownCall
 from bridge.call_patience import AT_ONCE, Patience, in_pieces
@@ -151,8 +151,11 @@ class _Finder(Outlet):
             self.held = text[at:]
             return ""
         self.patience.note_look()
-        context = Context(names, spot is Spot.LINE, self.last_words())
-        self.unit = Fenced(context) if spot is Spot.FENCE else Candidate(context)
+        said = self.last_words()
+        if spot is Spot.FENCE:
+            self.unit = Fenced(names, said)
+        else:
+            self.unit = Candidate(names, said, line=spot is Spot.LINE)
         return text[at:]
 
     def _behind_call(self, text: str) -> tuple[str, bool]:
@@ -232,7 +235,7 @@ class _Finder(Outlet):
             return ""
         if isinstance(unit, Fenced):
             self.markdown.open_fence(text[:skip])
-        elif unit.context.line and text[0] in "[{" and skip < 2:
+        elif unit.line and text[0] in "[{" and skip < 2:
             self.markdown.open_data()
             skip = 0
         return self._advance(text, skip)

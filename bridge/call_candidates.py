@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bridge import call_words
 from bridge.call_bodies import JsonBody, ThoughtBody
-from bridge.call_facts import Head, Verdict
+from bridge.call_head_tags import Head, Verdict
 from bridge.call_heads import read_head
 from bridge.call_names import Names
 from bridge.call_quotes import is_shown

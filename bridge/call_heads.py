@@ -8,9 +8,8 @@ import re
 
 from bridge import call_words
 from bridge.call_bodies import JsonBody, PythonBody, ThoughtBody
-from bridge.call_facts import Head, Verdict
+from bridge.call_head_tags import Head, TagSteps, Verdict
 from bridge.call_names import Names, is_prefixed
-from bridge.call_steps import TagSteps
 from bridge.call_tags import plain
 from bridge.tool_schemas import properties
 
@@ -85,12 +84,11 @@ class _Steps(TagSteps):
 
     def _fence(self) -> Verdict:
         head = self.head
-        fence = call_words.FENCE.match(self.text, self.at)
-        if fence and (head.vouched or head.called):
+        verdict = self._over(call_words.FENCE, call_words.FENCE_PART)
+        if verdict is Verdict.ON:
             head.fences += 1
-            return self._on(fence)
-        growing = call_words.FENCE_PART.match(self.text, self.at)
-        return Verdict.MORE if growing else Verdict.NO
+            return verdict if head.vouched or head.called else Verdict.NO
+        return verdict
 
     def _bracket(self) -> Verdict:
         head, text, at = self.head, self.text, self.at
@@ -180,9 +178,7 @@ class _Steps(TagSteps):
 
     def _hashes(self) -> Verdict:
         """What GPT puts in place of the tokens before a recipient."""
-        if hashes := call_words.HASHES.match(self.text):
-            return self._on(hashes)
-        return Verdict.MORE if call_words.HASHES_PART.match(self.text) else Verdict.NO
+        return self._over(call_words.HASHES, call_words.HASHES_PART)
 
     def _junk(self) -> Verdict:
         """What GPT puts in place of control tokens, between the recipient and its JSON."""

@@ -14,7 +14,7 @@ from bridge.call_names import Names
 from bridge.call_python import STRING, from_python, is_dense, literal, python_value
 from bridge.tool_schemas import properties
 from jsontools.budget import Budget
-from jsontools.text import JsonScan, compact, read_json, repair
+from jsontools.text import compact, ends_in_string, read_json, repair
 
 _MOST_REPAIRS = 4
 _PLACEHOLDERS = {"...", "…"}
@@ -81,7 +81,7 @@ class JsonReader:
             return read_json(keyed, strict=False), True
         with suppress(ValueError):
             return python_value(keyed), True
-        if _ends_in_string(text):
+        if ends_in_string(text):
             raise ValueError("a string without end")
         self._repairs += 1
         if self._repairs > _MOST_REPAIRS:
@@ -100,13 +100,6 @@ def holds_placeholder(text: str) -> bool:
 def _letters(text: str) -> str:
     """All that a repair has to keep, which moves or adds marks alone."""
     return _NO_LETTERS.sub("", text)
-
-
-def _ends_in_string(text: str) -> bool:
-    """Whether broken JSON ends within a string: where its last value does is a guess."""
-    scan = JsonScan()
-    scan.end(text)
-    return scan.quoted
 
 
 def _with_inner_quotes(text: str) -> str:

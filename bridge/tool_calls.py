@@ -12,7 +12,6 @@ from dataclasses import replace
 from bridge.call_candidates import Candidate, Fenced, Unit, loose_ends, may_begin
 from bridge.call_json import Found, NoCall
 from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Aside, Outlet, UnknownCall
-from bridge.call_patience import AT_ONCE, Patience, in_pieces
 from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import MOST_CALLS, UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_tags import is_result, may_be_result
@@ -27,6 +26,12 @@ _CODE_END = re.compile("[`~]")
 _OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
 _TAIL_CUT = re.compile(r"`{1,3}|\]{1,2}|</?[\w:|｜‖▁-]*|[\w:]*")
 _LETTERS = re.compile(r"\S+")
+_AT_ONCE = 2_048  # characters; the rest of them is copied behind each head that came to nothing
+# What comes to nothing is looked at again, for what may begin behind its first character: without
+# a limit a hostile answer takes quadratic time, and no real one comes near this one.
+_MOST_AGAIN = 120_000  # characters
+_SHORT = 4_096  # characters; so many may stand behind a mark when it is seen that it begins nothing
+_LOOK = 6  # characters that a look at what may be a head counts as; it takes 20 to 150 us
 
 
 def find_calls(
@@ -73,10 +78,15 @@ class _Finder(Outlet):
         self.held = ""  # the beginning of what may become a mark
         self.unit: Unit | None = None
         self.aside = Aside(reader.names)
-        self.patience = Patience()
+        self.again = 0  # characters that were looked at in vain
         self.ids: set[str] = set()  # of native calls: some servers give all of them the same
         self._run = ""  # the white space that has come since the last mark behind a call
         self._fences = 0  # opened by the head of the last call, still to be closed
+
+    @property
+    def tired(self) -> bool:
+        """Whether so much was looked at in vain that all the rest counts as text."""
+        return self.again > _MOST_AGAIN
 
     def take(self, event: Event) -> None:
         """Take the next event; what goes on is in `out` then. Raises Unmet."""
@@ -115,8 +125,9 @@ class _Finder(Outlet):
         ahead = [text]
         while ahead and not self.over:
             piece = ahead.pop()
-            if len(piece) > AT_ONCE and not self.patience.over:
-                ahead += reversed(in_pieces(piece))
+            if len(piece) > _AT_ONCE and not self.tired:  # as it might have come
+                begins = range(0, len(piece), _AT_ONCE)
+                ahead += [piece[at : at + _AT_ONCE] for at in reversed(begins)]
             elif rest := self._fill(self.unit, piece) if self.unit else self._scan(piece):
                 ahead.append(rest)
 
@@ -132,13 +143,13 @@ class _Finder(Outlet):
                 self._take_unknown()
                 self._end("tool_calls")
                 return ""
-        if self.patience.over:
-            self._release(text)
-            return ""
         return self._advance(text, 0)
 
     def _advance(self, text: str, at: int) -> str:
         """The same for text of which all before `at` is no call."""
+        if self.tired:
+            self._release(text)
+            return ""
         names = self.reader.names
         spot, at = self.markdown.walk(text, at)
         while spot in (Spot.LINE, Spot.INLINE) and not may_begin(text, at, names):
@@ -150,7 +161,7 @@ class _Finder(Outlet):
         if spot is Spot.NONE:
             self.held = text[at:]
             return ""
-        self.patience.note_look()
+        self.again += _LOOK
         said = self.last_words()
         if spot is Spot.FENCE:
             self.unit = Fenced(names, said)
@@ -179,12 +190,10 @@ class _Finder(Outlet):
 
     def _fill(self, unit: Unit, piece: str) -> str:
         """Add to what may be a call; returns what stands behind its end."""
-        decided = unit.feed(piece)
-        if not decided and unit.size > HELD_CHARS:
-            self.patience.over = decided = True
+        if not unit.feed(piece):
+            if unit.size <= HELD_CHARS:
+                return ""
             unit.calls.clear()
-        if not decided:
-            return ""
         self.unit = None
         return self._settle(unit)
 
@@ -202,7 +211,7 @@ class _Finder(Outlet):
             if isinstance(unit, Fenced):
                 return self._pass(unit)
             self.drop_unknown()
-            self.patience.note_failure(0, had_body=True)
+            self.again += _SHORT
             self.unknown = UnknownCall(unknown.call, unit.own_text)
             self.markdown.begin_anew()
             return unit.rest
@@ -229,10 +238,9 @@ class _Finder(Outlet):
         if self.made and is_result(text):
             self._end("tool_calls")
             return ""
-        self.patience.note_failure(len(text) - skip, had_body=bool(unit.head))
-        if self.patience.over:
-            self._release(text)
-            return ""
+        again = len(text) - skip
+        if unit.head or again >= _SHORT:  # what looked like a whole call counts, however short
+            self.again += max(again, _SHORT)
         if isinstance(unit, Fenced):
             self.markdown.open_fence(text[:skip])
         elif unit.line and text[0] in "[{" and skip < 2:
@@ -319,7 +327,10 @@ class _Finder(Outlet):
                 self._read(self._settle(unit))
         if not self.held.strip():
             self._take_unknown()
-        self._let_go(broken)
+        if self.held and not (self.after_call and _TAIL_CUT.fullmatch(self.held)):
+            self._release(self.held)
+        if self.gap and not (self.after_call or broken):
+            self.say(self.gap)
         if self.waiting and whole and not broken:
             names = ", ".join(tool.name for tool in self.use.tools[:5])
             raise self.unmet(f"The answer must call a tool ({names}), but calls none.")
@@ -335,11 +346,3 @@ class _Finder(Outlet):
         if not self.over:
             self.out.append(Done(reason))
         self.over = True
-
-    def _let_go(self, broken: bool) -> None:
-        """Pass on what is still held when nothing more comes."""
-        if self.held and not (self.after_call and _TAIL_CUT.fullmatch(self.held)):
-            held, self.held = self.held, ""
-            self._release(held)
-        if self.gap and not self.after_call and not broken:
-            self.say(self.gap)

@@ -12,6 +12,7 @@ from bridge import call_words
 from bridge.call_bodies import QUOTE_TOKENS
 from bridge.call_names import Names
 from bridge.call_python import STRING, from_python, is_dense, literal, python_value
+from bridge.call_tags import ARGUMENT_WORDS
 from bridge.tool_schemas import properties
 from jsontools.budget import Budget
 from jsontools.text import compact, ends_in_string, read_json, repair
@@ -172,7 +173,7 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
     named_by = _name_key(value, names, loose=loose)
     if not named_by:
         return _named_by_key(value, names, repaired)
-    given = [value[key] for key in call_words.ARGUMENT_KEYS if key in value]
+    given = [value[key] for key in ARGUMENT_WORDS if key in value]
     if "description" in value and (not given or is_schema(given[0])):
         raise NoCall
     if given and value[named_by].lower() == call_words.TOGETHER:
@@ -186,7 +187,7 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
 
 def _are_whole(items: list[Any]) -> bool:
     """Whether what stands behind a name says again what is called, and all of it does."""
-    arguments = set(call_words.ARGUMENT_KEYS)
+    arguments = set(ARGUMENT_WORDS)
     objects = [one for one in items if isinstance(one, dict) and "name" in one]
     whole = [one for one in objects if one.keys() <= call_words.KEYS and one.keys() & arguments]
     return len(whole) == len(items) > 0

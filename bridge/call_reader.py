@@ -26,7 +26,8 @@ from bridge.call_markup import XmlBody
 from bridge.call_names import Names
 from bridge.call_python import from_python
 from bridge.call_quotes import is_shown
-from bridge.call_words import ARGUMENT_KEYS, NAME_KEYS
+from bridge.call_tags import ARGUMENT_WORDS
+from bridge.call_words import NAME_KEYS
 from bridge.tool_schemas import properties, required
 from chat_request import Tool, ToolUse
 from events import ToolCall
@@ -191,7 +192,7 @@ def _unwrapped(values: dict[str, Any], tool: Tool) -> dict[str, Any]:
     if len(values) != 1:
         return values
     (name, inner), *_ = values.items()
-    if name not in ARGUMENT_KEYS or name in properties(tool):
+    if name not in ARGUMENT_WORDS or name in properties(tool):
         return values
     if isinstance(inner, str) and inner.lstrip().startswith("{"):
         inner = read_json(inner, strict=False)

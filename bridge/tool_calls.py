@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from bridge.call_candidates import Candidate, Fenced, Unit, loose_ends, may_begin
 from bridge.call_json import Found, NoCall
-from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Aside, Outlet, UnknownCall
+from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Held, Outlet, UnknownCall
 from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import MOST_CALLS, UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_tags import is_result, may_be_result
@@ -77,7 +77,8 @@ class _Finder(Outlet):
         self.markdown = Markdown()
         self.held = ""  # the beginning of what may become a mark
         self.unit: Unit | None = None
-        self.aside = Aside(reader.names)
+        self.aside = Held()  # from a call on in an element that, once it is closed, but showed it
+        self.trusted = False  # such an element was never closed: what stands in one is called
         self.again = 0  # characters that were looked at in vain
         self.ids: set[str] = set()  # of native calls: some servers give all of them the same
         self._run = ""  # the white space that has come since the last mark behind a call
@@ -199,14 +200,14 @@ class _Finder(Outlet):
 
     def _settle(self, unit: Unit) -> str:
         """Make calls of what was read, or pass it on as text; returns what stands behind it."""
-        if unit.calls and self.aside.doubts(self.markdown.aside):
+        if unit.calls and self._doubts():
             self.aside.add(unit.own_text)
             self.markdown.begin_anew(self.markdown.aside)
             return unit.rest
         try:
             calls = self.reader.read(unit.calls)
         except NoCall:
-            return self._pass(unit)
+            calls = []
         except Unknown as unknown:
             if isinstance(unit, Fenced):
                 return self._pass(unit)
@@ -216,21 +217,24 @@ class _Finder(Outlet):
             self.markdown.begin_anew()
             return unit.rest
         except Unusable as wrong:
-            return self._mend(unit, wrong)
+            calls = self._instead_of(wrong)
         if not calls:
             return self._pass(unit)
         self._emit(calls)
         self._fences = unit.calls[-1].head.fences
         return unit.rest
 
-    def _mend(self, unit: Unit, wrong: Unusable) -> str:
-        """What is done with a call that should not be passed on as it is."""
+    def _doubts(self) -> bool:
+        """Whether calls may be but shown by the element they stand in, which is not named as a tool
+        on offer is."""
+        opener = self.markdown.aside
+        return bool(opener) and not (self.trusted or self.reader.names.find(opener[1:]))
+
+    def _instead_of(self, wrong: Unusable) -> list[ToolCall]:
+        """What is passed on for a call that should not be as it is."""
         if self.may_retry or (wrong.strict and not self.sent):
             raise self.unmet(str(wrong))
-        if wrong.instead:
-            self._emit([wrong.instead])
-            return unit.rest
-        return self._pass(unit)
+        return [wrong.instead] if wrong.instead else []
 
     def _pass(self, unit: Unit) -> str:
         """It was no call: pass on what surely is none, and look at the rest again."""
@@ -268,7 +272,6 @@ class _Finder(Outlet):
     def _emit(self, calls: list[ToolCall]) -> None:
         if self.unknown:
             calls, self.unknown = [self.unknown.call, *calls], None
-        self.waiting = False
         self.flush()
         self.note_sent()
         self.after_call, self._fences, self._run = True, 0, ""
@@ -286,7 +289,7 @@ class _Finder(Outlet):
         text = self.aside.take() + (self.unit.text if self.unit else self.held)
         self.unit, self.held = None, ""
         self.markdown.begin_anew()
-        self.aside.trusted = True
+        self.trusted = True
         if whole:
             self._read(text)
         else:
@@ -314,7 +317,7 @@ class _Finder(Outlet):
         broken = False
         while not broken:
             hides_end = self.unit and self.markdown.ends_in(self.unit.text)
-            if not hides_end and (self.aside.size or self.aside.doubts(self.markdown.aside)):
+            if not hides_end and (self.aside.size or self._doubts()):
                 self._look_again(whole)
             unit, self.unit = self.unit, None
             if unit is None:
@@ -336,7 +339,6 @@ class _Finder(Outlet):
             raise self.unmet(f"The answer must call a tool ({names}), but calls none.")
         if reason == "tool_calls" and not (self.made or broken):
             raise self.unmet("The answer ends in the call of a tool, but the call did not come.")
-        self.waiting = False
         self.flush()
         if broken and whole:
             reason = "length"

@@ -44,7 +44,6 @@ CALLED = re.compile(
     r"(?: (?:args|arguments|parameters|input))?:? ?(?:(?=[({])|\](?!\())"
 )
 CALLED_PART = re.compile(r"(?i)\[(?:call|tool|function)[^\](){}\n]{0,200}\Z")
-CALLED_WORDS = ("[call", "[tool", "[function")
 TO = re.compile(r"(?a)to=([\w.:-]{1,120})(?=[^\w.:-])")
 TO_PART = re.compile(r"(?a)t(?:o(?:=[\w.:-]{0,120})?)?\Z")
 # Claude, in place of the tag that opens its calls.

@@ -126,7 +126,7 @@ class TagSteps:
         begun = self.at + len(CDATA)
         if self.head.tool and CDATA.startswith(self.text[self.at : begun]):
             self.head.cdata, self.at = True, begun
-            return Verdict.ON if begun <= len(self.text) else Verdict.MORE
+            return Verdict.ON
         names = None if self.head.tool or self.head.vouched else self.names
         running = call_words.OPEN_TAG_PART.match(self.text, self.at)
         return wait_if(running or may_be_tag(self.text, self.at, names))

@@ -12,8 +12,8 @@ from jsontools.text import JsonScan
 _SPACES = re.compile(r"\s*")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _LINE_END = re.compile(r"\n[ \t]*\Z")
-_FENCE = re.compile(r"`{3,}|~{3,}")
-_FENCE_PART = re.compile(r"(?:`{1,2}|~{1,2})\Z")
+_RUN = re.compile(r"`+|~+")
+_FENCE = 3  # so many of them open or close a code block
 _WORDS = r"(?<!\S)(?:t(?:o(?:=|\Z)|\Z)|\+(?:#|\Z))"  # what GPT puts before the name of a tool
 _MARKS = rf"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\[(?=TOOL_|T?O?O?L?\Z)|{_WORDS}"
 _MARK = re.compile(rf"{_MARKS}|<(?=!(?:--|-?\Z))")
@@ -157,13 +157,12 @@ class Markdown:
 
     def _line_start(self, text: str, at: int) -> int:
         first = text[at]
-        if first in "`~":
-            fence = _FENCE.match(text, at)
-            if (fence and fence.end() == len(text)) or _FENCE_PART.match(text, at):
+        if run := _RUN.match(text, at):
+            if run.end() == len(text):
                 return at
-            if fence:
+            if len(run[0]) >= _FENCE:
                 self._line, self._indent = False, 0
-                return self._fence_mark(text, fence)
+                return self._fence_mark(text, run)
         indented = self._indent >= _CODE_INDENT
         self._line, self._indent = False, 0
         if first in _QUOTING_CHARS and not self._fence:
@@ -279,7 +278,7 @@ class Markdown:
             pass
         elif self._ticks:
             self._ticks = 0 if size == self._ticks else self._ticks
-        elif size > 2 and not self._quoted:
+        elif size >= _FENCE and not self._quoted:
             return self._found(Spot.FENCE, mark.start())
         else:
             self._ticks = size

@@ -453,6 +453,7 @@ QUOTED = {
     "data": f'{{"users": [\n{RM},\n{RM}\n]}}',
     "more keys": RM[:-1] + ', "comment": "an example"}',
     "a definition": '{"name": "read_file", "description": "x", "parameters": {"properties": {}}}',
+    "a definition without a word": '{"name": "read_file", "parameters": {"properties": {}}}',
     "definitions in tags": '<tools>{"type": "function", "function": {"name": "read_file", '
     '"description": "d", "parameters": {"properties": {"path": {}}}}}</tools>',
     "a placeholder": '<tool_call>{"name": "read_file", "arguments": {...}}</tool_call>',

@@ -77,7 +77,7 @@ class JsonReader:
             return self.read(plain)
         with suppress(ValueError):
             return read_json(_with_inner_quotes(text), strict=False), True
-        keyed = _with_quoted_keys(text)
+        keyed = _BARE_KEY.sub(_quoted_key, text)
         with suppress(ValueError):
             return read_json(keyed, strict=False), True
         with suppress(ValueError):
@@ -139,11 +139,6 @@ def _with_plain_quotes(text: str) -> str:
     """JSON text in which other marks stood for quotes."""
     text = _TOKENS_AS_QUOTES.sub(lambda string: compact(string[2]), text)
     return _BACK_QUOTED.sub(lambda string: string[1] + compact(string[2]), text)
-
-
-def _with_quoted_keys(text: str) -> str:
-    """JSON text whose keys lacked their quotes."""
-    return _BARE_KEY.sub(_quoted_key, text)
 
 
 def _quoted_key(found: re.Match[str]) -> str:

@@ -25,7 +25,6 @@ _ASIDE = re.compile(rf"(?i)<(?:!--|(?:{'|'.join(_ELEMENTS)})(?=[\s>]))")
 _ASIDE_CHARS = max(map(len, _ASIDES)) + 1
 _COMMENT_PARTS = ("", "!", "!-")  # behind a `<`: only what follows tells whether it begins one
 _QUOTING = (">", "|", "+<", "-<")  # a quotation, a table, a diff
-_QUOTING_CHARS = ">|+-"
 _QUOTES = "\"'“‘«„"
 _TAG_AT_END = re.compile(r"<[^<>/\n][^<>\n]*>[ \t\r]*\n")
 _TAG_CHARS = 100
@@ -83,7 +82,7 @@ class Markdown:
     @property
     def flowing(self) -> bool:
         """Whether a piece without marks leaves all as it is."""
-        inside = self._fence or self._ticks or self._data or self._cited or self.aside
+        inside = self._fence or self._data or self._cited or self.aside
         return not (self._line or inside)
 
     @property
@@ -165,15 +164,12 @@ class Markdown:
                 return self._fence_mark(text, run)
         indented = self._indent >= _CODE_INDENT
         self._line, self._indent = False, 0
-        if first in _QUOTING_CHARS and not self._fence:
-            if first in "+-" and at + 1 == len(text):
-                self._line = True
-                return at
-            self._quoted = first if text.startswith(_QUOTING, at) else ""
-        if self._fence or self._quoted:
+        if self._fence or text.startswith("</", at):
             return self._onward(text, at)
-        if self.aside and text.startswith("</", at):
-            return self._onward(text, at)
+        if first in "+-" and at + 1 == len(text):
+            self._line = True
+            return at
+        self._quoted = first if text.startswith(_QUOTING, at) else ""
         if first == "<" and not (self._ticks and self._shows):
             came = self._tag(text, at, Spot.LINE)
             self._line = came == at and self._spot is Spot.NONE
@@ -241,7 +237,7 @@ class Markdown:
         """What a tag holds that is opened at the end of a quoted line is quoted, too."""
         rest = text[at : at + _TAG_CHARS]
         ends = _TAG_AT_END.match(rest)
-        if not ends and "\n" not in rest and len(rest) < _TAG_CHARS:
+        if "\n" not in rest and len(rest) < _TAG_CHARS:
             return at
         self._opened = bool(ends)
         return at + 1

@@ -302,7 +302,7 @@ class _Finder(Outlet):
             if not self.markdown.closed and self.aside.size < HELD_CHARS:
                 return
             text = self.aside.take()
-        if self.unknown and not text.isspace() and text:
+        if self.unknown and text.strip():
             self.drop_unknown()
         self.release(text)
 

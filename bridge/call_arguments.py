@@ -10,9 +10,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bridge.call_markup import Value, XmlBody
 from bridge.call_python import python_value
 from bridge.call_tags import ARGUMENT_WORDS, CDATA, CDATA_END, ROLES, Role, plain
+from bridge.call_xml import Value, XmlBody
 from bridge.tool_schemas import inner_rule, kinds_of, properties
 from chat_request import Tool
 from jsontools.text import read_json

@@ -1,7 +1,7 @@
 """The kinds of bodies a tool call may have, each found in text that comes in pieces.
 
 Each is given all text from the body's first character on; `take` says where the body ends.
-`call_markup` has the one for tags. Knows nothing of tools, and does not read what the body holds.
+`call_xml` has the one for tags. Knows nothing of tools, and does not read what the body holds.
 """
 
 import re

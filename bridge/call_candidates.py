@@ -13,8 +13,8 @@ from bridge.call_bodies import JsonBody, ThoughtBody
 from bridge.call_head_tags import Head, Verdict
 from bridge.call_heads import read_head
 from bridge.call_names import Names
-from bridge.call_quotes import is_shown
 from bridge.call_tags import ROLES, TAG, Role, is_closing, may_be_tag, may_open, plain, role_of
+from bridge.markdown import is_shown
 
 _LOOSE_ENDS = re.compile(
     r"(?i)(?:\]\]>|</s>|\](?!\]?\Z)|[\s}),;]|>(?=</)|\[(?:/|END_)[A-Z_]{3,20}\])+"

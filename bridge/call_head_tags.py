@@ -10,7 +10,6 @@ from enum import Enum, auto
 
 from bridge import call_words
 from bridge.call_bodies import WHOLE, Body
-from bridge.call_markup import XmlBody
 from bridge.call_names import Names
 from bridge.call_tags import (
     ARGUMENT_WORDS,
@@ -27,6 +26,7 @@ from bridge.call_tags import (
     plain,
     role_of,
 )
+from bridge.call_xml import XmlBody
 from bridge.tool_schemas import properties, required
 from chat_request import Tool
 

@@ -22,12 +22,12 @@ from bridge.call_json import (
     is_placeholder,
     is_schema,
 )
-from bridge.call_markup import XmlBody
 from bridge.call_names import Names
 from bridge.call_python import from_python
-from bridge.call_quotes import is_shown
 from bridge.call_tags import ARGUMENT_WORDS
 from bridge.call_words import NAME_KEYS
+from bridge.call_xml import XmlBody
+from bridge.markdown import is_shown
 from bridge.tool_schemas import properties, required
 from chat_request import Tool, ToolUse
 from events import ToolCall

@@ -12,9 +12,9 @@ from dataclasses import replace
 from bridge.call_candidates import Candidate, Fenced, Unit, loose_ends, may_begin
 from bridge.call_json import Found, NoCall
 from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Held, Outlet, UnknownCall
-from bridge.call_quotes import Markdown, Spot
 from bridge.call_reader import MOST_CALLS, UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_tags import is_result, may_be_result
+from bridge.markdown import Markdown, Spot
 from chat_request import ToolUse
 from errors import Unmet
 from events import Done, Event, Text, ToolCall

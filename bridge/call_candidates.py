@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bridge import call_words
 from bridge.call_bodies import JsonBody, ThoughtBody
-from bridge.call_head_tags import Head, Verdict
+from bridge.call_head_tags import Head, Verdict, wait_if
 from bridge.call_heads import read_head
 from bridge.call_names import Names
 from bridge.call_tags import ROLES, TAG, Role, is_closing, may_be_tag, may_open, plain, role_of
@@ -84,9 +84,8 @@ class Unit:
 
     @property
     def text(self) -> str:
-        if len(self._parts) > 1:
-            self._parts = ["".join(self._parts)]
-        return self._parts[0] if self._parts else ""
+        self._parts = ["".join(self._parts)]
+        return self._parts[0]
 
     @property
     def own_text(self) -> str:
@@ -248,7 +247,7 @@ class Fenced(Unit):
             self.skip = _MARKS.match(gap).end()  # type: ignore[union-attr]
             return Verdict.NO
         if fence.end() == len(gap):
-            return Verdict.NO if len(gap) > _OPENING_CHARS else Verdict.MORE
+            return wait_if(len(gap) <= _OPENING_CHARS)
         self._marks, self.skip = fence[1], len(fence[1])
         info = plain(fence[2])
         self._strong = ROLES.get(info.removesuffix("s")) is Role.OPEN
@@ -266,8 +265,7 @@ class Fenced(Unit):
         if gap[at] == self._marks[0]:
             return self._close(gap, at)
         if not self.line and gap[at] != "<" and not _PREFIXED.match(gap, at):
-            growing = "\n" not in gap[at:] and len(gap) - at < _PREFIX_CHARS
-            return Verdict.MORE if growing else Verdict.NO
+            return wait_if("\n" not in gap[at:] and len(gap) - at < _PREFIX_CHARS)
         self._inner = Candidate(self.names, fenced=True)
         self._gap = gap[at:]
         return Verdict.ON

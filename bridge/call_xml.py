@@ -177,7 +177,7 @@ class XmlBody(Body):
             return -1
         if not same and not (self._loose and word in self._closers):
             return -1
-        follows = self._follows(tag.end())
+        follows = self._follows(value, tag.end())
         if follows is None:
             return None
         self._nesting -= same
@@ -205,8 +205,8 @@ class XmlBody(Body):
         before = self._window[max(0, at - LOOK_AHEAD) : at].rstrip(" \t")
         return before.endswith("\n") and (name_in(tag) or tag["word"]) in self._arguments
 
-    def _follows(self, at: int) -> bool | None:
-        """Whether what comes at `at` may come behind an argument; None: it has not come yet."""
+    def _follows(self, value: Value, at: int) -> bool | None:
+        """Whether what comes at `at` may come behind a value; None: it has not come yet."""
         behind = self._window[at : at + LOOK_AHEAD]
         rest = behind.lstrip()
         if not rest:
@@ -214,7 +214,7 @@ class XmlBody(Body):
             return None if waiting else self._final
         begun = at + len(behind) - len(rest)
         tag = tag_at(self._window, begun)
-        if tag is None and self._open and plain(self._open.word) == _VALUE:
+        if plain(value.word) == _VALUE:
             if call_words.KEY_PART.match(rest):
                 return None if not self._final else False
             key = call_words.KEY.match(rest)

@@ -68,7 +68,7 @@ class _TokenScan(JsonScan):
     """JSON in which tokens may stand in place of quotes."""
 
     marks = re.compile("|".join((*map(re.escape, QUOTE_TOKENS), JsonScan.marks.pattern)))
-    strings: ClassVar = {
+    strings: ClassVar[dict[str, re.Pattern[str]]] = {
         **JsonScan.strings,
         **{token: re.compile(re.escape(token)) for token in QUOTE_TOKENS},
     }

@@ -29,7 +29,7 @@ _LETTERS = re.compile(r"\S+")
 _AT_ONCE = 2_048  # characters; the rest of them is copied behind each head that came to nothing
 # What comes to nothing is looked at again, for what may begin behind its first character: without
 # a limit a hostile answer takes quadratic time, and no real one comes near this one.
-_MOST_AGAIN = 120_000  # characters
+_MOST_AGAIN = 120_000  # characters; behind them all the rest counts as text
 _SHORT = 4_096  # characters; so many may stand behind a mark when it is seen that it begins nothing
 _LOOK = 6  # characters that a look at what may be a head counts as; it takes 20 to 150 us
 
@@ -84,11 +84,6 @@ class _Finder(Outlet):
         self._run = ""  # the white space that has come since the last mark behind a call
         self._fences = 0  # opened by the head of the last call, still to be closed
 
-    @property
-    def tired(self) -> bool:
-        """Whether so much was looked at in vain that all the rest counts as text."""
-        return self.again > _MOST_AGAIN
-
     def take(self, event: Event) -> None:
         """Take the next event; what goes on is in `out` then. Raises Unmet."""
         if isinstance(event, Text):
@@ -126,7 +121,7 @@ class _Finder(Outlet):
         ahead = [text]
         while ahead and not self.over:
             piece = ahead.pop()
-            if len(piece) > _AT_ONCE and not self.tired:  # as it might have come
+            if len(piece) > _AT_ONCE and self.again <= _MOST_AGAIN:  # as it might have come
                 begins = range(0, len(piece), _AT_ONCE)
                 ahead += [piece[at : at + _AT_ONCE] for at in reversed(begins)]
             elif rest := self._fill(self.unit, piece) if self.unit else self._scan(piece):
@@ -148,7 +143,7 @@ class _Finder(Outlet):
 
     def _advance(self, text: str, at: int) -> str:
         """The same for text of which all before `at` is no call."""
-        if self.tired:
+        if self.again > _MOST_AGAIN:
             self._release(text)
             return ""
         names = self.reader.names

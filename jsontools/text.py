@@ -28,7 +28,7 @@ class JsonScan:
     """
 
     marks = re.compile(r'["{}\[\]<]')
-    strings: ClassVar = {'"': re.compile(r'\\.?|"', re.DOTALL)}
+    strings: ClassVar[dict[str, re.Pattern[str]]] = {'"': re.compile(r'\\.?|"', re.DOTALL)}
 
     def __init__(self) -> None:
         self.depth = 0

@@ -1,6 +1,7 @@
-"""The one thread that watches deadlines, for callers and upstream calls alike.
+"""Time that all share: the one thread that watches deadlines, and turns, so that nobody's work
+keeps the event loop from all others for long.
 
-Knows nothing of what it watches.
+Knows nothing of what it watches, or of what the work is.
 """
 
 import logging
@@ -11,7 +12,16 @@ from typing import Protocol
 from errors import bug_place
 
 TICK = 0.1  # seconds between two looks at the deadlines, for all calls together
+TURN = 0.02  # seconds of work without a wait, after which others have their turn
+MOMENT = 0.001  # seconds of that; with 0 gevent would go on before it looks at sockets
 log = logging.getLogger("proxy")
+
+
+def let_others(began: float) -> None:
+    """Others have their turn where the work that began then, in monotonic seconds, took long. Under
+    gevent only who waits lets others run."""
+    if time.monotonic() - began > TURN:
+        time.sleep(MOMENT)
 
 
 class Ticking(Protocol):

@@ -90,9 +90,9 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     attach(worker.wsgi, worker.counts, worker.seat)
     worker.wsgi.extensions["drain"].worker = worker
     if worker_class == "server.worker.LateWorker":
-        from server.rounds import Rounds
+        from server.shared_timer import SharedTimer
 
-        worker.wsgi.extensions["flowith"].crew.sleep_until = Rounds().sleep_until
+        worker.wsgi.extensions["flowith"].crew.sleep_until = SharedTimer().sleep_until
     gc.collect()
     gc.freeze()  # what start-up made is never garbage: 7 % less time per request (measured)
     # With 1,000 streams a look at all objects stops every stream for 70 ms, and finds next to

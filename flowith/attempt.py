@@ -20,9 +20,10 @@ from errors import EmptyAnswer, ThoughtsOnly, UpstreamError
 from events import Done, Event, Picture, Reasoning, Silence, Text, ToolCall
 from flowith.accounts import Account
 from flowith.connection import Exchange
+from flowith.crew import Crew, Signal
 from flowith.decoders import Decoder, to_content_type
 from flowith.dialects import Dialect
-from flowith.reader import Crew, Reader, Signal
+from flowith.reader import Reader
 from flowith.transport import Transport, read_refusal
 from flowith.uploads import with_addresses
 from settings import Model

@@ -18,13 +18,13 @@ from errors import CallerLeft, Overloaded, UpstreamError, UpstreamNotFound, Upst
 from events import Event, Picture, Silence, Working
 from flowith.accounts import Account, Accounts
 from flowith.attempt import Attempt, Order
+from flowith.crew import Crew, Signal
 from flowith.deadlines import Deadlines
 from flowith.dialects import Dialect, dialects_at
 from flowith.download import Download
 from flowith.file_address import origin_of
 from flowith.image_generation import costs_nothing, image_dialects
 from flowith.login import Login
-from flowith.reader import Crew, Signal
 from flowith.refusal import quote
 from flowith.transport import Transport
 from settings import Api, Model, Settings

@@ -1,4 +1,4 @@
-"""What the bytes of Flowith's three HTTP APIs mean: blocks of bytes in, events out.
+"""What the bytes of Flowith's web and knowledge APIs mean: blocks of bytes in, events out.
 
 A decoder knows what the proper end of an answer looks like; what it does not know is an error.
 Nothing here does I/O or knows of OpenAI.
@@ -10,11 +10,10 @@ from typing import Any, Protocol
 
 from errors import DOCTOR, UpstreamCut, UpstreamError
 from events import Citation, Done, Event, Reasoning, Silence, Text
-from flowith.lines import LineDecoder, flat, is_error, to_object, unknown
+from flowith.lines import LineDecoder, check_parts, flat, is_error, to_object, unknown
 from flowith.refusal import to_refusal
 
 STEPS = ("searching", "seeds")  # tags of the knowledge API before its answer
-MOST_SEEDS = 10_000  # sources in one frame; to read more would hold all others up
 CONTENT_TYPES = {
     "", "text/plain", "text/event-stream", "text/markdown", "application/json",
     "application/x-ndjson", "application/jsonl", "application/octet-stream",
@@ -119,8 +118,7 @@ class KnowledgeDecoder(LineDecoder):
         elif tag == "thinking":
             self._say(Reasoning, flat(content), events)
         elif tag == "seeds" and isinstance(content, list):
-            if len(content) > MOST_SEEDS:
-                raise unknown("frame")
+            check_parts(content)
             events.extend(_to_citation(seed) for seed in content if isinstance(seed, dict))
         elif tag == "error":
             raise to_refusal(None, content)

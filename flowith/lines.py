@@ -13,6 +13,7 @@ from events import Done, Event, Reasoning, Silence, Text
 from flowith.refusal import to_refusal
 
 LONGEST_LINE = 4_194_304  # bytes of one upstream line; a longer one is a fault, not an answer
+MOST_PARTS = 10_000  # of one list in a frame; to read more would hold all others up
 MOST_LEVELS = 16  # of lists and objects in one another that hold a thought
 BOM = b"\xef\xbb\xbf"
 SURROGATES = re.compile("[\ud800-\udfff]")
@@ -206,6 +207,12 @@ def unknown(what: str) -> UpstreamError:
     return UpstreamError(f"Flowith sent a {what} of a kind that is not known here.")
 
 
+def check_parts(parts: list[Any]) -> None:
+    """Raises UpstreamError for more than can be true."""
+    if len(parts) > MOST_PARTS:
+        raise UpstreamError("Flowith sent a frame of more parts than can be true.")
+
+
 def is_error(said: dict[str, Any]) -> bool:
     """Whether an object that came with a good status is an error, by its members."""
     if OF_ERRORS.isdisjoint(said):
@@ -220,7 +227,7 @@ def is_error(said: dict[str, Any]) -> bool:
 
 def flat(thought: Any, levels: int = MOST_LEVELS) -> str:
     """Reasoning as text, whether it came as a string, an object or a list of either. Raises
-    UpstreamError where they stand in one another deeper than `levels`."""
+    UpstreamError where they stand in one another deeper than `levels`, or are too many."""
     if isinstance(thought, str):
         return thought
     if not levels:
@@ -229,5 +236,6 @@ def flat(thought: Any, levels: int = MOST_LEVELS) -> str:
         named = (thought.get(name) for name in ("text", "content", "thinking", "summary"))
         return flat(next((one for one in named if one), ""), levels - 1)
     if isinstance(thought, list):
+        check_parts(thought)
         return "".join(flat(part, levels - 1) for part in thought)
     return ""

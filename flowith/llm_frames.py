@@ -8,11 +8,13 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from io import StringIO
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from errors import UpstreamError
 from events import Event, Reasoning, Text, ToolCall, Usage
-from flowith.lines import LineDecoder, flat, unknown, with_whole_pairs
+from flowith.lines import LineDecoder, Said, check_parts, flat, unknown, with_whole_pairs
 from flowith.refusal import to_refusal
 
 MOST_OPEN_CALLS = 128  # tool calls that are under way at the same time
@@ -126,8 +128,9 @@ class LlmDecoder(LineDecoder):
                 break
         content = delta.get("content")
         if isinstance(content, (list, dict)):
-            for block in content if isinstance(content, list) else [content]:
-                self._read_block(block, events)
+            blocks = _list(content if isinstance(content, list) else [content], "content")
+            for kind, said in groupby(map(_said_in, blocks), itemgetter(0)):
+                self._say(kind, "".join(text for _, text in said), events)
         else:
             self._say(Text, content, events)
         if refusal := delta.get("refusal"):
@@ -136,16 +139,6 @@ class LlmDecoder(LineDecoder):
             self._read_call(part, events)
         if legacy := delta.get("function_call"):
             self._read_call({"index": 0, "function": legacy}, events)
-
-    def _read_block(self, block: Any, events: list[Event]) -> None:
-        if not isinstance(block, dict):
-            self._say(Text, block, events)
-        elif block.get("type") in THOUGHT_BLOCKS:
-            self._say(Reasoning, flat(block.get("thinking") or block.get("text")), events)
-        elif block.get("type") in TEXT_BLOCKS and isinstance(block.get("text"), str):
-            self._say(Text, block["text"], events)
-        else:
-            raise unknown("block")
 
     def _read_call(self, part: Any, events: list[Event]) -> None:
         """Gather the fragments of a native call; a whole one leaves when the next one begins."""
@@ -232,7 +225,21 @@ def _list(value: Any, what: str) -> list[Any]:
         return []
     if not isinstance(value, list):
         raise unknown(what)
+    check_parts(value)
     return value
+
+
+def _said_in(block: Any) -> tuple[Said, str]:
+    """The words of one block of a delta's content, and what they are. Raises UpstreamError."""
+    if block is None or isinstance(block, str):
+        return Text, block or ""
+    if isinstance(block, dict):
+        kind, text = block.get("type"), block.get("text")
+        if kind in THOUGHT_BLOCKS:
+            return Reasoning, flat(block.get("thinking") or text)
+        if kind in TEXT_BLOCKS and isinstance(text, str):
+            return Text, text
+    raise unknown("block")
 
 
 def _to_finish(reason: Any) -> str:

@@ -5,19 +5,18 @@ Once the answer's head is there, its reader waits on the socket itself: a wait t
 nothing (`http_answer.py`). Knows nothing of what the bytes mean.
 """
 
-import _thread
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from clock import MOMENT, TURN
 from errors import UpstreamCut, UpstreamError
 from flowith.connection import SHORTEST, Exchange
+from flowith.crew import Crew, Signal
 from flowith.transport import FOREIGN, forget_frames, to_error
 
 LINGER = 2.0  # seconds to look for the end of the HTTP body after the answer's end
-SPARE = 64  # threads that wait for the next call
 CROWD = 100  # calls at once, up to which every token travels alone
 PAUSE = 0.05  # seconds to let tokens gather above that: two or three, at the usual pace
 CRUSH, LONG_PAUSE = 600, 0.07  # the same for a worker that is near its end
@@ -27,82 +26,6 @@ WEIGHT = 0.1  # of the latest read in that mean
 FIRST_MEAN = 0.25  # seconds; 44 reads away from a burst, so that no short answer is taken for one
 STEP, LONGEST = 0.0005, 0.01  # seconds to let a burst gather: more each time, up to that
 GATHERED = 2_048  # bytes of a read (of 8 KB with its framing) that has nothing to gain by more
-
-
-class Signal:
-    """Where one thread waits until another wakes it, or the `Clock` does in its time.
-
-    A bare lock: it spares each wait a timer and three conditions (docs/performance.md).
-    """
-
-    __slots__ = ("_lock", "wake_at")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self.wake_at = float("inf")
-
-    def wait(self, until: float) -> None:
-        """Until it is woken. Whoever ticks has to do that at `until`, monotonic seconds."""
-        self.wake_at = until
-        self._lock.acquire()
-        self.wake_at = float("inf")
-
-    def wake(self) -> None:
-        """Never blocks; may be called from anywhere. A wait that has yet to begin ends at once."""
-        if self._lock.locked():
-            try:  # noqa: SIM105 - thrice a call, and `suppress` takes three functions each time
-                self._lock.release()
-            except RuntimeError:  # somebody else was quicker
-                pass
-
-
-class _Seat:
-    """Where one thread of a crew waits for its next work."""
-
-    __slots__ = ("called", "work")
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self.work = work
-        self.called = threading.Lock()
-        self.called.acquire()
-
-
-def sleep_until(moment: float) -> None:
-    """Pause the thread that calls this until `moment`, monotonic seconds."""
-    time.sleep(max(0.0, moment - time.monotonic()))
-
-
-class Crew:
-    """Threads that do one piece of work after the other; to start one for each takes 15 us.
-
-    `readers` have a request under way: each tells by them whether there is a crowd. `sleep_until`
-    is how they pause: where threads are greenlets there is a cheaper way (server/rounds.py).
-    """
-
-    def __init__(self) -> None:
-        self.readers: set[Reader] = set()
-        self.sleep_until: Callable[[float], None] = sleep_until
-        self._idle: list[_Seat] = []
-
-    def do(self, work: Callable[[], None]) -> None:
-        """Have it done at once, by a thread that is free or a new one. It must not raise."""
-        try:
-            seat = self._idle.pop()
-        except IndexError:
-            _thread.start_new_thread(self._stay, (_Seat(work),))
-        else:
-            seat.work = work
-            seat.called.release()
-
-    def _stay(self, seat: _Seat) -> None:
-        while True:
-            seat.work()
-            del seat.work  # it would keep the whole answer
-            if len(self._idle) >= SPARE:
-                return
-            self._idle.append(seat)
-            seat.called.acquire()
 
 
 class Reader:
@@ -127,6 +50,7 @@ class Reader:
         self._told = False  # whether it was cancelled
         self._patience = 0.0  # seconds that the socket waits at most
         self._size = 0  # bytes of the latest read
+        self._working_since = 0.0  # without a wait, in monotonic seconds
         self._mean, self._pause = FIRST_MEAN, 0.0
         crew.do(self._send)
         crew.readers.add(self)  # last: one that could not begin is closed by nobody
@@ -176,7 +100,10 @@ class Reader:
             raise to_error(wrong, self._url) from None
         finally:
             self._leave()
-        self._mean += (time.monotonic() - asked - self._mean) * WEIGHT
+        came = time.monotonic()
+        if came - asked > MOMENT or not self._size:
+            self._working_since = came  # others had their turn
+        self._mean += (came - asked - self._mean) * WEIGHT
         self._size = len(block)
         self.finished = not block
         return block
@@ -194,6 +121,9 @@ class Reader:
         elif self._mean < BURST and self._size < GATHERED:
             self._pause = min(self._pause + STEP, LONGEST)
             time.sleep(self._pause)
+        elif time.monotonic() - self._working_since > TURN:
+            time.sleep(MOMENT)
+            self._working_since = time.monotonic()
         elif self._size >= GATHERED:
             time.sleep(0)  # others have their turn, however fast it comes
         else:

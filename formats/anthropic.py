@@ -10,7 +10,7 @@ from typing import Any
 
 from chat_request import AnswerFormat, ChatRequest, Message
 from formats.anthropic_answer import Envelope, error, stream, whole
-from formats.anthropic_content import to_messages, to_system
+from formats.anthropic_messages import to_messages, to_system
 from formats.anthropic_tools import parse_tools
 from formats.fields import (
     Check,

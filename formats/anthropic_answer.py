@@ -8,7 +8,7 @@ from typing import Any
 from errors import ContextTooLong, Overloaded, ProxyError
 from events import Done, Event, PromptSize, Tally, Usage, joined
 from formats import ErrorReply
-from formats.anthropic_blocks import Blocks, Step
+from formats.anthropic_output import Blocks, Step
 from formats.sse import Writer, dumps, named, written
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'

@@ -50,12 +50,20 @@ def parse_form(raw: bytes) -> Form:
 
 
 def _check_heads(raw: bytes, boundary: bytes) -> None:
-    """Raises ValueError where the head of a part is very long or does not end."""
-    for begin in re.finditer(rb"(?:^|[\r\n])--" + re.escape(boundary), raw):
-        at = begin.end()
-        is_last = raw.startswith(b"--", at)
-        if not is_last and not BLANK_LINE.search(raw, at, at + LONGEST_HEAD):
+    """Raises ValueError where the head of a part is very long or does not end, and
+    RequestEntityTooLarge for very many parts, before werkzeug reads the first."""
+    mark = b"--" + boundary
+    at = raw.find(mark)
+    for _ in range(MOST_PARTS + 2):  # one closes the form, and behind that there is none
+        if at < 0:
+            return
+        begins = at + len(mark)
+        is_mark = at == 0 or raw[at - 1] in b"\r\n"
+        is_last = raw.startswith(b"--", begins)
+        if is_mark and not is_last and not BLANK_LINE.search(raw, begins, begins + LONGEST_HEAD):
             raise ValueError
+        at = raw.find(mark, begins)
+    raise RequestEntityTooLarge
 
 
 def _in_memory(*_: object, **__: object) -> BytesIO:

@@ -13,16 +13,17 @@ from typing import Any
 
 from bridge.second_try import ask_twice
 from chat_request import ChatRequest, Prompt
+from clock import MOMENT
 from errors import Bug, CallerLeft, ContextTooLong, ProxyError, UpstreamRejected
-from events import Answering, Event, Picture, Tally
+from events import Answering, Event, Picture, Reasoning, Tally, Text
 from flowith.client import Answer, Flowith
 from server.caller import Caller
 from server.log import Record, log_bug
-from server.turns import in_turns
 from settings import Model
 from translate import count_prompt, shape, to_prompt
 
 MARGIN = 2.0  # seconds in which an answer whose time is over can say so itself
+LONGEST = 8_192  # characters of one event
 LOOK = 0.5  # seconds between two looks at whether anybody still takes what is merged
 Items = queue.Queue[tuple[int, Any]]  # the number of an answer, and what came of it
 
@@ -62,7 +63,7 @@ class Call:
         def ask(prompt: Prompt, last_try: bool) -> Iterator[Event]:
             answer = self._open(prompt, model)
             try:
-                events = shape(in_turns(answer.events()), chat, prompt, reasoning, last_try)
+                events = shape(in_pieces(answer.events()), chat, prompt, reasoning, last_try)
                 yield from with_files(events, answer) if inline else events
             except UpstreamRejected as wrong:
                 if wrong.param:  # the prompt's messages, for which the caller may have another name
@@ -130,6 +131,20 @@ class Call:
     def _interrupt(self) -> None:
         for answer in self._answers:
             answer.interrupt()
+
+
+def in_pieces(events: Iterator[Event]) -> Iterator[Event]:
+    """The same events, the text of a long one in pieces; others have their turn between two. A read
+    is short, but what it ends may be one event of megabytes, and some filters take tens of
+    milliseconds for a few KB."""
+    for event in events:
+        if not isinstance(event, (Text, Reasoning)) or len(event.text) <= LONGEST:
+            yield event
+            continue
+        kind, text = type(event), event.text
+        for at in range(0, len(text), LONGEST):
+            yield kind(text[at : at + LONGEST])
+            time.sleep(MOMENT)
 
 
 def with_files(events: Iterator[Event], answer: Answer) -> Iterator[Event]:

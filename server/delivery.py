@@ -16,6 +16,7 @@ from flask import Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from chat_request import ChatRequest
+from clock import let_others
 from errors import Bug, CallerLeft, InvalidRequest, ModelNotFound, ProxyError
 from events import Event, Silence, Working
 from flowith.client import Flowith
@@ -25,7 +26,6 @@ from formats.unsupported_paths import advice
 from server.call import Call
 from server.caller import Caller
 from server.log import CALLER_LEFT, Record, log_bug
-from server.turns import let_others
 from settings import Model, Settings
 from translate import count_prompt, to_prompt
 

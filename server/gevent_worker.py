@@ -19,7 +19,7 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.workers import ggevent  # type: ignore[import-untyped]
 
-from server.turns import MOMENT
+from clock import MOMENT
 
 MOST_HELD = 65_536  # bytes
 TURN = 0.005  # seconds for which one caller's bytes may keep the event loop

@@ -19,6 +19,8 @@ PAUSE = 0.01  # seconds between two looks of the second caller
 PATIENCE = 90.0  # seconds; gunicorn kills a worker whose loop stands still for 60
 SPACES = "<" + " " * 100_000
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+ITEMS = '{"a": [' + ", ".join(f'{{"k{i % 100}": {i}}}' for i in range(8_000)) + "]}"
+BROKEN = 'a: b"c", ' * 3_000
 Body = dict[str, Any]
 
 
@@ -86,6 +88,13 @@ def wants_json() -> Body:
     return {"messages": says("Look"), "response_format": wanted}
 
 
+def wants_kinds() -> Body:
+    kinds = [{"required": [f"k{i}"]} for i in range(100)]
+    schema = {"properties": {"a": {"items": {"anyOf": kinds}}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    return {"messages": says("Look"), "response_format": wanted}
+
+
 INPUTS = (
     Input("a tool's result of '<' and 100 KB of spaces", lambda: tool_result(SPACES)),
     Input("an answer of '<' and 100 KB of spaces", reply=lambda: web(SPACES)),
@@ -105,6 +114,7 @@ INPUTS = (
     ),
     Input("20 slow strict schemas", lambda: strict_tools(20), lambda: calls_of(20)),
     Input("a slow schema for the answer", wants_json, lambda: web('{"a": 1}')),
+    Input("an answer of 8,000 items of 100 kinds", wants_kinds, lambda: web(ITEMS)),
     Input(
         "a refused prompt of 12 MB",
         lambda: {"messages": says("word " * 2_400_000)},
@@ -140,6 +150,16 @@ INPUTS = (
         "JSON of 1 MB of empty arrays",
         lambda: {"messages": says("Look"), "response_format": {"type": "json_object"}},
         lambda: web('{"a": [' + "[]," * 330_000),
+    ),
+    Input(
+        "1 MB of tags that open calls",
+        lambda: {"messages": says("Look"), "tools": [TOOL]},
+        lambda: web("<tool_call>\n" * 90_000),
+    ),
+    Input(
+        "a call of 30 KB that has to be mended",
+        lambda: {"messages": says("Look"), "tools": [TOOL]},
+        lambda: web(f'<tool_call>{{"name": "look", "arguments": {{{BROKEN}}}}}</tool_call>'),
     ),
     Input("an answer of 200,000 small frames", reply=lambda: llm(*["x "] * 200_000), api="llm"),
 )

@@ -6,7 +6,8 @@ from typing import Any
 
 from events import Citation, Done, Event, Text
 from flowith.attempt import Attempt
-from flowith.reader import GATHERED, Crew, Signal
+from flowith.crew import Crew, Signal
+from flowith.reader import GATHERED
 
 READS, AT_ONCE = 500, 400
 

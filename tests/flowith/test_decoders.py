@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import errors
 from errors import UpstreamCut, UpstreamError
 from events import Citation, Done, Event, Reasoning, Silence, Text, ToolCall, Usage
-from flowith.decoders import LONGEST_ERROR, MOST_SEEDS, Decoder, KnowledgeDecoder, WebDecoder
+from flowith.decoders import LONGEST_ERROR, Decoder, KnowledgeDecoder, WebDecoder
+from flowith.lines import MOST_PARTS
 from flowith.llm_frames import MOST_OPEN_CALLS, LlmDecoder
 
 
@@ -293,6 +294,13 @@ def nested(value: Any, levels: int) -> Any:
 
 
 OPEN_CALLS = [call_part(i, "{", name="f") for i in range(MOST_OPEN_CALLS + 1)]
+
+
+def many(member: str, part: str) -> bytes:
+    parts = ",".join([part] * (MOST_PARTS + 1))
+    return f'data: {{"choices":[{{"delta":{{"{member}":[{parts}]}}}}]}}\n'.encode() + END
+
+
 UNKNOWN: dict[str, tuple[Callable[..., Decoder], bytes]] = {
     f"{number}, llm {frame}"[:60]: (LlmDecoder, llm_wire(frame, delta("stop", content="ok")))
     for number, frame in enumerate((
@@ -327,7 +335,10 @@ UNKNOWN |= {
     "knowledge, a line of text": (KnowledgeDecoder, b"Service unavailable\n"),
     "knowledge, odd content": (KnowledgeDecoder, b'data: {"tag":"final","content":7}\n'),
     "knowledge, more sources than can be true": (
-        KnowledgeDecoder, b'data: {"tag":"seeds","content":[{}%b]}\n' % (b",{}" * MOST_SEEDS)),
+        KnowledgeDecoder, b'data: {"tag":"seeds","content":[{}%b]}\n' % (b",{}" * MOST_PARTS)),
+    "llm, more blocks than can be true": (LlmDecoder, many("content", '""')),
+    "llm, more thoughts than can be true": (LlmDecoder, many("reasoning_details", '""')),
+    "llm, more parts of calls than can be true": (LlmDecoder, many("tool_calls", "{}")),
     "knowledge, a message": (KnowledgeDecoder, b'{"message":"no","code":"x"}\n'),
 }  # fmt: skip
 

@@ -19,8 +19,9 @@ import requests
 from clock import Clock
 from errors import UpstreamCut, UpstreamError
 from flowith.connection import Exchange
+from flowith.crew import Crew, Signal, sleep_until
 from flowith.http_answer import HttpAnswer
-from flowith.reader import Crew, Reader, Signal, sleep_until
+from flowith.reader import Reader
 from flowith.transport import Transport
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
@@ -183,7 +184,7 @@ def test_a_wait_that_runs_out_loses_nothing(far: Far, ways: Ways, encoding: str)
 
 
 def test_no_more_threads_wait_for_work_than_are_spared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowith.reader.SPARE", 2)
+    monkeypatch.setattr("flowith.crew.SPARE", 2)
     crew, at_work, until = Crew(), threading.Barrier(6), time.monotonic() + LONG
     threads: list[int] = []
 

@@ -18,7 +18,7 @@ from errors import InvalidRequest, UpstreamCut
 from events import Done, Event, Picture, PromptSize, Silence, Tally, Usage
 from formats.images import EDITS, GENERATIONS, Images
 from formats.images_answer import Envelope, stream, whole
-from formats.multipart import parse_form
+from formats.multipart import LONGEST_HEAD, MOST_PARTS, parse_form
 from settings import Settings, read_models
 
 MODELS = read_models(ROOT / "models.json")
@@ -253,6 +253,20 @@ def test_a_wrong_field_of_a_form_is_named(parts: list[tuple[str, Any]], param: s
 def test_a_broken_form_is_a_bad_request(raw: bytes) -> None:
     with pytest.raises(InvalidRequest):
         EDITS.parse(raw, SETTINGS)
+
+
+def test_a_form_may_have_so_many_parts_and_no_more() -> None:
+    parts = [(f"a{i}", "b") for i in range(MOST_PARTS)]
+    assert len(parse_form(form(*parts)).texts) == MOST_PARTS
+    with pytest.raises(InvalidRequest, match=f"more than {MOST_PARTS} parts"):
+        parse_form(form(*parts, ("prompt", "a")))
+
+
+def test_a_part_with_an_endless_head_is_refused() -> None:
+    head = "Content-Disposition: form-data; name=a\r\n" + "A: b\r\n" * LONGEST_HEAD
+    endless = f"--{BOUNDARY}\r\n{head}\r\nb\r\n--{BOUNDARY}--\r\n"
+    with pytest.raises(InvalidRequest, match="is broken"):
+        parse_form(endless.encode())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import json
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from events import Citation, Done, Event, Reasoning, Tally, Text, ToolCall
 from formats import Format, anthropic, chat, legacy_completions, responses
@@ -18,6 +20,9 @@ ASKED: dict[str, dict[str, object]] = {
     "anthropic": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9},
 }
 LINE_ENDS = "".join(map(chr, (*range(0x20), 0x7F, 0x85, 0x2028, 0x2029)))
+NESTED: object = []
+for _ in range(400):
+    NESTED = [NESTED]
 TEXT = f'é😀"\\{LINE_ENDS}日本'
 
 
@@ -28,6 +33,26 @@ def test_text_is_one_line_to_any_reader(text: str) -> None:
         json.loads(line)
     assert json.loads(quoted(text)) == text
     assert json.loads(dumps(text)) == text
+
+
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(st.characters(exclude_categories=[])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES)
+def test_any_value_is_one_line_that_means_the_same(value: object) -> None:
+    line = dumps(value)
+    assert len(line.splitlines()) == 1
+    assert json.loads(line) == value
+
+
+@pytest.mark.parametrize("value", [2**70, HALF, {"a": HALF}], ids=ascii)
+def test_what_one_library_cannot_write_the_other_does(value: object) -> None:
+    assert json.loads(dumps(value)) == value
+    assert json.loads(dumps(NESTED))
 
 
 @pytest.mark.parametrize("size", [0, 1, LONGEST_PIECE, LONGEST_PIECE + 1, 3 * LONGEST_PIECE])

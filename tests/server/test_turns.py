@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+import time
+from contextlib import closing
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, MakeApi
+from fake_flowith import FakeFlowith, web
 
+from clock import MOMENT
 from events import Done, Event, Reasoning, Silence, Text
-from server.turns import LONGEST, in_turns
+from server.call import LONGEST, in_pieces
 
 COUNTING = """
 from gevent import monkey
@@ -17,7 +21,7 @@ import time
 import gevent
 from events import Text
 from proxy import create_app
-from server.turns import in_turns
+from server.call import in_pieces
 from settings import Settings
 
 turns = 0
@@ -30,7 +34,7 @@ def other():
 gevent.spawn(other)
 """
 LONG_EVENT = f"""
-for _ in in_turns(iter([Text("x" * {LONGEST} * 3)])):
+for _ in in_pieces(iter([Text("x" * {LONGEST} * 3)])):
     pass
 print(turns)
 """
@@ -54,7 +58,7 @@ print(turns - before)
 @pytest.mark.parametrize("kind", [Text, Reasoning])
 def test_a_long_event_comes_in_pieces(kind: type[Text] | type[Reasoning]) -> None:
     text = "".join(map(str, range(20_000)))
-    events = list(in_turns(iter([kind(text), Done()])))
+    events = list(in_pieces(iter([kind(text), Done()])))
     pieces = [event.text for event in events if isinstance(event, kind)]
     assert "".join(pieces) == text
     assert max(map(len, pieces)) <= LONGEST
@@ -63,7 +67,7 @@ def test_a_long_event_comes_in_pieces(kind: type[Text] | type[Reasoning]) -> Non
 
 def test_others_pass_as_they_are() -> None:
     events: list[Event] = [Silence(), Text("x" * LONGEST), Text(""), Done()]
-    passed = list(in_turns(iter(events)))
+    passed = list(in_pieces(iter(events)))
     assert all(one is other for one, other in zip(passed, events, strict=True))
 
 
@@ -79,3 +83,22 @@ def test_others_have_their_turn_between_two_pieces() -> None:
 def test_others_have_their_turn_when_a_request_took_long_to_check() -> None:
     """To check so many messages takes a tenth of a second, and what follows as long again."""
     assert turns_of_others(MANY_MESSAGES) >= 1
+
+
+def test_others_have_their_turn_while_bytes_come_that_take_long(
+    api: MakeApi, fake: FakeFlowith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read is 8 KB, none of which waits for anything; these take 40 ms (measured)."""
+    pauses: list[float] = []
+    sleep = time.sleep
+
+    def noting(seconds: float) -> None:
+        pauses.append(seconds)
+        sleep(seconds)
+
+    fake.reply(web("<tool_call>\n" * 20_000))
+    tool = {"type": "function", "function": {"name": "look"}}
+    monkeypatch.setattr(time, "sleep", noting)
+    with closing(api(LOG_LEVEL="error").post(stream=True, tools=[tool])) as response:
+        assert response.data.endswith(b"[DONE]\n\n")
+    assert pauses.count(MOMENT) >= 5

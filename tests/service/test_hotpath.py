@@ -29,9 +29,10 @@ from urllib3.util.ssltransport import SSLTransport
 from bridge.tool_calls import find_calls
 from chat_request import Prompt, Tool, ToolUse
 from events import Done, Event, Tally, Text
+from flowith.crew import SPARE, Crew, Signal
 from flowith.decoders import WebDecoder
 from flowith.http_answer import PIECE, HttpAnswer
-from flowith.reader import LONGEST, SPARE, STEP, Crew, Reader, Signal
+from flowith.reader import LONGEST, STEP, Reader
 from flowith.tls import TlsSocket, take_over
 from formats import Format, anthropic, chat, responses
 from settings import Settings

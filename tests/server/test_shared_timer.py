@@ -8,16 +8,16 @@ import pytest
 from conftest import Serve
 from gevent import GreenletExit
 
-from server.rounds import Rounds
+from server.shared_timer import SharedTimer
 
 
 def test_all_who_name_a_moment_wake_in_one_turn_and_not_before_it() -> None:
-    rounds, moment = Rounds(), time.monotonic() + 1.0
+    timer, moment = SharedTimer(), time.monotonic() + 1.0
     woken: list[float] = []
     turns: list[int] = []
 
     def pause() -> None:
-        rounds.sleep_until(moment)
+        timer.sleep_until(moment)
         woken.append(time.monotonic())
         # runs in the next turn, when all of this one have been woken
         gevent.get_hub().loop.run_callback(lambda: turns.append(len(woken)))
@@ -25,20 +25,20 @@ def test_all_who_name_a_moment_wake_in_one_turn_and_not_before_it() -> None:
     gevent.joinall([gevent.spawn(pause) for _ in range(100)], timeout=5)
     assert woken[0] >= moment - 0.001
     assert turns == [100] * 100
-    assert not rounds._sleepers
+    assert not timer._sleepers
 
 
 def test_a_pause_that_begins_late_in_a_turn_is_no_shorter() -> None:
-    rounds = Rounds()
+    timer = SharedTimer()
     early: list[float] = []
 
     def pause() -> None:
-        rounds.sleep_until(time.monotonic() + 0.01)
+        timer.sleep_until(time.monotonic() + 0.01)
         until = time.monotonic() + 0.03
         while time.monotonic() < until:  # the loop's own clock stands still as long as a turn lasts
             pass
         moment = time.monotonic() + 0.04
-        rounds.sleep_until(moment)
+        timer.sleep_until(moment)
         early.append(moment - time.monotonic())
 
     gevent.spawn(pause).get(timeout=5)
@@ -47,23 +47,23 @@ def test_a_pause_that_begins_late_in_a_turn_is_no_shorter() -> None:
 
 @pytest.mark.parametrize("wait", [-1.0, 0.0])
 def test_a_moment_that_is_over_is_a_turn_of_the_loop(wait: float) -> None:
-    sleeper = gevent.spawn(Rounds().sleep_until, time.monotonic() + wait)
+    sleeper = gevent.spawn(SharedTimer().sleep_until, time.monotonic() + wait)
     sleeper.get(timeout=5)
 
 
 def test_who_is_ended_in_a_pause_is_not_woken_in_the_next_wait() -> None:
-    rounds, over = Rounds(), time.monotonic() + 0.05
+    timer, over = SharedTimer(), time.monotonic() + 0.05
     slept: list[float] = []
 
     def pause() -> None:
         try:
-            rounds.sleep_until(over)
+            timer.sleep_until(over)
         except GreenletExit:
             began = time.monotonic()
             gevent.sleep(0.3)
             slept.append(time.monotonic() - began)
 
-    ended, other = gevent.spawn(pause), gevent.spawn(rounds.sleep_until, over)
+    ended, other = gevent.spawn(pause), gevent.spawn(timer.sleep_until, over)
     gevent.sleep(0)
     ended.kill(timeout=5)
     other.get(timeout=5)
@@ -83,9 +83,9 @@ def post_worker_init(worker):
 
 
 @pytest.mark.parametrize(
-    ("worker", "pauses"), [("gevent", "Rounds.sleep_until"), ("gthread", "sleep_until")]
+    ("worker", "pauses"), [("gevent", "SharedTimer.sleep_until"), ("gthread", "sleep_until")]
 )
-def test_greenlets_pause_in_rounds_and_threads_do_not(
+def test_greenlets_pause_together_and_threads_do_not(
     serve: Serve, tmp_path: Path, worker: str, pauses: str
 ) -> None:
     settings = tmp_path / "telling.py"

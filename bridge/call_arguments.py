@@ -10,10 +10,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bridge import call_words
-from bridge.call_markup import Value, XmlBody
 from bridge.call_python import python_value
 from bridge.call_tags import ARGUMENT_WORDS, CDATA, CDATA_END, ROLES, Role, plain
+from bridge.call_xml import Value, XmlBody
 from bridge.tool_schemas import inner_rule, kinds_of, properties
 from chat_request import Tool
 from jsontools.text import read_json
@@ -78,7 +77,7 @@ def _from_tags(values: list[Value], body: str, tool: Tool) -> dict[str, Any]:
         found[name] = value
     if not found and any(body[value.start : value.end].strip() for value in values):
         raise ValueError("no values for the names, or no names for the values")
-    return unwrapped(found, tool)
+    return found
 
 
 def _listed(value: Any) -> list[Any]:
@@ -112,18 +111,6 @@ def _without_wrong_end(text: str, name: str) -> str:
     word = plain(text[at:].strip("</> \t\r\n"))
     meant = at >= 0 and (word == plain(name) or ROLES.get(word) in _VALUE_ENDS)
     return text[:at] if meant else text
-
-
-def unwrapped(values: dict[str, Any], tool: Tool) -> dict[str, Any]:
-    """The arguments themselves, where they came as one argument that is called `arguments`."""
-    if len(values) != 1:
-        return values
-    (name, inner), *_ = values.items()
-    if name not in call_words.ARGUMENT_KEYS or name in properties(tool):
-        return values
-    if isinstance(inner, str) and inner.lstrip().startswith("{"):
-        inner = read_json(inner, strict=False)
-    return inner if isinstance(inner, dict) else values
 
 
 def _value_text(text: str, *, closed: bool = True) -> str:

@@ -6,15 +6,15 @@ events, and does not judge names or arguments.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bridge import call_words
 from bridge.call_bodies import JsonBody, ThoughtBody
-from bridge.call_facts import Head, Verdict
+from bridge.call_head_tags import Head, Verdict, wait_if
 from bridge.call_heads import read_head
 from bridge.call_names import Names
-from bridge.call_quotes import is_shown
 from bridge.call_tags import ROLES, TAG, Role, is_closing, may_be_tag, may_open, plain, role_of
+from bridge.markdown import is_shown
 
 _LOOSE_ENDS = re.compile(
     r"(?i)(?:\]\]>|</s>|\](?!\]?\Z)|[\s}),;]|>(?=</)|\[(?:/|END_)[A-Z_]{3,20}\])+"
@@ -43,26 +43,11 @@ _GAP_CHARS = 1000  # of white space and brackets behind a call, behind which not
 _OPENING_CHARS = 200  # of the line that opens a block
 
 
-@dataclass(slots=True)
-class Written:
+class Written(NamedTuple):
     """A call as it stands in the text: its head, and the text of its body, which is whole."""
 
     head: Head
     text: str
-
-
-@dataclass(slots=True)
-class Context:
-    """Where a candidate stands. `line`: a form without a mark may stand there; `before` is what
-    was said since the last call."""
-
-    names: Names
-    line: bool
-    before: str = ""
-
-    def quotes(self, behind: str) -> bool:
-        """Whether words around a form that nobody was taught show it, rather than use it."""
-        return is_shown(self.before, behind)
 
 
 def may_begin(text: str, at: int, names: Names) -> bool:
@@ -82,12 +67,13 @@ def may_begin(text: str, at: int, names: Names) -> bool:
 class Unit:
     """Text that may hold calls, as it comes in, and what it turned out to be.
 
+    `line`: a form without a mark may stand in it; `before` is what was said since the last call.
     `calls` are those it holds; where there are none, so much of it as `skip` says is surely no
     call. `rest` is what came behind it, `broken`: it ended in the middle of a call.
     """
 
-    def __init__(self, context: Context, *, skip: int) -> None:
-        self.context, self.skip = context, skip
+    def __init__(self, names: Names, before: str, *, line: bool, skip: int) -> None:
+        self.names, self.before, self.line, self.skip = names, before, line, skip
         self.size = 0
         self.head: Head | None = None  # of the call that is being read
         self.calls: list[Written] = []
@@ -98,9 +84,8 @@ class Unit:
 
     @property
     def text(self) -> str:
-        if len(self._parts) > 1:
-            self._parts = ["".join(self._parts)]
-        return self._parts[0] if self._parts else ""
+        self._parts = ["".join(self._parts)]
+        return self._parts[0]
 
     @property
     def own_text(self) -> str:
@@ -134,7 +119,7 @@ class Unit:
 
     def _look_behind(self, piece: str, *, final: bool = False) -> bool:
         self._behind = (self._behind or "") + piece
-        words = words_behind(self._behind, self.context.names, final=final)
+        words = words_behind(self._behind, self.names, final=final)
         if words is None:
             return False
         if self._is_shown(words):
@@ -146,57 +131,55 @@ class Unit:
 class Candidate(Unit):
     """One call: a head, a body, and where no mark vouches for it what comes behind it."""
 
-    def __init__(self, context: Context, *, fenced: bool = False) -> None:
-        super().__init__(context, skip=1)
+    def __init__(
+        self, names: Names, before: str = "", *, line: bool = True, fenced: bool = False
+    ) -> None:
+        super().__init__(names, before, line=line, skip=1)
         self.fenced = fenced
-        self._began = 0  # where the head begins that is being read; thoughts may stand before it
-        self._body_parts: list[str] = []
+        self._began = 0  # where what is being read begins: a head, or the body behind it
 
     def _take(self, piece: str) -> bool:
         return self._fill(self.head, piece) if self.head else self._look_at_head()
 
     def _look_at_head(self) -> bool:
         text = self.text[self._began :]
-        verdict, head = read_head(text, self.context.names, line=self.context.line)
-        if verdict is Verdict.MORE:
-            return False
-        if verdict is Verdict.NO:
-            return True
+        verdict, head = read_head(text, self.names, line=self.line)
+        if verdict is not Verdict.BODY:
+            return verdict is Verdict.NO
         self.head = head
+        self._began += head.at
         return self._fill(head, text[head.at :])
 
     def _fill(self, head: Head, piece: str) -> bool:
-        self._body_parts.append(piece)
         end = head.body.take(piece)
         return end >= 0 and self._end_body(head, end)
 
     def _end_body(self, head: Head, end: int) -> bool:
-        text = "".join(self._body_parts)
-        self._body_parts.clear()
+        begin, self._began = self._began, self._began + end
         if isinstance(head.body, ThoughtBody):
-            self._began = self.size - len(text) + end
             self.head = None
             return self._look_at_head()
-        self.calls.append(Written(head, text[:end]))
-        self.skip = self.size - len(text) + end
+        self.calls.append(Written(head, self.text[begin : self._began]))
+        self.skip = self._began
+        rest = self.text[self._began :]
         if self.fenced or (head.vouched and not head.name_tag):
-            self.rest = text[end:]
+            self.rest = rest
             return True
-        return self._look_behind(text[end:])
+        return self._look_behind(rest)
 
     def _is_shown(self, words: str) -> bool:
         """A form without a mark counts only where its line holds nothing else, too."""
         line = (self._behind or "").partition("\n")[0].strip(" \t\r;])},")
-        return bool(words and line) or self.context.quotes(words)
+        return bool(words and line) or is_shown(self.before, words)
 
     def _end(self, whole: bool) -> None:
         if self.head is None:
             return
-        body, text = self.head.body, "".join(self._body_parts)
-        end = body.finish(text) if whole else -1
+        body = self.head.body
+        end = body.finish(self.text[self._began :]) if whole else -1
         if end < 0:
             self.broken = not isinstance(body, ThoughtBody)
-            self.skip = self.size if isinstance(body, JsonBody) else self.size - len(text)
+            self.skip = self.size if isinstance(body, JsonBody) else self._began
         elif not self._end_body(self.head, end):
             self._look_behind("", final=True)
 
@@ -224,11 +207,10 @@ class Fenced(Unit):
     """A code block whose first thing is a call. It is one only if calls are all it holds, and if
     the words around it do not show it as an example."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context, skip=0)
+    def __init__(self, names: Names, before: str) -> None:
+        super().__init__(names, before, line=True, skip=0)
         self._marks = ""
         self._strong = False  # it is called as a tag is that opens a call
-        self._line = True  # any form of a call may stand in it
         self._gap = ""  # what has come since the last call, or of the opening line
         self._inner: Candidate | None = None
 
@@ -265,11 +247,11 @@ class Fenced(Unit):
             self.skip = _MARKS.match(gap).end()  # type: ignore[union-attr]
             return Verdict.NO
         if fence.end() == len(gap):
-            return Verdict.NO if len(gap) > _OPENING_CHARS else Verdict.MORE
+            return wait_if(len(gap) <= _OPENING_CHARS)
         self._marks, self.skip = fence[1], len(fence[1])
         info = plain(fence[2])
         self._strong = ROLES.get(info.removesuffix("s")) is Role.OPEN
-        self._line = info in _CODE_FENCES or self._strong
+        self.line = info in _CODE_FENCES or self._strong
         self._gap = gap[fence.end() :]
         return Verdict.ON
 
@@ -282,10 +264,9 @@ class Fenced(Unit):
             return Verdict.MORE
         if gap[at] == self._marks[0]:
             return self._close(gap, at)
-        if not self._line and gap[at] != "<" and not _PREFIXED.match(gap, at):
-            growing = "\n" not in gap[at:] and len(gap) - at < _PREFIX_CHARS
-            return Verdict.MORE if growing else Verdict.NO
-        self._inner = Candidate(Context(self.context.names, line=True), fenced=True)
+        if not self.line and gap[at] != "<" and not _PREFIXED.match(gap, at):
+            return wait_if("\n" not in gap[at:] and len(gap) - at < _PREFIX_CHARS)
+        self._inner = Candidate(self.names, fenced=True)
         self._gap = gap[at:]
         return Verdict.ON
 
@@ -304,7 +285,7 @@ class Fenced(Unit):
         at, settled = 0, True
         while True:
             if self.calls:
-                at, settled = loose_ends(gap, self.context.names, at)
+                at, settled = loose_ends(gap, self.names, at)
             else:
                 at = _SPACES.match(gap, at).end()  # type: ignore[union-attr]
             aside = _ASIDE.match(gap, at) if self._strong else None
@@ -313,14 +294,14 @@ class Fenced(Unit):
             at = aside.end()
 
     def _is_shown(self, words: str) -> bool:
-        return self.context.quotes("" if self._strong else words)
+        return is_shown(self.before, "" if self._strong else words)
 
     def _end(self, whole: bool) -> None:
         if self._inner:
             self._inner.finish(whole=whole)
             self.calls += self._inner.calls
             self.broken = self._inner.broken
-        if self.context.quotes(""):
+        if self._is_shown(""):
             self.calls.clear()
 
 

@@ -8,9 +8,8 @@ import re
 
 from bridge import call_words
 from bridge.call_bodies import JsonBody, PythonBody, ThoughtBody
-from bridge.call_facts import Head, Verdict
+from bridge.call_head_tags import Head, TagSteps, Verdict
 from bridge.call_names import Names, is_prefixed
-from bridge.call_steps import TagSteps
 from bridge.call_tags import plain
 from bridge.tool_schemas import properties
 
@@ -59,7 +58,7 @@ class _Steps(TagSteps):
         if first in "[{":
             return self._bracket()
         if first in "\"'`":
-            return self._quote(first)
+            return self._quote()
         return self._word()
 
     def _parenthesis(self) -> Verdict:
@@ -69,10 +68,10 @@ class _Steps(TagSteps):
             return Verdict.ON
         if head.recipient:
             return self._junk()
-        touching = self.at > 0 and not self.text[self.at - 1].isspace()
+        touching = not self.text[self.at - 1].isspace()
         return self._body(PythonBody()) if head.tool and touching else Verdict.NO
 
-    def _quote(self, mark: str) -> Verdict:
+    def _quote(self) -> Verdict:
         """The name of a tool in quotes, or a fence."""
         head = self.head
         if (head.vouched or head.called) and not head.tool:
@@ -81,23 +80,17 @@ class _Steps(TagSteps):
                 return self._on(named) if head.tool else Verdict.NO
             if call_words.QUOTED_NAME_PART.match(self.text, self.at):
                 return Verdict.MORE
-        return self._fence() if mark == "`" else Verdict.NO
-
-    def _fence(self) -> Verdict:
-        head = self.head
-        fence = call_words.FENCE.match(self.text, self.at)
-        if fence and (head.vouched or head.called):
+        verdict = self._over(call_words.FENCE, call_words.FENCE_PART)
+        if verdict is Verdict.ON:
             head.fences += 1
-            return self._on(fence)
-        growing = call_words.FENCE_PART.match(self.text, self.at)
-        return Verdict.MORE if growing else Verdict.NO
+            return verdict if head.vouched or head.called else Verdict.NO
+        return verdict
 
     def _bracket(self) -> Verdict:
         head, text, at = self.head, self.text, self.at
         if not (at or head.line or text.startswith("[TOOL_"[: len(text)])):
             return Verdict.NO
-        called = call_words.CALLED.match(text) if head.line and not at else None
-        if called:
+        if not at and (called := call_words.CALLED.match(text)):
             head.called, head.tool = True, self.names.find(called[1])
             return self._on(called) if head.tool else Verdict.NO
         if marker := (call_words.MARKER if at else call_words.FIRST_MARKER).match(text, at):
@@ -107,9 +100,7 @@ class _Steps(TagSteps):
             return Verdict.MORE
         if head.tool:
             return self._braces()
-        if not (head.line or head.vouched):
-            return Verdict.NO
-        return self._json() if at else self._first_bracket()
+        return self._json() if head.line or head.vouched else Verdict.NO
 
     def _braces(self) -> Verdict:
         """The arguments as JSON. Where no mark vouches for the call they are an object."""
@@ -119,15 +110,11 @@ class _Steps(TagSteps):
             return Verdict.MORE
         return self._body(JsonBody()) if sure or self.text[self.at] == "{" else Verdict.NO
 
-    def _first_bracket(self) -> Verdict:
-        growing = any(word.startswith(self.text.lower()) for word in call_words.CALLED_WORDS)
-        if growing or call_words.CALLED_PART.match(self.text):
-            return Verdict.MORE
-        return self._json()
-
     def _json(self) -> Verdict:
         """JSON in which the name of the tool stands, or a list of calls as Python has them."""
         head = self.head
+        if not self.at and call_words.CALLED_PART.match(self.text):
+            return Verdict.MORE
         if opened := call_words.LIST_CALL.match(self.text, self.at):
             return self._on(opened)
         if key := call_words.FIRST_KEY.match(self.text, self.at):
@@ -180,9 +167,7 @@ class _Steps(TagSteps):
 
     def _hashes(self) -> Verdict:
         """What GPT puts in place of the tokens before a recipient."""
-        if hashes := call_words.HASHES.match(self.text):
-            return self._on(hashes)
-        return Verdict.MORE if call_words.HASHES_PART.match(self.text) else Verdict.NO
+        return self._over(call_words.HASHES, call_words.HASHES_PART)
 
     def _junk(self) -> Verdict:
         """What GPT puts in place of control tokens, between the recipient and its JSON."""

@@ -12,9 +12,10 @@ from bridge import call_words
 from bridge.call_bodies import QUOTE_TOKENS
 from bridge.call_names import Names
 from bridge.call_python import STRING, from_python, is_dense, literal, python_value
+from bridge.call_tags import ARGUMENT_WORDS
 from bridge.tool_schemas import properties
 from jsontools.budget import Budget
-from jsontools.text import JsonScan, compact, read_json, repair
+from jsontools.text import compact, ends_in_string, read_json, repair
 
 _MOST_REPAIRS = 4
 _PLACEHOLDERS = {"...", "…"}
@@ -76,12 +77,12 @@ class JsonReader:
             return self.read(plain)
         with suppress(ValueError):
             return read_json(_with_inner_quotes(text), strict=False), True
-        keyed = _with_quoted_keys(text)
+        keyed = _BARE_KEY.sub(_quoted_key, text)
         with suppress(ValueError):
             return read_json(keyed, strict=False), True
         with suppress(ValueError):
             return python_value(keyed), True
-        if _ends_in_string(text):
+        if ends_in_string(text):
             raise ValueError("a string without end")
         self._repairs += 1
         if self._repairs > _MOST_REPAIRS:
@@ -100,13 +101,6 @@ def holds_placeholder(text: str) -> bool:
 def _letters(text: str) -> str:
     """All that a repair has to keep, which moves or adds marks alone."""
     return _NO_LETTERS.sub("", text)
-
-
-def _ends_in_string(text: str) -> bool:
-    """Whether broken JSON ends within a string: where its last value does is a guess."""
-    scan = JsonScan()
-    scan.end(text)
-    return scan.quoted
 
 
 def _with_inner_quotes(text: str) -> str:
@@ -147,11 +141,6 @@ def _with_plain_quotes(text: str) -> str:
     return _BACK_QUOTED.sub(lambda string: string[1] + compact(string[2]), text)
 
 
-def _with_quoted_keys(text: str) -> str:
-    """JSON text whose keys lacked their quotes."""
-    return _BARE_KEY.sub(_quoted_key, text)
-
-
 def _quoted_key(found: re.Match[str]) -> str:
     return found[0] if found["string"] else f'{found["gap"]}"{found["key"]}"'
 
@@ -179,7 +168,7 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
     named_by = _name_key(value, names, loose=loose)
     if not named_by:
         return _named_by_key(value, names, repaired)
-    given = [value[key] for key in call_words.ARGUMENT_KEYS if key in value]
+    given = [value[key] for key in ARGUMENT_WORDS if key in value]
     if "description" in value and (not given or is_schema(given[0])):
         raise NoCall
     if given and value[named_by].lower() == call_words.TOGETHER:
@@ -193,7 +182,7 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
 
 def _are_whole(items: list[Any]) -> bool:
     """Whether what stands behind a name says again what is called, and all of it does."""
-    arguments = set(call_words.ARGUMENT_KEYS)
+    arguments = set(ARGUMENT_WORDS)
     objects = [one for one in items if isinstance(one, dict) and "name" in one]
     whole = [one for one in objects if one.keys() <= call_words.KEYS and one.keys() & arguments]
     return len(whole) == len(items) > 0

@@ -6,7 +6,6 @@ whether the model can still be asked again. Knows nothing of what a call looks l
 
 from dataclasses import dataclass
 
-from bridge.call_names import Names
 from bridge.tool_prompt import FORM
 from errors import Unmet
 from events import Event, PromptSize, Reasoning, Silence, Text, ToolCall, Usage, Working
@@ -26,23 +25,14 @@ class UnknownCall:
     text: str
 
 
-class Aside:
-    """Text from a call on that stands in an element which shows what it holds, until it is known
-    whether that is ever closed. Then nothing in it was called; else it is, and `trusted`."""
+class Held:
+    """Text that waits, in the pieces that it came in."""
 
-    def __init__(self, names: Names) -> None:
-        self.names = names
-        self.trusted = False
+    def __init__(self) -> None:
         self.size = 0
         self._pieces: list[str] = []
 
-    def doubts(self, opener: str) -> bool:
-        """Whether calls behind the beginning of such an element may be but shown; where it is the
-        name of a tool on offer, it is none."""
-        return bool(opener) and not (self.trusted or self.names.find(opener[1:]))
-
     def add(self, text: str) -> None:
-        """Hold text."""
         self._pieces.append(text)
         self.size += len(text)
 
@@ -73,8 +63,7 @@ class Outlet:
         self.spoken = False
         self.made = 0  # calls
         self.unknown: UnknownCall | None = None
-        self._kept: list[str] = []
-        self._kept_chars = 0
+        self._kept = Held()
 
     def note_sent(self) -> None:
         """Something has gone on to the caller."""
@@ -118,16 +107,14 @@ class Outlet:
             self.note_sent()
             self.out.append(Text(text))
             return
-        self._kept.append(text)
-        self._kept_chars += len(text)
-        if self._kept_chars > HELD_CHARS:
+        self._kept.add(text)
+        if self._kept.size > HELD_CHARS:
             raise self.unmet("The model wrote on and on without the call that is required.")
 
     def flush(self) -> None:
         """Let go what was kept until the required call came."""
-        text = "".join(self._kept)
-        self._kept.clear()
-        if text:
+        self.waiting = False
+        if text := self._kept.take():
             self.say(text)
 
     def unmet(self, message: str) -> Unmet:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from bridge.call_arguments import from_attributes, from_body, in_one_piece, unwrapped
+from bridge.call_arguments import from_attributes, from_body, in_one_piece
 from bridge.call_bodies import JsonBody, NoBody, PythonBody
 from bridge.call_candidates import Fenced, Unit, Written
 from bridge.call_json import (
@@ -22,17 +22,19 @@ from bridge.call_json import (
     is_placeholder,
     is_schema,
 )
-from bridge.call_markup import XmlBody
 from bridge.call_names import Names
 from bridge.call_python import from_python
+from bridge.call_tags import ARGUMENT_WORDS
 from bridge.call_words import NAME_KEYS
+from bridge.call_xml import XmlBody
+from bridge.markdown import is_shown
 from bridge.tool_schemas import properties, required
 from chat_request import Tool, ToolUse
 from events import ToolCall
 from jsontools.budget import Budget
 from jsontools.fit import fit
 from jsontools.schema import fault
-from jsontools.text import clean, compact
+from jsontools.text import clean, compact, read_json
 
 UNKNOWN = "The model called a tool that is not offered."
 MOST_CALLS = 128  # no real answer comes near it
@@ -97,7 +99,7 @@ class Reader:
     def is_meant(self, unit: Unit, *, whole: bool) -> bool:
         """Whether what broke off was to be a call of a tool on offer."""
         head = unit.head
-        if head is None or (isinstance(unit, Fenced) and unit.context.quotes("")):
+        if head is None or (isinstance(unit, Fenced) and is_shown(unit.before, "")):
             return False
         is_json = isinstance(head.body, JsonBody)
         if is_json and not head.tool:
@@ -129,7 +131,7 @@ class Reader:
 
     def _python(self, text: str, tool: Tool) -> tuple[Any, bool]:
         with suppress(ValueError):
-            return unwrapped(from_python(text, tool), tool), False
+            return from_python(text, tool), False
         inner = text[1:-1].strip()
         if not inner.startswith("{"):  # `f({a: 1})`, as JavaScript has it, or `f(a: 1)`
             if not _WITH_COLON.match(inner):
@@ -165,7 +167,7 @@ class Reader:
             value, repaired = self._json.read(value)
         if not isinstance(value, dict):
             raise ValueError("not an object")
-        value = unwrapped(value, tool)
+        value = _unwrapped(value, tool)
         known = (tool.parameters or {}).get("properties")
         if repaired and isinstance(known, dict) and value.keys() - known:
             raise ValueError("torn apart by the repair")
@@ -183,6 +185,18 @@ class Reader:
 
 def _call(tool: Tool, arguments: str) -> ToolCall:
     return ToolCall(f"call_{secrets.token_hex(12)}", tool.name, arguments, tool.custom)
+
+
+def _unwrapped(values: dict[str, Any], tool: Tool) -> dict[str, Any]:
+    """The arguments themselves, where they came as one argument that is called `arguments`."""
+    if len(values) != 1:
+        return values
+    (name, inner), *_ = values.items()
+    if name not in ARGUMENT_WORDS or name in properties(tool):
+        return values
+    if isinstance(inner, str) and inner.lstrip().startswith("{"):
+        inner = read_json(inner, strict=False)
+    return inner if isinstance(inner, dict) else values
 
 
 def _unknown(found: Found) -> Exception:

@@ -39,6 +39,12 @@ _FIRM_OPEN = words(
 )
 _FIRM_JOIN = words("tool_sep tool_call_argument_begin")
 FIRM_WORDS = _FIRM_OPEN | _FIRM_JOIN
+# For all arguments of a call, as keys of JSON too: there the first of them counts.
+ARGUMENT_WORDS = (
+    "arguments", "parameters", "input", "args", "action_input", "tool_input", "toolInput",
+    "params", "kwargs", "tool_args", "tool_arguments", "tool_parameters", "tool_call_arguments",
+    "function_args", "function_arguments", "function_parameters",
+)  # fmt: skip
 # Without bars these say nothing.
 _JOIN_TOKENS = words("channel constrain message start plugin")
 _END_TOKENS = words("end return eom turn")
@@ -63,15 +69,11 @@ _ROLES = {
         "tool_output_begin function_result function_results function_response observation",
         "start_function_response functionresultbegin",
     ),
-    Role.ARGUMENTS: words(
-        "arguments parameters input args params tool_input tool_args",
-        "tool_arguments tool_parameters tool_call_arguments",
-    ),
+    Role.ARGUMENTS: frozenset(map(str.lower, ARGUMENT_WORDS)),
     Role.PARAMETER: words("parameter param arg argument arg_key arg_value"),
     Role.NAME: words("name tool_name toolname function_name tool_call_name"),
 }
 ROLES = {word: role for role, known in _ROLES.items() for word in known}
-ARGUMENT_WORDS = _ROLES[Role.ARGUMENTS]
 # A maker's name before a word that means calls and nothing else.
 _MAKER = re.compile(r"[a-z0-9]{2,24}_(?=(?:tool|function)_call|arg_(?:key|value)$)")
 _BAR = "|｜‖"

@@ -6,7 +6,7 @@ nothing of heads or of values.
 
 import re
 
-from bridge.call_tags import words
+from bridge.call_tags import ARGUMENT_WORDS, words
 
 NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}</[^<>]{1,60}>")
 NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,50}(?:<[^<>]{0,60})?\Z")
@@ -44,15 +44,17 @@ CALLED = re.compile(
     r"(?: (?:args|arguments|parameters|input))?:? ?(?:(?=[({])|\](?!\())"
 )
 CALLED_PART = re.compile(r"(?i)\[(?:call|tool|function)[^\](){}\n]{0,200}\Z")
-CALLED_WORDS = ("[call", "[tool", "[function")
 TO = re.compile(r"(?a)to=([\w.:-]{1,120})(?=[^\w.:-])")
 TO_PART = re.compile(r"(?a)t(?:o(?:=[\w.:-]{0,120})?)?\Z")
 # Claude, in place of the tag that opens its calls.
 STRAY_WORDS = words("court count course call")
 STRAY = re.compile(rf"(?:{'|'.join(sorted(STRAY_WORDS))})\s{{1,9}}(?=<|\Z)")
-ACTION = re.compile(
-    r"(?i)(?:action(?:[ _]input)?|(?:tool|function)[ _]calls?|calling (?:tool|function))\s?:"
-)
+_ACTIONS = (
+    "action", "action input", "tool call", "tool calls", "function call", "function calls",
+    "calling tool", "calling function",
+)  # fmt: skip
+ACTION = re.compile(rf"(?i)(?:{'|'.join(_ACTIONS).replace(' ', '[ _]')})\s?:")
+ACTIONS = {f"{label}:".replace(" ", gap) for label in _ACTIONS for gap in " _"}
 # Such a label before a block in a programming language, or one that is indented, tells of code.
 CODE_BEHIND = re.compile(
     r"(?i)(?:tool|function|calling)[ _]\w{4,8}\s?:\s{0,20}"
@@ -73,11 +75,6 @@ NOISE = VOUCHING | words(
 )
 # Behind a tag or "Action:".
 LABELS = words("name: tool: function: input: arguments: parameters: args:")
-ACTIONS = (
-    "action:", "action input:", "action_input:", "calling tool:", "calling function:",
-    "tool call:", "tool_call:", "tool calls:", "tool_calls:",
-    "function call:", "function_call:", "function calls:", "function_calls:",
-)  # fmt: skip
 PHRASES = (*NOISE, *STRAY_WORDS, *ACTIONS, "print(")
 FIRST_WORDS = NOISE | STRAY_WORDS | {phrase.partition(" ")[0] for phrase in ACTIONS}
 FIRST_WORDS |= words("print to action")
@@ -101,16 +98,11 @@ def is_junk(text: str, *, grows: bool) -> bool:
     return len(said - _CHANNEL_WORDS) < 2
 
 
-# The keys in which models say the name of a tool, its arguments, or that calls follow, in the order
-# in which they are looked for.
+# The keys in which models say the name of a tool, or that calls follow, in the order in which they
+# are looked for.
 NAME_KEYS = (
     "name", "tool", "tool_name", "toolName", "function", "function_name", "recipient_name",
     "action", "tool_code", "call",
-)  # fmt: skip
-ARGUMENT_KEYS = (
-    "arguments", "parameters", "input", "args", "action_input", "tool_input", "toolInput",
-    "params", "kwargs", "tool_args", "tool_arguments", "tool_parameters", "function_args",
-    "function_arguments", "function_parameters",
 )  # fmt: skip
 NESTED_KEYS = (
     "tool_calls", "tool_uses", "toolCalls", "toolUse", "function_call", "functionCall",
@@ -121,4 +113,4 @@ NESTED_KEYS = (
 LISTING_KEYS = words("tool_calls tool_uses toolCalls function_calls functionCalls")
 # What else may stand beside them; JSON with other keys is no call.
 _OTHER_KEYS = words("id type role content refusal tool_call_id call_id index finish_reason status")
-KEYS = frozenset((*NAME_KEYS, *ARGUMENT_KEYS, *NESTED_KEYS, *_OTHER_KEYS))
+KEYS = frozenset((*NAME_KEYS, *ARGUMENT_WORDS, *NESTED_KEYS, *_OTHER_KEYS))

@@ -15,7 +15,7 @@ from events import Done, Event, Text, ToolCall
 from jsontools.budget import Budget
 from jsontools.fit import fit
 from jsontools.schema import fault
-from jsontools.text import JsonScan, compact, read_json, repair
+from jsontools.text import JsonScan, compact, ends_in_string, read_json, repair
 
 _PROSE_CHARS = 16_000
 _MOST_MARKS = 60_000  # of JSON that is broken; to find its end takes 0.4 us for each
@@ -88,12 +88,10 @@ def _is_dense(text: str) -> bool:
     return sum(map(text.count, '[]{}"\\')) > _MOST_MARKS
 
 
-def _ends_in_string(text: str) -> bool:
-    """Whether JSON text ends where nobody can say what was still to come. Behind a bracket at its
-    end some quote is just not escaped."""
-    scan = JsonScan()
-    scan.end(text)
-    return scan.quoted and text.rstrip()[-1:] not in "]}"
+def _is_complete(text: str) -> bool:
+    """Whether nothing was still to come. Behind a bracket at the end some quote is just not
+    escaped."""
+    return text.rstrip()[-1:] in "]}" or not ends_in_string(text)
 
 
 def _end_of_value(text: str, at: int, *, dense: bool) -> int:
@@ -151,7 +149,7 @@ class _Value:
         if first:
             return first
         longest = max(self._candidates(said, self.loose), key=len, default="")
-        if mend and longest and not _is_dense(said) and not _ends_in_string(longest):
+        if mend and longest and not _is_dense(said) and _is_complete(longest):
             with suppress(ValueError):
                 return compact(self._fit(repair(longest, self.budget)))
         return longest

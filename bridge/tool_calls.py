@@ -9,13 +9,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bridge.call_candidates import Candidate, Context, Fenced, Unit, loose_ends, may_begin
+from bridge.call_candidates import Candidate, Fenced, Unit, loose_ends, may_begin
 from bridge.call_json import Found, NoCall
-from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Aside, Outlet, UnknownCall
-from bridge.call_patience import AT_ONCE, Patience, in_pieces
-from bridge.call_quotes import Markdown, Spot
+from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Held, Outlet, UnknownCall
 from bridge.call_reader import MOST_CALLS, UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_tags import is_result, may_be_result
+from bridge.markdown import Markdown, Spot
 from chat_request import ToolUse
 from errors import Unmet
 from events import Done, Event, Text, ToolCall
@@ -27,6 +26,12 @@ _CODE_END = re.compile("[`~]")
 _OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
 _TAIL_CUT = re.compile(r"`{1,3}|\]{1,2}|</?[\w:|｜‖▁-]*|[\w:]*")
 _LETTERS = re.compile(r"\S+")
+_AT_ONCE = 2_048  # characters; the rest of them is copied behind each head that came to nothing
+# What comes to nothing is looked at again, for what may begin behind its first character: without
+# a limit a hostile answer takes quadratic time, and no real one comes near this one.
+_MOST_AGAIN = 120_000  # characters; behind them all the rest counts as text
+_SHORT = 4_096  # characters; so many may stand behind a mark when it is seen that it begins nothing
+_LOOK = 6  # characters that a look at what may be a head counts as; it takes 20 to 150 us
 
 
 def find_calls(
@@ -72,8 +77,9 @@ class _Finder(Outlet):
         self.markdown = Markdown()
         self.held = ""  # the beginning of what may become a mark
         self.unit: Unit | None = None
-        self.aside = Aside(reader.names)
-        self.patience = Patience()
+        self.aside = Held()  # from a call on in an element that, once it is closed, but showed it
+        self.trusted = False  # such an element was never closed: what stands in one is called
+        self.again = 0  # characters that were looked at in vain
         self.ids: set[str] = set()  # of native calls: some servers give all of them the same
         self._run = ""  # the white space that has come since the last mark behind a call
         self._fences = 0  # opened by the head of the last call, still to be closed
@@ -115,8 +121,9 @@ class _Finder(Outlet):
         ahead = [text]
         while ahead and not self.over:
             piece = ahead.pop()
-            if len(piece) > AT_ONCE and not self.patience.over:
-                ahead += reversed(in_pieces(piece))
+            if len(piece) > _AT_ONCE and self.again <= _MOST_AGAIN:  # as it might have come
+                begins = range(0, len(piece), _AT_ONCE)
+                ahead += [piece[at : at + _AT_ONCE] for at in reversed(begins)]
             elif rest := self._fill(self.unit, piece) if self.unit else self._scan(piece):
                 ahead.append(rest)
 
@@ -132,13 +139,13 @@ class _Finder(Outlet):
                 self._take_unknown()
                 self._end("tool_calls")
                 return ""
-        if self.patience.over:
-            self._release(text)
-            return ""
         return self._advance(text, 0)
 
     def _advance(self, text: str, at: int) -> str:
         """The same for text of which all before `at` is no call."""
+        if self.again > _MOST_AGAIN:
+            self._release(text)
+            return ""
         names = self.reader.names
         spot, at = self.markdown.walk(text, at)
         while spot in (Spot.LINE, Spot.INLINE) and not may_begin(text, at, names):
@@ -150,9 +157,12 @@ class _Finder(Outlet):
         if spot is Spot.NONE:
             self.held = text[at:]
             return ""
-        self.patience.note_look()
-        context = Context(names, spot is Spot.LINE, self.last_words())
-        self.unit = Fenced(context) if spot is Spot.FENCE else Candidate(context)
+        self.again += _LOOK
+        said = self.last_words()
+        if spot is Spot.FENCE:
+            self.unit = Fenced(names, said)
+        else:
+            self.unit = Candidate(names, said, line=spot is Spot.LINE)
         return text[at:]
 
     def _behind_call(self, text: str) -> tuple[str, bool]:
@@ -176,49 +186,50 @@ class _Finder(Outlet):
 
     def _fill(self, unit: Unit, piece: str) -> str:
         """Add to what may be a call; returns what stands behind its end."""
-        decided = unit.feed(piece)
-        if not decided and unit.size > HELD_CHARS:
-            self.patience.over = decided = True
+        if not unit.feed(piece):
+            if unit.size <= HELD_CHARS:
+                return ""
             unit.calls.clear()
-        if not decided:
-            return ""
         self.unit = None
         return self._settle(unit)
 
     def _settle(self, unit: Unit) -> str:
         """Make calls of what was read, or pass it on as text; returns what stands behind it."""
-        if unit.calls and self.aside.doubts(self.markdown.aside):
+        if unit.calls and self._doubts():
             self.aside.add(unit.own_text)
             self.markdown.begin_anew(self.markdown.aside)
             return unit.rest
         try:
             calls = self.reader.read(unit.calls)
         except NoCall:
-            return self._pass(unit)
+            calls = []
         except Unknown as unknown:
             if isinstance(unit, Fenced):
                 return self._pass(unit)
             self.drop_unknown()
-            self.patience.note_failure(0, had_body=True)
+            self.again += _SHORT
             self.unknown = UnknownCall(unknown.call, unit.own_text)
             self.markdown.begin_anew()
             return unit.rest
         except Unusable as wrong:
-            return self._mend(unit, wrong)
+            calls = self._instead_of(wrong)
         if not calls:
             return self._pass(unit)
         self._emit(calls)
         self._fences = unit.calls[-1].head.fences
         return unit.rest
 
-    def _mend(self, unit: Unit, wrong: Unusable) -> str:
-        """What is done with a call that should not be passed on as it is."""
+    def _doubts(self) -> bool:
+        """Whether calls may be but shown by the element they stand in, which is not named as a tool
+        on offer is."""
+        opener = self.markdown.aside
+        return bool(opener) and not (self.trusted or self.reader.names.find(opener[1:]))
+
+    def _instead_of(self, wrong: Unusable) -> list[ToolCall]:
+        """What is passed on for a call that should not be as it is."""
         if self.may_retry or (wrong.strict and not self.sent):
             raise self.unmet(str(wrong))
-        if wrong.instead:
-            self._emit([wrong.instead])
-            return unit.rest
-        return self._pass(unit)
+        return [wrong.instead] if wrong.instead else []
 
     def _pass(self, unit: Unit) -> str:
         """It was no call: pass on what surely is none, and look at the rest again."""
@@ -226,13 +237,12 @@ class _Finder(Outlet):
         if self.made and is_result(text):
             self._end("tool_calls")
             return ""
-        self.patience.note_failure(len(text) - skip, had_body=bool(unit.head))
-        if self.patience.over:
-            self._release(text)
-            return ""
+        again = len(text) - skip
+        if unit.head or again >= _SHORT:  # what looked like a whole call counts, however short
+            self.again += max(again, _SHORT)
         if isinstance(unit, Fenced):
             self.markdown.open_fence(text[:skip])
-        elif unit.context.line and text[0] in "[{" and skip < 2:
+        elif unit.line and text[0] in "[{" and skip < 2:
             self.markdown.open_data()
             skip = 0
         return self._advance(text, skip)
@@ -257,7 +267,6 @@ class _Finder(Outlet):
     def _emit(self, calls: list[ToolCall]) -> None:
         if self.unknown:
             calls, self.unknown = [self.unknown.call, *calls], None
-        self.waiting = False
         self.flush()
         self.note_sent()
         self.after_call, self._fences, self._run = True, 0, ""
@@ -275,7 +284,7 @@ class _Finder(Outlet):
         text = self.aside.take() + (self.unit.text if self.unit else self.held)
         self.unit, self.held = None, ""
         self.markdown.begin_anew()
-        self.aside.trusted = True
+        self.trusted = True
         if whole:
             self._read(text)
         else:
@@ -288,7 +297,7 @@ class _Finder(Outlet):
             if not self.markdown.closed and self.aside.size < HELD_CHARS:
                 return
             text = self.aside.take()
-        if self.unknown and not text.isspace() and text:
+        if self.unknown and text.strip():
             self.drop_unknown()
         self.release(text)
 
@@ -303,7 +312,7 @@ class _Finder(Outlet):
         broken = False
         while not broken:
             hides_end = self.unit and self.markdown.ends_in(self.unit.text)
-            if not hides_end and (self.aside.size or self.aside.doubts(self.markdown.aside)):
+            if not hides_end and (self.aside.size or self._doubts()):
                 self._look_again(whole)
             unit, self.unit = self.unit, None
             if unit is None:
@@ -316,13 +325,15 @@ class _Finder(Outlet):
                 self._read(self._settle(unit))
         if not self.held.strip():
             self._take_unknown()
-        self._let_go(broken)
+        if self.held and not (self.after_call and _TAIL_CUT.fullmatch(self.held)):
+            self._release(self.held)
+        if self.gap and not (self.after_call or broken):
+            self.say(self.gap)
         if self.waiting and whole and not broken:
             names = ", ".join(tool.name for tool in self.use.tools[:5])
             raise self.unmet(f"The answer must call a tool ({names}), but calls none.")
         if reason == "tool_calls" and not (self.made or broken):
             raise self.unmet("The answer ends in the call of a tool, but the call did not come.")
-        self.waiting = False
         self.flush()
         if broken and whole:
             reason = "length"
@@ -332,11 +343,3 @@ class _Finder(Outlet):
         if not self.over:
             self.out.append(Done(reason))
         self.over = True
-
-    def _let_go(self, broken: bool) -> None:
-        """Pass on what is still held when nothing more comes."""
-        if self.held and not (self.after_call and _TAIL_CUT.fullmatch(self.held)):
-            held, self.held = self.held, ""
-            self._release(held)
-        if self.gap and not self.after_call and not broken:
-            self.say(self.gap)

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from contextlib import suppress
-from typing import Any, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex
 
 from jsontools.budget import Budget
 
@@ -19,16 +19,20 @@ _ESCAPE = re.compile(r"\\.", re.DOTALL)
 _LAST_LINE_END = re.compile(r"\\n(?=[\"'“”])|\n(?=\"\s{0,20}[,}\]])")
 _KEPT_BACKSLASH, _KEPT_LINE_END = "\ue000", "\ue001"  # stand for them meanwhile
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\]]', re.DOTALL)
-_MARKS = re.compile(r'["{}\[\]<]')
-_MARKS_IN_STRING = re.compile(r'\\.?|"', re.DOTALL)
 
 
 class JsonScan:
-    """Finds the end of a JSON value in text that comes in pieces, without parsing it."""
+    """Finds the end of a JSON value in text that comes in pieces, without parsing it.
+
+    `marks` is what counts outside of strings, `strings` what does within them, by their quotes.
+    """
+
+    marks = re.compile(r'["{}\[\]<]')
+    strings: ClassVar[dict[str, re.Pattern[str]]] = {'"': re.compile(r'\\.?|"', re.DOTALL)}
 
     def __init__(self) -> None:
         self.depth = 0
-        self.quoted = False
+        self.quoted = ""  # the quote that opened the string which is open
         self.escaped = False
 
     def end(self, text: str, start: int = 0) -> int:
@@ -38,10 +42,10 @@ class JsonScan:
         """
         at = start + 1 if self.escaped and text else start
         self.escaped = self.escaped and not text
-        while mark := (_MARKS_IN_STRING if self.quoted else _MARKS).search(text, at):
+        while mark := (self.strings[self.quoted] if self.quoted else self.marks).search(text, at):
             at, found = mark.end(), mark[0]
-            if found == '"':
-                self.quoted = not self.quoted
+            if found in self.strings:
+                self.quoted = "" if self.quoted else found
             elif found[0] == "\\":
                 self.escaped = len(found) == 1
             elif found == "<":
@@ -51,6 +55,13 @@ class JsonScan:
                 if self.depth == 0:
                     return at
         return -1
+
+
+def ends_in_string(text: str) -> bool:
+    """Whether JSON text ends within a string, so that nobody can say what was still to come."""
+    scan = JsonScan()
+    scan.end(text)
+    return bool(scan.quoted)
 
 
 def read_json(text: str, *, strict: bool = True) -> Any:

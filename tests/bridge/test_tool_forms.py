@@ -423,6 +423,13 @@ def test_a_mark_may_be_cut_behind_its_space() -> None:
         assert find([wire[:spot], wire[spot:]]) == ("", [A], "tool_calls")
 
 
+def test_the_fence_of_a_call_that_breaks_its_schema_is_no_text_either() -> None:
+    """Its arguments were mended and lack one, but words have left: it is not asked for again."""
+    broken = V3.replace("read_file", "write_file").replace("a.txt", 'a "b" c')
+    for pieces in cuts(f"Text.\n{broken}"):
+        assert find(pieces) == ("Text.", [["write_file", {"path": 'a "b" c'}]], "tool_calls")
+
+
 def test_a_call_behind_an_open_bracket_is_found_wherever_it_is_cut() -> None:
     wire = f"[a note {CALL}"
     for spot in range(len(wire)):
@@ -453,6 +460,7 @@ QUOTED = {
     "data": f'{{"users": [\n{RM},\n{RM}\n]}}',
     "more keys": RM[:-1] + ', "comment": "an example"}',
     "a definition": '{"name": "read_file", "description": "x", "parameters": {"properties": {}}}',
+    "a definition without a word": '{"name": "read_file", "parameters": {"properties": {}}}',
     "definitions in tags": '<tools>{"type": "function", "function": {"name": "read_file", '
     '"description": "d", "parameters": {"properties": {"path": {}}}}}</tools>',
     "a placeholder": '<tool_call>{"name": "read_file", "arguments": {...}}</tool_call>',

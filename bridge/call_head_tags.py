@@ -1,16 +1,18 @@
-"""Steps through the head of a call: over tags and tokens, whatever they say of the call.
+"""What stands before the arguments of a call, as far as it is tags and tokens: what each says.
 
-`call_heads` takes them, and has those over words and brackets.
+`call_heads` goes through a whole head, and has the steps over words and brackets.
 """
 
 import re
+from collections.abc import Container
+from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from bridge import call_words
 from bridge.call_bodies import WHOLE, Body
-from bridge.call_facts import Head, Verdict
-from bridge.call_markup import XmlBody
 from bridge.call_names import Names
 from bridge.call_tags import (
+    ARGUMENT_WORDS,
     CDATA,
     FIRM_WORDS,
     ROLES,
@@ -24,8 +26,51 @@ from bridge.call_tags import (
     plain,
     role_of,
 )
+from bridge.call_xml import XmlBody
 from bridge.tool_schemas import properties, required
 from chat_request import Tool
+
+
+class Verdict(Enum):
+    """What came of a look at a head, or at one step of it."""
+
+    ON = auto()
+    MORE = auto()  # it may become a head when more comes
+    NO = auto()
+    BODY = auto()
+
+
+def wait_if(growing: object) -> Verdict:
+    """The verdict on a form that is not there: more has to come where it is begun."""
+    return Verdict.MORE if growing else Verdict.NO
+
+
+@dataclass(slots=True)
+class Head:
+    """What a head says; its `body` begins `at` a place in the text.
+
+    `line`: it stands where a form without any mark may stand. `vouched`: a tag or token says that
+    it is a call; `firm`: one that says nothing else; `taught`: the one of our instructions.
+    `called`: a word says that this names a tool (`Action: f`, `functions.f`); `recipient`: it is
+    whom the message goes to; `name_tag`: a tag is called as the tool is. `closers` are the words
+    that close the call, `given` are arguments among a tag's attributes. `cdata`: the body stands
+    in such a section, `fences`: behind so many.
+    """
+
+    line: bool
+    body: Body = WHOLE
+    at: int = 0
+    vouched: bool = False
+    firm: bool = False
+    taught: bool = False
+    tool: Tool | None = None
+    closers: set[str] = field(default_factory=set)
+    given: dict[str, str] = field(default_factory=dict)
+    called: bool = False
+    recipient: bool = False
+    name_tag: bool = False
+    cdata: bool = False
+    fences: int = 0
 
 
 class TagSteps:
@@ -39,6 +84,12 @@ class TagSteps:
     def _on(self, match: re.Match[str]) -> Verdict:
         self.at = match.end()
         return Verdict.ON
+
+    def _over(self, pattern: re.Pattern[str], begun: re.Pattern[str]) -> Verdict:
+        """Over what a pattern matches, or may match when more comes."""
+        if found := pattern.match(self.text, self.at):
+            return self._on(found)
+        return wait_if(begun.match(self.text, self.at))
 
     def _body(self, body: Body) -> Verdict:
         self.head.body, self.head.at = body, self.at
@@ -75,11 +126,10 @@ class TagSteps:
         begun = self.at + len(CDATA)
         if self.head.tool and CDATA.startswith(self.text[self.at : begun]):
             self.head.cdata, self.at = True, begun
-            return Verdict.ON if begun <= len(self.text) else Verdict.MORE
+            return Verdict.ON
         names = None if self.head.tool or self.head.vouched else self.names
         running = call_words.OPEN_TAG_PART.match(self.text, self.at)
-        growing = running or may_be_tag(self.text, self.at, names)
-        return Verdict.MORE if growing else Verdict.NO
+        return wait_if(running or may_be_tag(self.text, self.at, names))
 
     def _open_tag(self, opened: re.Match[str]) -> Verdict:
         """A tag that begins a call and runs into its JSON: `<function=f{"a": 1}`. Without a name
@@ -123,13 +173,9 @@ class TagSteps:
         if not tool:
             return self._beside_name()
         if not (head.line or head.vouched):
-            rest = self.text[tag.end() :].lstrip()
-            child = TAG.match(rest)
-            if not child:
-                growing = not rest or may_be_tag(rest, 0, None)
-                return Verdict.MORE if growing else Verdict.NO
-            if child["word"] not in properties(tool) or is_closing(child):
-                return Verdict.NO
+            verdict = self._tag_behind(tag.end(), properties(tool))
+            if verdict is not Verdict.ON:
+                return verdict
         head.tool, head.name_tag, head.given = tool, True, given_in(tag)
         head.closers.add(plain(tag["word"]))
         self.at = tag.end()
@@ -168,28 +214,26 @@ class TagSteps:
     def _lone_name(self, child: re.Match[str]) -> Verdict:
         """A name that no tag around it vouches for: arguments have to follow."""
         head, tool = self.head, self.names.find(child[1])
-        verdict = self._before_arguments(child.end()) if tool and head.line else Verdict.NO
+        if not (tool and head.line):
+            return Verdict.NO
+        verdict = self._tag_behind(child.end(), ARGUMENT_WORDS)
         if verdict is Verdict.ON:
             head.called, head.tool = True, tool
             return self._on(child)
         return verdict
 
-    def _before_arguments(self, at: int) -> Verdict:
-        """Whether arguments begin there."""
+    def _tag_behind(self, at: int, words: Container[str]) -> Verdict:
+        """Whether the tag that comes there opens and is called by one of the words."""
         rest = self.text[at:].lstrip()
         tag = TAG.match(rest)
-        if tag:
-            begins = role_of(tag) is Role.ARGUMENTS and not is_closing(tag)
-            return Verdict.ON if begins else Verdict.NO
-        growing = not rest or may_be_tag(rest, 0, self.names)
-        return Verdict.MORE if growing else Verdict.NO
+        if not tag:
+            return wait_if(not rest or may_be_tag(rest, 0, None))
+        known = tag["word"] in words or plain(tag["word"]) in words
+        return Verdict.ON if known and not is_closing(tag) else Verdict.NO
 
     def _beside_name(self) -> Verdict:
         """An element before the name which says something else, such as an id or a thought. In tags
         that may speak of tools otherwise (`<tools>`) it is a list of them that has such."""
         if not self.head.firm:
             return Verdict.NO
-        if aside := call_words.ELEMENT.match(self.text, self.at):
-            return self._on(aside)
-        growing = call_words.ELEMENT_PART.match(self.text, self.at)
-        return Verdict.MORE if growing else Verdict.NO
+        return self._over(call_words.ELEMENT, call_words.ELEMENT_PART)

@@ -12,8 +12,8 @@ from jsontools.text import JsonScan
 _SPACES = re.compile(r"\s*")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _LINE_END = re.compile(r"\n[ \t]*\Z")
-_FENCE = re.compile(r"`{3,}|~{3,}")
-_FENCE_PART = re.compile(r"(?:`{1,2}|~{1,2})\Z")
+_RUN = re.compile(r"`+|~+")
+_FENCE = 3  # so many of them open or close a code block
 _WORDS = r"(?<!\S)(?:t(?:o(?:=|\Z)|\Z)|\+(?:#|\Z))"  # what GPT puts before the name of a tool
 _MARKS = rf"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\[(?=TOOL_|T?O?O?L?\Z)|{_WORDS}"
 _MARK = re.compile(rf"{_MARKS}|<(?=!(?:--|-?\Z))")
@@ -25,7 +25,6 @@ _ASIDE = re.compile(rf"(?i)<(?:!--|(?:{'|'.join(_ELEMENTS)})(?=[\s>]))")
 _ASIDE_CHARS = max(map(len, _ASIDES)) + 1
 _COMMENT_PARTS = ("", "!", "!-")  # behind a `<`: only what follows tells whether it begins one
 _QUOTING = (">", "|", "+<", "-<")  # a quotation, a table, a diff
-_QUOTING_CHARS = ">|+-"
 _QUOTES = "\"'“‘«„"
 _TAG_AT_END = re.compile(r"<[^<>/\n][^<>\n]*>[ \t\r]*\n")
 _TAG_CHARS = 100
@@ -83,7 +82,7 @@ class Markdown:
     @property
     def flowing(self) -> bool:
         """Whether a piece without marks leaves all as it is."""
-        inside = self._fence or self._ticks or self._data or self._cited or self.aside
+        inside = self._fence or self._data or self._cited or self.aside
         return not (self._line or inside)
 
     @property
@@ -157,24 +156,20 @@ class Markdown:
 
     def _line_start(self, text: str, at: int) -> int:
         first = text[at]
-        if first in "`~":
-            fence = _FENCE.match(text, at)
-            if (fence and fence.end() == len(text)) or _FENCE_PART.match(text, at):
+        if run := _RUN.match(text, at):
+            if run.end() == len(text):
                 return at
-            if fence:
+            if len(run[0]) >= _FENCE:
                 self._line, self._indent = False, 0
-                return self._fence_mark(text, fence)
+                return self._fence_mark(text, run)
         indented = self._indent >= _CODE_INDENT
         self._line, self._indent = False, 0
-        if first in _QUOTING_CHARS and not self._fence:
-            if first in "+-" and at + 1 == len(text):
-                self._line = True
-                return at
-            self._quoted = first if text.startswith(_QUOTING, at) else ""
-        if self._fence or self._quoted:
+        if self._fence or text.startswith("</", at):
             return self._onward(text, at)
-        if self.aside and text.startswith("</", at):
-            return self._onward(text, at)
+        if first in "+-" and at + 1 == len(text):
+            self._line = True
+            return at
+        self._quoted = first if text.startswith(_QUOTING, at) else ""
         if first == "<" and not (self._ticks and self._shows):
             came = self._tag(text, at, Spot.LINE)
             self._line = came == at and self._spot is Spot.NONE
@@ -242,7 +237,7 @@ class Markdown:
         """What a tag holds that is opened at the end of a quoted line is quoted, too."""
         rest = text[at : at + _TAG_CHARS]
         ends = _TAG_AT_END.match(rest)
-        if not ends and "\n" not in rest and len(rest) < _TAG_CHARS:
+        if "\n" not in rest and len(rest) < _TAG_CHARS:
             return at
         self._opened = bool(ends)
         return at + 1
@@ -279,7 +274,7 @@ class Markdown:
             pass
         elif self._ticks:
             self._ticks = 0 if size == self._ticks else self._ticks
-        elif size > 2 and not self._quoted:
+        elif size >= _FENCE and not self._quoted:
             return self._found(Spot.FENCE, mark.start())
         else:
             self._ticks = size

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from bridge import call_words
+from bridge.call_bodies import Body
 from bridge.call_tags import (
     CDATA,
     CDATA_END,
@@ -41,7 +42,7 @@ class Value(NamedTuple):
     closed: bool = True
 
 
-class XmlBody:
+class XmlBody(Body):
     """Arguments in tags, up to the tag that closes the call.
 
     A value may name any tag: it ends at its own closing tag only where a next argument, the end of
@@ -60,10 +61,10 @@ class XmlBody:
         *,
         loose: bool = False,
     ) -> None:
+        super().__init__()
         self._closers, self._arguments = closers, arguments
         self._required, self._loose = required, loose
-        self._size = 0
-        self._window = ""  # what has come and has not been looked at
+        self._window = ""  # what is looked at
         self._final = self._cdata = False
         self._by_name = False  # the tags are called as their arguments are
         self._open: Value | None = None
@@ -72,14 +73,9 @@ class XmlBody:
         self.inner = 0  # where what the body holds ends: at the tag that closes it
         self.values: list[Value] = []
 
-    def take(self, piece: str) -> int:
-        self._window += piece
-        self._size += len(piece)
-        return self._look()
-
     def finish(self, text: str) -> int:
         self._final = True
-        end = self._look()
+        end = self.take("")
         if self._open is None:
             return end if end >= 0 else self._unclosed(text)
         if text.count("<") > _MOST_TAGS:
@@ -101,22 +97,23 @@ class XmlBody:
         self.inner = len(text)
         return len(text) if whole else -1
 
-    def _look(self) -> int:
+    def _end_in(self, window: str) -> int:
         """Look at all tags whose meaning is settled by what has come."""
-        base = self._size - len(self._window)
+        self._window = window
+        base = self._size - len(window)
         at = 0
         while (spot := self._next(at)) >= 0:
-            tag = tag_at(self._window, spot)
+            tag = tag_at(window, spot)
             at = tag.end() if tag else spot + 1
-            if tag is None and not may_grow(self._window, spot):
+            if tag is None and not may_grow(window, spot):
                 continue
             end = self._tag(tag, base) if tag else None
             if end is None:
                 break
             if end >= 0 and tag:
                 self.inner = base + tag.start()
-                return base + end
-        self._window = self._window[spot:] if spot >= 0 else self._window[-2:]
+                return end
+        self._kept = window[spot:] if spot >= 0 else window[-2:]
         return -1
 
     def _next(self, at: int) -> int:
@@ -180,7 +177,7 @@ class XmlBody:
             return -1
         if not same and not (self._loose and word in self._closers):
             return -1
-        follows = self._follows(tag.end())
+        follows = self._follows(value, tag.end())
         if follows is None:
             return None
         self._nesting -= same
@@ -208,8 +205,8 @@ class XmlBody:
         before = self._window[max(0, at - LOOK_AHEAD) : at].rstrip(" \t")
         return before.endswith("\n") and (name_in(tag) or tag["word"]) in self._arguments
 
-    def _follows(self, at: int) -> bool | None:
-        """Whether what comes at `at` may come behind an argument; None: it has not come yet."""
+    def _follows(self, value: Value, at: int) -> bool | None:
+        """Whether what comes at `at` may come behind a value; None: it has not come yet."""
         behind = self._window[at : at + LOOK_AHEAD]
         rest = behind.lstrip()
         if not rest:
@@ -217,7 +214,7 @@ class XmlBody:
             return None if waiting else self._final
         begun = at + len(behind) - len(rest)
         tag = tag_at(self._window, begun)
-        if tag is None and self._open and plain(self._open.word) == _VALUE:
+        if plain(value.word) == _VALUE:
             if call_words.KEY_PART.match(rest):
                 return None if not self._final else False
             key = call_words.KEY.match(rest)

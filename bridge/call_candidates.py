@@ -75,6 +75,7 @@ class Unit:
     def __init__(self, names: Names, before: str, *, line: bool, skip: int) -> None:
         self.names, self.before, self.line, self.skip = names, before, line, skip
         self.size = 0
+        self.looked = 0  # characters that were read of a head which came to nothing
         self.head: Head | None = None  # of the call that is being read
         self.calls: list[Written] = []
         self.rest = ""
@@ -145,6 +146,7 @@ class Candidate(Unit):
         text = self.text[self._began :]
         verdict, head = read_head(text, self.names, line=self.line)
         if verdict is not Verdict.BODY:
+            self.looked = head.at
             return verdict is Verdict.NO
         self.head = head
         self._began += head.at

@@ -47,7 +47,7 @@ def wait_if(growing: object) -> Verdict:
 
 @dataclass(slots=True)
 class Head:
-    """What a head says; its `body` begins `at` a place in the text.
+    """What a head says. It is read up to `at`, where its `body` begins.
 
     `line`: it stands where a form without any mark may stand. `vouched`: a tag or token says that
     it is a call; `firm`: one that says nothing else; `taught`: the one of our instructions.

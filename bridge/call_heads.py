@@ -21,7 +21,9 @@ _SPACES = re.compile(r"\s{0,200}")
 def read_head(text: str, names: Names, *, line: bool) -> tuple[Verdict, Head]:
     """Step over what stands before a body, from the first character of `text` on."""
     steps = _Steps(text, names, line=line)
-    return steps.take(), steps.head
+    verdict = steps.take()
+    steps.head.at = steps.at
+    return verdict, steps.head
 
 
 class _Steps(TagSteps):

@@ -238,6 +238,7 @@ class _Finder(Outlet):
             self._end("tool_calls")
             return ""
         again = len(text) - skip
+        self.again += unit.looked
         if unit.head or again >= _SHORT:  # what looked like a whole call counts, however short
             self.again += max(again, _SHORT)
         if isinstance(unit, Fenced):

@@ -2,14 +2,10 @@
 
 import subprocess
 import sys
-import time
-from contextlib import closing
 
 import pytest
-from conftest import ROOT, MakeApi
-from fake_flowith import FakeFlowith, web
+from conftest import ROOT
 
-from clock import MOMENT
 from events import Done, Event, Reasoning, Silence, Text
 from server.call import LONGEST, in_pieces
 
@@ -83,22 +79,3 @@ def test_others_have_their_turn_between_two_pieces() -> None:
 def test_others_have_their_turn_when_a_request_took_long_to_check() -> None:
     """To check so many messages takes a tenth of a second, and what follows as long again."""
     assert turns_of_others(MANY_MESSAGES) >= 1
-
-
-def test_others_have_their_turn_while_bytes_come_that_take_long(
-    api: MakeApi, fake: FakeFlowith, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A read is 8 KB, none of which waits for anything; these take 40 ms (measured)."""
-    pauses: list[float] = []
-    sleep = time.sleep
-
-    def noting(seconds: float) -> None:
-        pauses.append(seconds)
-        sleep(seconds)
-
-    fake.reply(web("<tool_call>\n" * 20_000))
-    tool = {"type": "function", "function": {"name": "look"}}
-    monkeypatch.setattr(time, "sleep", noting)
-    with closing(api(LOG_LEVEL="error").post(stream=True, tools=[tool])) as response:
-        assert response.data.endswith(b"[DONE]\n\n")
-    assert pauses.count(MOMENT) >= 5

@@ -28,6 +28,7 @@ from urllib3.util.ssltransport import SSLTransport
 
 from bridge.tool_calls import find_calls
 from chat_request import Prompt, Tool, ToolUse
+from clock import MOMENT, TURN
 from events import Done, Event, Tally, Text
 from flowith.crew import SPARE, Crew, Signal
 from flowith.decoders import WebDecoder
@@ -220,6 +221,27 @@ def test_tokens_without_a_gap_are_let_gather() -> None:
         blocks.append(reader.read(time.monotonic() + 60))
     assert b"".join(blocks) == b"word " * 10_000
     assert source.reads < 300
+
+
+def test_others_have_their_turn_where_what_is_read_takes_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More has always come meanwhile, so no read waits for anything."""
+    pauses: list[float] = []
+    sleep = time.sleep
+
+    def noting(seconds: float) -> None:
+        pauses.append(seconds)
+        sleep(seconds)
+
+    reader = Reader(lambda _: Source(1.0), "http://flowith.invalid", Crew(), Signal())
+    monkeypatch.setattr(time, "sleep", noting)
+    for _ in range(6):
+        assert reader.read(time.monotonic() + 60)
+        worked_until = time.monotonic() + 1.5 * TURN
+        while time.monotonic() < worked_until:
+            pass
+    assert pauses.count(MOMENT) >= 4
 
 
 class Work:

@@ -1,4 +1,4 @@
-"""Threads that send requests and do other work nobody waits for, and how one of them wakes another.
+"""Threads that send requests and do what must not hold up its caller; how one wakes another.
 
 Knows nothing of what they do.
 """
@@ -59,7 +59,7 @@ class Crew:
     """Threads that do one piece of work after the other; to start one for each takes 15 us.
 
     `readers` have a request under way: each tells by them whether there is a crowd. `sleep_until`
-    is how they pause: where threads are greenlets there is a cheaper way (server/rounds.py).
+    is how they pause: where threads are greenlets there is a cheaper way (server/shared_timer.py).
     """
 
     def __init__(self) -> None:

@@ -12,8 +12,8 @@ from formats.fields import bad_value, require
 
 IMAGE_BYTES = 20_971_520  # OpenAI's limit for one image
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
-# Text, whatever its encoding. Others are text if they look it: of notebooks, TypeScript (video/mp2t)
-# and CSV (vnd.ms-excel, on Windows) many systems say something else.
+# Text, whatever its encoding. Others are text if they look it: many systems call notebooks,
+# TypeScript (video/mp2t) and CSV (vnd.ms-excel, on Windows) something else.
 TEXT_FILE = re.compile(r"text/|application/(json|xml|x-yaml|yaml|toml|javascript|x-sh|sql)")
 # A scheme and an address, whoever fetches it: Flowith does.
 WEB_ADDRESS = re.compile(r"https?://[^\s/]", re.IGNORECASE)

@@ -149,7 +149,8 @@ def test_without_a_row_that_draws_a_model_must_be_named() -> None:
     ("model", "given", "inline"),
     [
         ("dall-e-3", None, False), ("flowith/dall-e-3", None, False), ("gpt-image-1", None, True),
-        ("openai/dall-e-3", None, False), ("DALL-E-3", None, False), ("openai/gpt-image-1", None, True),
+        ("openai/dall-e-3", None, False), ("DALL-E-3", None, False),
+        ("openai/gpt-image-1", None, True),
         ("gemini-3-pro-image", None, True), ("no-such-row", None, True),
         ("dall-e-3", "b64_json", True), ("gpt-image-1", "url", False), ("dall-e-2", None, False),
     ],

@@ -286,7 +286,7 @@ def read_rows(path: Path) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        rows = json.loads(path.read_text("utf-8"), object_pairs_hook=unique)
+        rows = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=unique)
     except OSError as wrong:
         raise SettingsError(f"{path} cannot be read: {wrong.strerror}") from wrong
     except (ValueError, RecursionError) as wrong:

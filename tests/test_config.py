@@ -237,6 +237,13 @@ def test_a_row_of_models_json_is_a_model(tmp_path: Path) -> None:
     }
 
 
+def test_models_json_may_begin_with_a_mark(tmp_path: Path) -> None:
+    """As Windows' editor writes it."""
+    file = tmp_path / "models.json"
+    file.write_text('{"a": "b"}', "utf-8-sig")
+    assert read_models(file) == {"a": Model("a", ("b",))}
+
+
 def test_the_readme_begins_as_hugging_face_reads_it() -> None:
     assert README.startswith(FRONT_MATTER)
 

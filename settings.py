@@ -26,6 +26,7 @@ REASONING = ("reasoning_content", "reasoning", "think_tags", "hide")
 DEFAULT_KEY = "123456"
 DEMO_TOKEN = "demo"  # what `make run` sets when it starts the bundled stand-in
 NO_TOKEN = "No Flowith token is set: put FLOWITH_AUTH_TOKEN into .env or the secrets."
+AROUND = " \t\r\n\"'"  # a value; `docker run --env-file` leaves quotes on
 PLACEHOLDERS = {"your_actual_token_here", "changeme", "your_token_here"}
 USER = re.compile("(//)[^/]*@")
 QUERY = re.compile(r"\?.+", re.DOTALL)
@@ -212,7 +213,7 @@ class Settings:
         values: dict[str, Any] = {"on_space": bool(environ.get("SPACE_ID"))}
         mistakes: list[str] = []
         for setting in cls.described():
-            text = environ.get(setting.name.upper(), "").strip()
+            text = environ.get(setting.name.upper(), "").strip(AROUND)
             try:
                 values[setting.name] = setting.metadata["parse"](text) if text else setting.default
             except ValueError as wrong:
@@ -341,8 +342,7 @@ def given() -> dict[str, str]:
 
 
 def load() -> Settings:
-    """Settings of this process; what requests reads by itself is handed on from `.env`. Raises
-    SettingsError."""
+    """Settings of this process; what requests reads itself is handed on. Raises SettingsError."""
     environ = given()
     for name in environ:
         if name.lower() in READ_BY_REQUESTS:

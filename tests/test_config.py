@@ -149,6 +149,19 @@ def test_a_login_that_cannot_be_renewed_is_told_at_the_start() -> None:
     assert warning not in Settings.from_env(known).warnings()
 
 
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_quotes_around_a_value_are_none_of_it(quote: str) -> None:
+    """`docker run --env-file` and the forms of hosts leave on what a shell and Compose take off."""
+    quoted = {
+        "FLOWITH_AUTH_TOKEN": "flo_a,flo_b", "API_KEY": "one, two", "PORT": "7860",
+        "FLOWITH_API_URL": "https://edge.example", "MODELS_FILE": str(ROOT / "models.json"),
+    }  # fmt: skip
+    settings = Settings.from_env({k: f" {quote}{v}{quote} " for k, v in quoted.items()})
+    assert settings.flowith_auth_token == ("flo_a", "flo_b")
+    assert settings.api_key == ("one", "two")
+    assert (settings.port, settings.flowith_api_url) == (7860, "https://edge.example")
+
+
 def test_tokens_are_taken_as_people_paste_them() -> None:
     pasted = "Bearer flo_a, bearer flo_b,flo_a, CHANGEME,,"
     given = {"FLOWITH_AUTH_TOKEN": pasted, "MODELS_FILE": str(ROOT / "models.json")}

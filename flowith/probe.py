@@ -19,6 +19,7 @@ from events import Done, Event, Reasoning, Text, ToolCall
 from flowith.accounts import Account
 from flowith.connection import Exchange
 from flowith.dialects import DIALECTS, Dialect, moved
+from flowith.lines import is_error, to_object
 from flowith.reach import PATIENCE, Said, to_host, to_said
 from flowith.refusal import quote, to_refusal
 from flowith.transport import FOREIGN, Transport, read_refusal
@@ -200,23 +201,35 @@ def _read(dialect: Dialect, answer: requests.Response, exchange: Exchange, until
         if _is_page(block):
             return Said("web_page", WORDS["web_page"], status)
         if dialect.name == "web" and re.match(rb"\s*(data:|\{)", block):
+            told = to_object(block)
+            if is_error(told):
+                raise to_refusal(None, told)
             return Said("other_api", WORDS["other_api"], status)
         received += block
         try:
             spoken = any(map(_says_something, decoder.decode(block)))
-        except UpstreamError:
-            if FRAMES[dialect.name] in received or b'"error"' in received:
-                raise
-            return Said("other_api", WORDS["other_api"], status)
+        except UpstreamError as wrong:
+            return _unread(wrong, dialect, received, status)
         if spoken:
             return Said("worked", WORDS["worked"], status)
         if time.monotonic() > until or len(received) > LONGEST:
             return Said("timeout", WORDS["timeout"], status)
+    try:
+        spoken = any(map(_says_something, decoder.flush()))
+    except UpstreamError as wrong:
+        return _unread(wrong, dialect, received, status)
     if received and FRAMES[dialect.name] not in received:
         return Said("other_api", WORDS["other_api"], status)
-    if any(map(_says_something, decoder.flush())):
-        return Said("worked", WORDS["worked"], status)
-    return Said("empty", WORDS["empty"], status)
+    outcome = "worked" if spoken else "empty"
+    return Said(outcome, WORDS[outcome], status)
+
+
+def _unread(wrong: UpstreamError, dialect: Dialect, received: bytes, status: int) -> Said:
+    """What an answer is that could not be read: another API's. Raises the error that it tells."""
+    own = not received or FRAMES[dialect.name] in received or b'"error"' in received
+    if own or type(wrong) in OUTCOMES:
+        raise wrong
+    return Said("other_api", WORDS["other_api"], status)
 
 
 def _is_page(block: bytes) -> bool:

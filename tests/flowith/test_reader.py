@@ -367,7 +367,7 @@ def test_an_answer_that_is_none_leaves_nothing_behind(far: Far) -> None:
             far.hear()
             far.say(b"SSH-2.0-x\r\n\r\n")
             asking.join()
-            assert answers() == before
+            assert answers() <= before  # those of earlier tests may go meanwhile
         finally:
             gc.enable()
 

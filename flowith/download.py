@@ -136,7 +136,6 @@ class Download:
             data, kind = self._read(self._exchange.reader(response))
             return Picture(self._url, data, kind)
         finally:
-            response.raw.close()
             self._exchange.release()
 
     def _ask(self, address: str) -> requests.Response:

@@ -163,8 +163,12 @@ class HttpAnswer:
         Raises ProtocolError for all others."""
         framed = self._announced is not None or "Transfer-Encoding" in self.headers
         self.close()
-        if framed:
-            raise ProtocolError("the connection ended before the answer did")
+        if framed or self._fault:
+            raise ProtocolError(self._fault or "the connection ended before the answer did")
+
+    def spoil(self, why: str) -> None:
+        """Whatever comes from now on, it is no whole answer. May be called from anywhere."""
+        self._fault = why
 
     def is_whole(self) -> bool:
         """Whether its end is here and nothing of it is left to take."""

@@ -117,13 +117,14 @@ class Transport(HTTPAdapter):
         try:
             if exchange.cancelled:
                 raise OSError("cancelled")
-            return self.send(
+            exchange.response = self.send(
                 request,
                 stream=True,
                 timeout=(self._connect_timeout, patience),  # type: ignore[arg-type]
                 verify=way.verify,
                 proxies=way.proxies,
             )
+            return exchange.response
         finally:
             current.exchange = None
 
@@ -244,7 +245,7 @@ def _blocks(
             size += len(block)
         raise UpstreamError("Flowith's answer does not end.")
     finally:
-        response.raw.close()
+        exchange.release()
 
 
 def forget_frames(wrong: BaseException) -> None:

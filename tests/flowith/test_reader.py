@@ -153,7 +153,7 @@ def read_some(far: Far, ways: Ways) -> Reader:
 
 def wait_until_cleared(reader: Reader) -> None:
     until = time.monotonic() + LONG
-    while reader._busy or reader._response is not None:
+    while reader._busy or reader._exchange.response is not None:
         assert time.monotonic() < until
         time.sleep(0.001)
 

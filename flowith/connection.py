@@ -7,6 +7,7 @@ what comes. Knows nothing of what the bytes mean.
 
 import fcntl
 import socket
+import ssl
 import sys
 import termios
 import threading
@@ -148,6 +149,10 @@ class _Recorded:
             self.exchange.answer = answer
         try:
             answer.begin()
+        except ssl.SSLError as wrong:
+            answer.close()
+            # urllib3 would take it for a failed handshake
+            raise ConnectionResetError("the TLS connection broke off") from wrong
         except BaseException:
             answer.close()
             raise

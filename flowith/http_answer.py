@@ -4,7 +4,6 @@ The parser alone says what is whole; what it leaves open (how long a head may be
 an answer, how a connection ends) is decided here. Knows nothing of what the bytes mean.
 """
 
-import ssl
 import time
 from typing import Any
 
@@ -71,7 +70,7 @@ class HttpAnswer:
 
     def begin(self) -> None:
         """Read the head, and those that come before it. Raises ProtocolError and OSError."""
-        data = self._receive()
+        data = self._socket.recv(PIECE)
         if not data:
             raise ConnectionResetError("the connection ended without an answer")
         self.heard = True
@@ -80,7 +79,7 @@ class HttpAnswer:
             if self._in_body:
                 break
             self.headers, self._lines = HTTPHeaderDict(), 0
-            data = data or self._receive()
+            data = data or self._socket.recv(PIECE)
         else:
             raise ProtocolError(f"more than {MOST_INTERIM} answers that are none")
         coding = self.headers.get("Transfer-Encoding", "chunked")
@@ -107,7 +106,7 @@ class HttpAnswer:
             if end >= 0:
                 return data[len(part) :]
             before = seen[1 - len(BLANK_LINE) :]
-            data = self._receive()
+            data = self._socket.recv(PIECE)
         raise ProtocolError("the connection ended before the answer's head did")
 
     def read1(self, _size: int = -1) -> bytes:
@@ -120,7 +119,7 @@ class HttpAnswer:
                 raise ProtocolError(self._fault)
             if self._complete:
                 self.close()
-            elif data := self._receive():
+            elif data := self._socket.recv(PIECE):
                 self._read_body(data)
             else:
                 self._end()
@@ -129,13 +128,6 @@ class HttpAnswer:
         return block
 
     read = read1
-
-    def _receive(self) -> bytes:
-        try:
-            data: bytes = self._socket.recv(PIECE)
-        except ssl.SSLError as wrong:  # which urllib3 takes for a failed handshake
-            raise ConnectionResetError("the TLS connection broke off") from wrong
-        return data
 
     def _read_body(self, data: bytes) -> None:
         """Take in what has come behind the head. What is wrong with it waits in `_fault`: the

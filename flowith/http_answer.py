@@ -31,6 +31,7 @@ class HttpAnswer:
 
     def __init__(self, connection: Any, sock: Any) -> None:
         self.heard = False  # whether a byte of it has come
+        self.version = ""  # of HTTP
         self.status = 0
         self.headers = HTTPHeaderDict()
         self.ended = 0.0  # when the connection was free again, in monotonic seconds
@@ -82,8 +83,9 @@ class HttpAnswer:
             data = data or self._socket.recv(PIECE)
         else:
             raise ProtocolError(f"more than {MOST_INTERIM} answers that are none")
+        self.version = self._parser.get_http_version()
         coding = self.headers.get("Transfer-Encoding", "chunked")
-        if self._parser.get_http_version() not in VERSIONS or coding.lower() != "chunked":
+        if self.version not in VERSIONS or coding.lower() != "chunked":
             raise ProtocolError("the answer's head makes no sense")
         length = self.headers.get("Content-Length")
         self._announced = None if length is None else int(length)

@@ -6,7 +6,6 @@ Holds every address that Flowith's APIs have had. Knows nothing of reports or of
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 
 import orjson
@@ -21,7 +20,7 @@ from flowith.connection import Exchange
 from flowith.dialects import DIALECTS, Dialect, moved
 from flowith.reach import PATIENCE, Said, to_host, to_said
 from flowith.refusal import quote, to_refusal
-from flowith.transport import FOREIGN, Transport, read_refusal
+from flowith.transport import FOREIGN, asked_alone, read_refusal
 from settings import Api, Model, Settings
 
 # From public clients of Flowith and its documentation, the newest first. Beside each: the year
@@ -170,13 +169,10 @@ class Asking:
         headers = dialect.headers_for(token, bearer, self.agent)
         body = orjson.dumps(dialect.payload(ASKED, model, model.upstream[:1]))
         patience = min(self.settings.first_token_timeout, FIRST_WORDS)
-        connect_timeout = min(self.settings.connect_timeout, PATIENCE)
-        exchange = Exchange()
+        connect = min(self.settings.connect_timeout, PATIENCE)
         try:
-            with closing(Transport(connect_timeout, pool_size=1, more_connects=0)) as transport:
-                answer = transport.send_once("POST", url, headers, body, exchange, patience)
-                with closing(answer.raw):
-                    return _read(dialect, answer, exchange, time.monotonic() + patience)
+            with asked_alone("POST", url, headers, body, connect, patience) as (answer, exchange):
+                return _read(dialect, answer, exchange, time.monotonic() + patience)
         except UpstreamError as refusal:
             return _refused(refusal, (token, *self.settings.flowith_auth_token))
         except FOREIGN as wrong:

@@ -9,7 +9,7 @@ import ssl
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -183,6 +183,26 @@ def _context(file: str | None, folder: str | None) -> ssl.SSLContext:
         context.load_verify_locations(file, folder)
     decrypt_in_memory(context)
     return context
+
+
+@contextmanager
+def asked_alone(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    connect: float,
+    patience: float,
+) -> Iterator[tuple[requests.Response, Exchange]]:
+    """The answer, body unread, to one request over a connection of its own. `connect` and
+    `patience` (for a read) are seconds. Raises what FOREIGN holds."""
+    exchange = Exchange()
+    with closing(Transport(connect, pool_size=1, more_connects=0)) as transport:
+        try:
+            answer = transport.send_once(method, url, headers, body, exchange, patience)
+            yield answer, exchange
+        finally:
+            exchange.release()
 
 
 def _met_dead_connection(wrong: BaseException, exchange: Exchange) -> bool:

@@ -21,8 +21,8 @@ from flowith.dialects import DIALECTS
 from flowith.image_generation import image_dialects
 from flowith.probe import KNOWN, Asking
 from flowith.reach import PATIENCE, to_said
-from flowith.recording import Recording, record, to_decoded
-from flowith.sample_file import Exchange, exchange_line, first_line, last_line
+from flowith.recording import record, to_decoded
+from flowith.sample_file import Exchange, Recording, exchange_line, first_line, last_line
 from flowith.transport import FOREIGN
 
 WHOLE = 180.0  # seconds for one answer

@@ -6,7 +6,6 @@ It comes over the same connections as the service's own. Knows nothing of sample
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import urllib3
@@ -16,7 +15,7 @@ from events import Done, Reasoning, Text, ToolCall, Usage
 from flowith.dialects import DIALECTS
 from flowith.http_answer import HttpAnswer
 from flowith.refusal import to_refusal
-from flowith.sample_file import End, Framing
+from flowith.sample_file import End, Framing, Recording
 from flowith.tls import TlsSocket
 from flowith.transport import FOREIGN, asked_alone, causes
 from settings import Api
@@ -25,25 +24,6 @@ LONGEST_BODY = 131_072  # bytes of a body that are read; our questions have shor
 LAST_LOOK = 1.0  # seconds to wait for the end of a connection that was announced
 
 Blocks = tuple[tuple[float, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """What came. All times are seconds since the request went out.
-
-    `http` is "1.0" or "1.1". `end` is clean (whole by its framing), cut (ended before that), reset,
-    silent (nothing came in time) or stopped (longer than anybody needs). `close_notify` tells
-    whether TLS was ended as it should be; None where the connection stayed open or has no TLS.
-    """
-
-    status: int
-    http: str
-    headers: tuple[tuple[str, str], ...]
-    head_at: float
-    framing: Framing
-    blocks: Blocks
-    end: End
-    close_notify: bool | None
 
 
 def record(

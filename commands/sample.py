@@ -18,7 +18,7 @@ from commands.questions import Call
 from commands.report import Report
 from flowith.accounts import Account
 from flowith.dialects import DIALECTS
-from flowith.image_generation import image_dialects
+from flowith.image_dialects import image_dialects
 from flowith.probe import KNOWN, Asking
 from flowith.reach import PATIENCE, to_said
 from flowith.recording import record, to_decoded

@@ -12,7 +12,7 @@ from errors import EmptyAnswer, ThoughtsOnly, UpstreamError
 from events import Done, Event, Picture, Reasoning, Silence, Text, ToolCall
 from flowith.connection import Exchange
 from flowith.crew import Crew, Signal
-from flowith.decoders import Decoder, to_content_type
+from flowith.dialects import Decoder, to_content_type
 from flowith.order import Order
 from flowith.reader import Reader
 from flowith.transport import Transport

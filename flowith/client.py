@@ -20,7 +20,7 @@ from flowith.deadlines import Deadlines
 from flowith.dialects import Dialect, dialects_at
 from flowith.download import Download
 from flowith.file_address import origin_of
-from flowith.image_generation import image_dialects
+from flowith.image_dialects import image_dialects
 from flowith.login import Login
 from flowith.retries import Retries
 from flowith.transport import Transport

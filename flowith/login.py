@@ -23,7 +23,7 @@ from typing import Any
 
 from errors import DOCTOR, UpstreamAuth, UpstreamError
 from flowith.connection import Exchange
-from flowith.lines import to_object
+from flowith.line_decoder import to_object
 from flowith.transport import Transport, read_whole
 from settings import Settings
 

@@ -15,7 +15,7 @@ from chat_request import Prompt, text_of
 from errors import UpstreamAuth, UpstreamError, UpstreamNotFound
 from flowith.accounts import Account, Accounts
 from flowith.dialects import Dialect
-from flowith.image_generation import costs_nothing
+from flowith.image_dialects import costs_nothing
 from flowith.order import Order
 from flowith.refusal import quote
 from settings import Api, Model, Settings

@@ -16,7 +16,7 @@ from urllib3.filepost import encode_multipart_formdata
 from errors import UpstreamError
 from flowith.connection import Exchange
 from flowith.file_address import origin_of
-from flowith.lines import to_object
+from flowith.line_decoder import to_object
 from flowith.refusal import to_refusal
 from flowith.transport import Transport, read_refusal, read_whole
 

@@ -31,10 +31,10 @@ from chat_request import Prompt, Tool, ToolUse
 from clock import MOMENT, TURN
 from events import Done, Event, Tally, Text
 from flowith.crew import SPARE, Crew, Signal
-from flowith.decoders import WebDecoder
 from flowith.http_answer import PIECE, HttpAnswer
 from flowith.reader import LONGEST, STEP, Reader
 from flowith.tls import TlsSocket, take_over
+from flowith.web_decoder import WebDecoder
 from formats import Format, anthropic, chat, responses
 from settings import Settings
 from translate import shape
@@ -214,7 +214,7 @@ class Source:
 
 def test_tokens_without_a_gap_are_let_gather() -> None:
     """A read and a write for each of 20,000 tokens a second would fill the core."""
-    source = Source(seconds=0.5)
+    source: Any = Source(seconds=0.5)
     reader = Reader(lambda _: source, "http://flowith.invalid", Crew(), Signal())
     blocks: list[bytes] = []
     while not reader.finished:
@@ -234,7 +234,8 @@ def test_others_have_their_turn_where_what_is_read_takes_long(
         pauses.append(seconds)
         sleep(seconds)
 
-    reader = Reader(lambda _: Source(1.0), "http://flowith.invalid", Crew(), Signal())
+    source: Any = Source(1.0)
+    reader = Reader(lambda _: source, "http://flowith.invalid", Crew(), Signal())
     monkeypatch.setattr(time, "sleep", noting)
     for _ in range(6):
         assert reader.read(time.monotonic() + 60)

@@ -18,7 +18,7 @@ from errors import DOCTOR, EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
 from flowith.dialects import DIALECTS, Dialect, new_ids
 from flowith.file_address import Forbidden, origin_of, to_address
-from flowith.lines import LONGEST_LINE, to_object
+from flowith.line_decoder import LONGEST_LINE, to_object
 from flowith.refusal import CREDITS, RATE, status_in, to_refusal
 from settings import Model
 

@@ -100,7 +100,8 @@ def _make(
 
 
 def _send(asking: Asking, token: str, call: Call) -> Recording:
-    headers = DIALECTS[call.probe.api].headers_for(token, call.bearer, asking.agent)
+    headers = DIALECTS[call.probe.api].headers_for(token, call.bearer)
+    headers["User-Agent"] = asking.agent
     connect = min(asking.settings.connect_timeout, PATIENCE)
     patience = min(asking.settings.first_token_timeout, call.patience)
     whole = max(WHOLE, call.patience)

@@ -41,8 +41,9 @@ class Flowith:
         self.crew = Crew()
         self.transport = Transport(settings.connect_timeout, settings.max_streams)
         self.accounts = self._to_accounts()
-        self.dialects: Mapping[str, Dialect] = dialects_at(settings.flowith_api_url)
-        self.image_dialects: Mapping[str, Dialect] = image_dialects(settings.flowith_api_url)
+        url = settings.flowith_api_url
+        self.dialects: Mapping[str, Dialect] = dialects_at(url, agent)
+        self.image_dialects: Mapping[str, Dialect] = image_dialects(url, self.dialects)
         self.running = 0
         self.limit = fitting(settings.max_streams)
         self.drains: Callable[[float], bool] = lambda now: False
@@ -116,7 +117,6 @@ class Answer:
             flowith.dialect_for,
             prompt,
             model,
-            flowith.agent,
             label,
         )
         self.first_event: float | None = None

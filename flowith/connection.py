@@ -17,7 +17,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import requests
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProtocolError
@@ -39,7 +38,7 @@ class Exchange:
     __slots__ = ("answer", "cancelled", "connection", "fresh", "response", "reused", "socket")
 
     def __init__(self) -> None:
-        self.response: requests.Response | None = None
+        self.response: Any = None  # of requests
         self.answer: HttpAnswer | None = None  # what its body is read from
         self.cancelled = False
         self.fresh = False  # whether kept connections are to be passed over
@@ -57,7 +56,7 @@ class Exchange:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def reader(self, response: requests.Response) -> Callable[[], bytes]:
+    def reader(self) -> Callable[[], bytes]:
         """A function that gives all of the body that has arrived, decoded, b"" at its end.
 
         It raises ProtocolError where the body breaks off, and OSError. Raises ProtocolError for a
@@ -66,8 +65,8 @@ class Exchange:
         if self.answer is not None:
             read = self.answer.read1  # past urllib3, which takes a tenth of a token (measured)
         else:
-            read = partial(response.raw.read1, BLOCK, decode_content=False)
-        return to_reader(response.headers.get("Content-Encoding", ""), read)
+            read = partial(self.response.raw.read1, BLOCK, decode_content=False)
+        return to_reader(self.response.headers.get("Content-Encoding", ""), read)
 
     def has_arrived(self) -> bool:
         """Whether all of the body is here, its end included."""

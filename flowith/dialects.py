@@ -64,10 +64,9 @@ class Dialect:
     bearer: bool = True
     takes_system: bool = True
 
-    def headers_for(self, token: str, bearer: bool, agent: str) -> dict[str, str]:
-        """The headers of a request with this token in one of its two forms, as `agent`."""
-        given = f"Bearer {token}" if bearer else token
-        return {**self.headers, "Authorization": given, "User-Agent": agent}
+    def headers_for(self, token: str, bearer: bool) -> dict[str, str]:
+        """The headers of a request with this token in one of its two forms."""
+        return {**self.headers, "Authorization": f"Bearer {token}" if bearer else token}
 
     def to_refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamError:
         """The error for a status that is none of success."""
@@ -109,9 +108,13 @@ DIALECTS: dict[str, Dialect] = {
 }
 
 
-def dialects_at(given: str) -> dict[str, Dialect]:
-    """All three, where the operator's FLOWITH_API_URL says that they are."""
-    return {api: replace(one, url=moved(one.url, given)) for api, one in DIALECTS.items()}
+def dialects_at(given: str, agent: str) -> dict[str, Dialect]:
+    """All three, where the operator's FLOWITH_API_URL says that they are, asked as `agent`."""
+
+    def here(one: Dialect) -> Dialect:
+        return replace(one, url=moved(one.url, given), headers={**one.headers, "User-Agent": agent})
+
+    return {api: here(one) for api, one in DIALECTS.items()}
 
 
 def moved(url: str, given: str) -> str:

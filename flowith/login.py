@@ -156,7 +156,7 @@ class Login:
         body = json.dumps({"refresh_token": refresh_token}).encode()
         try:
             response = self._transport.post(url, headers, body, exchange, PATIENCE)
-            said = to_object(read_whole(response, exchange, url, LONGEST, PATIENCE))
+            said = to_object(read_whole(exchange, url, LONGEST, PATIENCE))
         except UpstreamError:
             raise UpstreamAuth(f"{ENDED} {AGAIN}") from None
         words = str([said.get(name) for name in WHY])

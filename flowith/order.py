@@ -42,7 +42,6 @@ class Order:
     upstream: tuple[str, ...]
     bearer: bool
     renew: bool
-    agent: str
     label: str
 
     def send(self, transport: Transport, exchange: Exchange) -> requests.Response:
@@ -50,14 +49,14 @@ class Order:
         account = self.account
         if account.login:
             account.token = account.login.renew(account.token if self.renew else "")
-        headers = self.dialect.headers_for(account.token, self.bearer, self.agent)
+        headers = self.dialect.headers_for(account.token, self.bearer)
         headers["X-Request-ID"] = self.label
         body = self._body(headers, transport, exchange)
         if self.model.kind == "image":
             exchange.fresh = True  # on a kept connection that dies a POST is sent again
         response = transport.post(self.dialect.url, headers, body, exchange)
         if response.status_code != 200:
-            said = read_refusal(response, exchange)
+            said = read_refusal(exchange)
             raise self.dialect.to_refusal(response.status_code, said, response.headers)
         account.bearer[self.dialect.name] = self.bearer
         return response

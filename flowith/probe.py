@@ -166,7 +166,7 @@ class Asking:
 
     def _send(self, url: str, dialect: Dialect, token: str, bearer: bool, model: Model) -> Said:
         """Send one tiny request, wait for the first words and hang up."""
-        headers = dialect.headers_for(token, bearer, self.agent)
+        headers = {**dialect.headers_for(token, bearer), "User-Agent": self.agent}
         body = orjson.dumps(dialect.payload(ASKED, model, model.upstream[:1]))
         patience = min(self.settings.first_token_timeout, FIRST_WORDS)
         connect = min(self.settings.connect_timeout, PATIENCE)
@@ -186,12 +186,12 @@ def _read(dialect: Dialect, answer: requests.Response, exchange: Exchange, until
         to = re.match(r"https?://([\w.-]+)", answer.headers.get("Location", ""), re.ASCII)
         return Said("redirect", WORDS["redirect"] + (f" (to {to[1]})" if to else ""), status)
     if not 200 <= status < 300:
-        said = read_refusal(answer, exchange)
+        said = read_refusal(exchange)
         if status in (401, 403) and _is_page(said):
             return Said("web_page", f"{WORDS['web_page']} ({status})", status)
         raise to_refusal(status, said, answer.headers)
     decoder, received = dialect.decoder(""), b""
-    read = exchange.reader(answer)
+    read = exchange.reader()
     while block := read():
         if _is_page(block):
             return Said("web_page", WORDS["web_page"], status)

@@ -61,7 +61,8 @@ class Reader:
 
     def _send(self, send: Callable[[Exchange], requests.Response]) -> None:
         try:
-            self._take = self._exchange.reader(send(self._exchange))
+            self._exchange.response = send(self._exchange)
+            self._take = self._exchange.reader()
         except FOREIGN as wrong:
             self._wrong = to_error(wrong, self._url)
         except Exception as wrong:  # noqa: BLE001 - raised again by `read`

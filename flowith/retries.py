@@ -30,9 +30,8 @@ log = logging.getLogger("flowith")
 class Retries:
     """The tries of one call, one after the other.
 
-    `agent` is what this service is called at Flowith, `label` what the call is called in the log.
-    `attempts` holds account and API of each try, `failures` account and code of each that failed;
-    all forms of an account's token are one try.
+    `label` names the call in the log. `attempts` holds account and API of each try, `failures`
+    account and code of each that failed; all forms of an account's token are one try.
     """
 
     accounts: Accounts
@@ -40,7 +39,6 @@ class Retries:
     dialect_for: Callable[[Model, Account], Dialect]
     prompt: Prompt
     model: Model
-    agent: str
     label: str
     attempts: list[tuple[str, str]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -69,7 +67,6 @@ class Retries:
             upstream=self._upstream,
             bearer=account.bearer.get(dialect.name, dialect.bearer),
             renew=False,
-            agent=self.agent,
             label=self.label,
         )
         renewed = [replace(order, renew=True)] if account.login else []

@@ -36,7 +36,7 @@ class HttpAnswer:
         self.headers = HTTPHeaderDict()
         self.ended = 0.0  # when the connection was free again, in monotonic seconds
         self._connection, self._socket = connection, sock
-        self._pieces: list[bytes] = []  # of the body, not yet taken
+        self.pieces: list[bytes] = []  # of the body, as it is framed, not yet taken
         self._announced: int | None = None  # bytes that Content-Length still promises
         self._lines = 0  # of headers
         self._framing = 0  # bytes since the last piece of the body
@@ -46,7 +46,7 @@ class HttpAnswer:
         self._clean = True  # whether nothing came behind it
         self._fault = ""
         self._closed = False
-        self.on_body = self._pieces.append
+        self.on_body = self.pieces.append
         self._parser = HttpResponseParser(self)
 
     def on_message_begin(self) -> None:
@@ -111,11 +111,10 @@ class HttpAnswer:
             data = self._socket.recv(PIECE)
         raise ProtocolError("the connection ended before the answer's head did")
 
-    def read1(self, _size: int = -1) -> bytes:
-        """What has arrived of the body; waits for the first byte of it, b"" is the end. Raises
-        ProtocolError where the body breaks off or is not what its head announced."""
-        pieces = self._pieces
-        while not pieces and not self._closed:
+    def wait(self) -> None:
+        """Wait until something of the body has arrived, or its end. Raises ProtocolError where it
+        breaks off or is not what its head announced."""
+        while not self.pieces and not self._closed:
             if self._fault:
                 self.close()
                 raise ProtocolError(self._fault)
@@ -125,6 +124,12 @@ class HttpAnswer:
                 self._read_body(data)
             else:
                 self._end()
+
+    def read1(self, _size: int = -1) -> bytes:
+        """What has arrived of the body; b"" is the end. Waits and raises as `wait`."""
+        pieces = self.pieces
+        if not pieces:
+            self.wait()
         block = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         return block
@@ -140,7 +145,7 @@ class HttpAnswer:
             self._announced -= len(data)
             if self._announced < 0:
                 self._fault = "more came than Content-Length announced"
-        self._framing = 0 if self._pieces else self._framing + len(data)
+        self._framing = 0 if self.pieces else self._framing + len(data)
         if self._framing > LONGEST_HEAD:
             self._fault = "the answer is all framing and no body"
 
@@ -166,7 +171,7 @@ class HttpAnswer:
 
     def is_whole(self) -> bool:
         """Whether its end is here and nothing of it is left to take."""
-        return self._complete and not self._pieces
+        return self._complete and not self.pieces
 
     def isclosed(self) -> bool:
         """Whether there is no more to read."""

@@ -103,7 +103,9 @@ class Reader:
                 return b""
             raise to_error(wrong, self._url) from None
         finally:
-            self._leave()
+            self._busy = False  # as `_leave`, a function less for each token
+            if self._closed:
+                self._exchange.release()
         came = time.monotonic()
         if came - asked > MOMENT or not self._size:
             self._working_since = came  # others had their turn

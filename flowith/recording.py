@@ -54,10 +54,13 @@ def _read(answer: HttpAnswer, started: float, whole: float) -> tuple[Blocks, End
     blocks: list[tuple[float, bytes]] = []
     received = 0
     try:
-        while not answer.is_whole() and (block := answer.read1()):
+        while not answer.is_whole():
+            answer.wait()
+            if not answer.pieces:
+                break
             now = time.monotonic() - started
-            blocks.append((now, block))
-            received += len(block)
+            blocks += [(now, piece) for piece in answer.pieces]
+            received += len(answer.read1())
             if received > LONGEST_BODY or now > whole:
                 return tuple(blocks), "stopped", None
     except FOREIGN as wrong:

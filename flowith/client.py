@@ -112,12 +112,7 @@ class Answer:
     def __init__(self, flowith: Flowith, prompt: Prompt, model: Model, label: str) -> None:
         self.flowith, self.settings = flowith, flowith.settings
         self.retries = Retries(
-            flowith.accounts,
-            self.settings,
-            flowith.dialect_for,
-            prompt,
-            model,
-            label,
+            flowith.accounts, self.settings, flowith.dialect_for, prompt, model, label
         )
         self.first_event: float | None = None
         self.caller_left: Callable[[], bool] = lambda: False

@@ -148,12 +148,10 @@ class _Recorded:
             self.exchange.answer = answer
         try:
             answer.begin()
-        except ssl.SSLError as wrong:
+        except BaseException as wrong:
             answer.close()
-            # urllib3 would take it for a failed handshake
-            raise ConnectionResetError("the TLS connection broke off") from wrong
-        except BaseException:
-            answer.close()
+            if isinstance(wrong, ssl.SSLError):  # urllib3 would take it for a failed handshake
+                raise ConnectionResetError("the TLS connection broke off") from wrong
             raise
         return urllib3.HTTPResponse(
             body=answer,  # type: ignore[arg-type]  # as much of a file as it asks for

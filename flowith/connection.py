@@ -82,9 +82,13 @@ class Exchange:
         left before its end. May be called more than once."""
         response, self.response = self.response, None
         if response is not None:
-            if self.answer is not None:
+            if self.answer is None:  # nothing of ours sent it
+                response.raw.release_conn()
+            elif self.answer.is_whole():
                 self.answer.close()
-            response.raw.release_conn()
+                response.raw.release_conn()
+            else:  # back in the pool it would be the first to be given out
+                response.raw.close()
         self.answer = self.connection = self.socket = None
 
 

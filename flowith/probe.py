@@ -6,7 +6,6 @@ Holds every address that Flowith's APIs have had. Knows nothing of reports or of
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 
 import orjson
@@ -22,7 +21,7 @@ from flowith.dialects import DIALECTS, Dialect, moved
 from flowith.lines import is_error, to_object
 from flowith.reach import PATIENCE, Said, to_host, to_said
 from flowith.refusal import quote, to_refusal
-from flowith.transport import FOREIGN, Transport, read_refusal
+from flowith.transport import FOREIGN, asked_alone, read_refusal
 from settings import Api, Model, Settings
 
 # From public clients of Flowith and its documentation, the newest first. Beside each: the year
@@ -168,16 +167,13 @@ class Asking:
 
     def _send(self, url: str, dialect: Dialect, token: str, bearer: bool, model: Model) -> Said:
         """Send one tiny request, wait for the first words and hang up."""
-        headers = dialect.headers_for(token, bearer, self.agent)
+        headers = {**dialect.headers_for(token, bearer), "User-Agent": self.agent}
         body = orjson.dumps(dialect.payload(ASKED, model, model.upstream[:1]))
         patience = min(self.settings.first_token_timeout, FIRST_WORDS)
-        connect_timeout = min(self.settings.connect_timeout, PATIENCE)
-        exchange = Exchange()
+        connect = min(self.settings.connect_timeout, PATIENCE)
         try:
-            with closing(Transport(connect_timeout, pool_size=1, more_connects=0)) as transport:
-                answer = transport.send_once("POST", url, headers, body, exchange, patience)
-                with closing(answer.raw):
-                    return _read(dialect, answer, exchange, time.monotonic() + patience)
+            with asked_alone("POST", url, headers, body, connect, patience) as (answer, exchange):
+                return _read(dialect, answer, exchange, time.monotonic() + patience)
         except UpstreamError as refusal:
             return _refused(refusal, (token, *self.settings.flowith_auth_token))
         except FOREIGN as wrong:
@@ -191,12 +187,12 @@ def _read(dialect: Dialect, answer: requests.Response, exchange: Exchange, until
         to = re.match(r"https?://([\w.-]+)", answer.headers.get("Location", ""), re.ASCII)
         return Said("redirect", WORDS["redirect"] + (f" (to {to[1]})" if to else ""), status)
     if not 200 <= status < 300:
-        said = read_refusal(answer, exchange)
+        said = read_refusal(exchange)
         if status in (401, 403) and _is_page(said):
             return Said("web_page", f"{WORDS['web_page']} ({status})", status)
         raise to_refusal(status, said, answer.headers)
     decoder, received = dialect.decoder(""), b""
-    read = exchange.reader(answer)
+    read = exchange.reader()
     while block := read():
         if _is_page(block):
             return Said("web_page", WORDS["web_page"], status)

@@ -18,7 +18,7 @@ from events import Done, Event, Reasoning, Text, ToolCall
 from flowith.accounts import Account
 from flowith.connection import Exchange
 from flowith.dialects import DIALECTS, Dialect, moved
-from flowith.lines import is_error, to_object
+from flowith.line_decoder import is_error, to_object
 from flowith.reach import PATIENCE, Said, to_host, to_said
 from flowith.refusal import quote, to_refusal
 from flowith.transport import FOREIGN, asked_alone, read_refusal

@@ -19,9 +19,11 @@ from flowith.crew import Crew, Signal
 from flowith.transport import FOREIGN, forget_frames, to_error
 
 LINGER = 2.0  # seconds to look for the end of the HTTP body after the answer's end
-CROWD = 100  # calls at once, up to which every token travels alone
-PAUSE = 0.05  # seconds to let tokens gather above that: two or three, at the usual pace
-CRUSH, LONG_PAUSE = 600, 0.07  # the same for a worker that is near its end
+# Calls at once above which tokens gather, and for how many seconds: as long as there is CPU time left
+# nobody is made later than need be; at the usual pace 0.05 are two or three of them
+CROWD, SHORT_PAUSE = 100, 0.028
+THRONG, PAUSE = 300, 0.05
+CRUSH, LONG_PAUSE = 600, 0.07
 BEAT = 0.005  # seconds between the moments at which such pauses end
 BURST = 0.0025  # seconds that reads wait, in a moving mean, below which tokens come without a gap
 WEIGHT = 0.1  # of the latest read in that mean
@@ -124,7 +126,12 @@ class Reader:
         if calls > CROWD:
             # ends together with others: a worker that is woken for one of them at a time spends a
             # third of its time on waking up (docs/performance.md)
-            pause = PAUSE if calls < CRUSH else LONG_PAUSE
+            if calls < THRONG:
+                pause = SHORT_PAUSE
+            elif calls < CRUSH:
+                pause = PAUSE
+            else:
+                pause = LONG_PAUSE
             self._crew.sleep_until(int((time.monotonic() + pause) / BEAT) * BEAT)
         elif self._mean < BURST and self._size < GATHERED:
             self._pause = min(self._pause + STEP, LONGEST)

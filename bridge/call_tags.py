@@ -48,7 +48,8 @@ ARGUMENT_WORDS = (
 # Without bars these say nothing.
 _JOIN_TOKENS = words("channel constrain message start plugin")
 _END_TOKENS = words("end return eom turn")
-_ONLY_TOKENS = _JOIN_TOKENS | _END_TOKENS
+_TURN_TOKENS = words("im_start user")  # a turn that is not the model's to write
+_ONLY_TOKENS = _JOIN_TOKENS | _END_TOKENS | _TURN_TOKENS
 _ROLES = {
     Role.OPEN: _FIRM_OPEN | words("invoke court function tool call_record action call"),
     Role.WRAP: words(
@@ -64,7 +65,8 @@ _ROLES = {
         "im_end endoftext end_of_text end_of_sentence end_of_turn end_of_turn_token",
         "role_end assistant_end functioncallend end_code",
     ),
-    Role.RESULT: words(
+    Role.RESULT: _TURN_TOKENS
+    | words(
         "tool_result tool_results tool_response tool_output tool_outputs tool_outputs_begin",
         "tool_output_begin function_result function_results function_response observation",
         "start_function_response functionresultbegin",
@@ -110,7 +112,6 @@ CDATA, CDATA_END = "<![CDATA[", "]]>"
 # What announces a result without a tag that has that role.
 _RESULTS = (
     "Observation:", "**Observation", "[TOOL_RESULTS]", "```tool_output", "<|start|>functions.",
-    "<|im_start|>user", "<|im_start|>tool", "<|user|>",
 )  # fmt: skip
 LOOK_AHEAD = 400  # a tag and the white space before it are never longer
 _NAME_ATTRIBUTES = ("name", "tool", "function", "tool_name", "function_name")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _VALUE_ENDS = (Role.PARAMETER, Role.ARGUMENTS)
 # A number with zeros in front, which neither JSON nor Python takes.
 _PADDED = re.compile(r"-?0\d{1,20}", re.ASCII)
+# A plain value has no comment and none of the marks that would make it something else.
+_PAIR = re.compile(r"([\w-]{1,64}):[ \t]+([\w./~$+-](?:(?!\s#|:\s).)*|[\[{\"].*)")
 _STRAY_ENDS = re.compile(r"\s*</[\w:.|｜-]{1,60}>\s*\Z")  # of an argument that never began
 _NO_VALUE = re.compile(r"<[!?]")
 _MOST_TAGS = 10_000  # in one value; each takes up to 20 us
@@ -35,10 +37,23 @@ def from_body(body: XmlBody, text: str, tool: Tool, given: dict[str, str]) -> An
     if tool.custom and not body.values:
         return _value_text(inner)
     if inner.strip() and not body.values:
-        raise ValueError("no arguments in it")
+        return _from_lines(inner, tool)
     rules = properties(tool)
     named = {key: given[key] for key in given if key in rules or key in ARGUMENT_WORDS}
     return from_attributes(named, tool) | _from_tags(body.values, text, tool)
+
+
+def _from_lines(text: str, tool: Tool) -> dict[str, Any]:
+    """Arguments as YAML has them, each in a line of its own; ValueError for all that is more."""
+    rules, root = properties(tool), tool.parameters or {}
+    found: dict[str, Any] = {}
+    for line in text.strip().splitlines():
+        pair = _PAIR.fullmatch(line.strip())
+        if not pair or pair[1] in found or pair[1] not in rules:
+            raise ValueError("no arguments in it")
+        key, value = pair.groups()
+        found[key] = read_json(value) if value[0] in '"[{' else _typed(value, rules[key], root)
+    return found
 
 
 def from_attributes(given: dict[str, str], tool: Tool) -> dict[str, Any]:

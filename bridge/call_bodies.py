@@ -12,6 +12,7 @@ from jsontools.text import JsonScan
 
 # Gemma's and Gemini's tokens in place of quotes; what stands between two of them is no JSON.
 QUOTE_TOKENS = ('<|"|>', "<escape>", "<ctrl46>")
+_FENCES = ("```", "~~~")
 _BRACKET = re.compile(r"[\]}]\s{0,20}(?=</)")
 _THOUGHT_END = "<|end|>"
 _ENDS = (Role.OPEN, Role.END, Role.RESULT, Role.WRAP)
@@ -67,7 +68,7 @@ class ThoughtBody(Body):
 class _TokenScan(JsonScan):
     """JSON in which tokens may stand in place of quotes."""
 
-    marks = re.compile("|".join((*map(re.escape, QUOTE_TOKENS), JsonScan.marks.pattern)))
+    marks = re.compile("|".join((*map(re.escape, QUOTE_TOKENS), "[`~]", JsonScan.marks.pattern)))
     strings: ClassVar[dict[str, re.Pattern[str]]] = {
         **JsonScan.strings,
         **{token: re.compile(re.escape(token)) for token in QUOTE_TOKENS},
@@ -75,7 +76,7 @@ class _TokenScan(JsonScan):
 
 
 class JsonBody(Body):
-    """JSON, to its last bracket, or to the tag that closes a value which lacks brackets."""
+    """JSON, to its last bracket, or to the tag or fence that closes it where it lacks brackets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +89,9 @@ class JsonBody(Body):
             role = role_of(tag) if tag else None
             if role in _ENDS or (tag and role and is_closing(tag)):
                 break
-            begun = any(token.startswith(window[at:]) for token in QUOTE_TOKENS)
+            if window.startswith(_FENCES, at):
+                break
+            begun = any(token.startswith(window[at:]) for token in (*_FENCES, *QUOTE_TOKENS))
             if not tag and (begun or may_grow(window, at)):
                 self._kept = window[at:]
                 return -1
@@ -102,6 +105,29 @@ class JsonBody(Body):
         value, or with values missing, is not."""
         whole = not self._scan.quoted and self._scan.depth == 1 and text.rstrip()[-1:] in "]}"
         return len(text) if whole else _closed_at(text)
+
+
+class SecondBody(JsonBody):
+    """An object that may follow the one which says the name; empty where something else does."""
+
+    def take(self, piece: str) -> int:
+        first = piece.lstrip()[:1]
+        if first not in ("", "{") and not self._scan.depth:
+            return 0
+        return super().take(piece)
+
+    def finish(self, text: str) -> int:
+        return super().finish(text) if self._scan.depth else 0
+
+
+class LineBody(Body):
+    """Plain text, to the end of its line."""
+
+    def _end_in(self, window: str) -> int:
+        return window.find("\n")
+
+    def finish(self, text: str) -> int:
+        return len(text)
 
 
 def _closed_at(text: str) -> int:

@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 from bridge import call_words
-from bridge.call_bodies import JsonBody, ThoughtBody
+from bridge.call_bodies import JsonBody, LineBody, SecondBody, ThoughtBody
 from bridge.call_head_tags import Head, Verdict, wait_if
 from bridge.call_heads import read_head
 from bridge.call_names import Names
@@ -55,6 +55,8 @@ def may_begin(text: str, at: int, names: Names) -> bool:
     word and every page has tags."""
     if text[at] == "<":
         return may_open(text, at, names)
+    if text[at] == "*":
+        return bool(call_words.BOLD.match(text, at))
     word = call_words.WORD.match(text, at)
     if not word or call_words.ACTION.match(text, at):
         return True
@@ -158,6 +160,8 @@ class Candidate(Unit):
 
     def _end_body(self, head: Head, end: int) -> bool:
         begin, self._began = self._began, self._began + end
+        if self._is_name(head, self.text[begin : self._began]):
+            return self._fill(head, self.text[self._began :])
         if isinstance(head.body, ThoughtBody):
             self.head = None
             return self._look_at_head()
@@ -169,10 +173,20 @@ class Candidate(Unit):
             return True
         return self._look_behind(rest)
 
+    def _is_name(self, head: Head, text: str) -> bool:
+        """Whether an object says the name alone, so that its arguments may come in another."""
+        named = call_words.NAME_ALONE.fullmatch(text) if head.vouched and not head.tool else None
+        head.tool = self.names.find(named[1]) if named else head.tool
+        if named and head.tool:
+            head.body = SecondBody()
+        return bool(named and head.tool)
+
     def _is_shown(self, words: str) -> bool:
-        """A form without a mark counts only where its line holds nothing else, too."""
+        """A form without a mark counts only where its line holds nothing else, too. Where plain
+        text ends, nothing tells but what comes behind it."""
         line = (self._behind or "").partition("\n")[0].strip(" \t\r;])},")
-        return bool(words and line) or is_shown(self.before, words)
+        plain_text = self.head and isinstance(self.head.body, LineBody)
+        return bool(words and (line or plain_text)) or is_shown(self.before, words)
 
     def _end(self, whole: bool) -> None:
         if self.head is None:
@@ -188,7 +202,7 @@ class Candidate(Unit):
 
 def words_behind(behind: str, names: Names, *, final: bool) -> str | None:
     """The words behind a call, empty where another call or nothing comes; None: not known yet."""
-    rest = behind.lstrip(" \t\r\n])},;")
+    rest = behind.lstrip(" \t\r\n])},;*")
     if not rest:
         return "" if final or len(behind) > _GAP_CHARS else None
     if rest[0] in "<{[`~":
@@ -223,7 +237,7 @@ class Fenced(Unit):
                 self.head = self._inner.head
                 if not decided:
                     return False
-                if not self._inner.calls:
+                if not self._inner.calls or self._is_markup(self._inner.calls[-1].head):
                     return self._is_none()
                 self.calls += self._inner.calls
                 piece, self._inner, self.head = self._inner.rest, None, None
@@ -236,6 +250,10 @@ class Fenced(Unit):
                 return self._is_none()
             piece, self._gap = self._gap, ""
         return self._look_behind(piece)
+
+    def _is_markup(self, head: Head) -> bool:
+        """Whether a tag is called as a tool is by chance, in code that is full of tags."""
+        return head.name_tag and not (self.line or head.vouched)
 
     def _is_none(self) -> bool:
         self.calls.clear()

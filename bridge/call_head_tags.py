@@ -51,10 +51,10 @@ class Head:
 
     `line`: it stands where a form without any mark may stand. `vouched`: a tag or token says that
     it is a call; `firm`: one that says nothing else; `taught`: the one of our instructions.
-    `called`: a word says that this names a tool (`Action: f`, `functions.f`); `recipient`: it is
-    whom the message goes to; `name_tag`: a tag is called as the tool is. `closers` are the words
-    that close the call, `given` are arguments among a tag's attributes. `cdata`: the body stands
-    in such a section, `fences`: behind so many.
+    `called`: a word says that this names a tool (`Action: f`, `functions.f`), `labelled`: that
+    the arguments come; `recipient`: it is whom the message goes to; `name_tag`: a tag is called as
+    the tool is. `closers` are the words that close the call, `given` are arguments among a tag's
+    attributes. `cdata`: the body stands in such a section, `fences`: behind so many.
     """
 
     line: bool
@@ -67,6 +67,7 @@ class Head:
     closers: set[str] = field(default_factory=set)
     given: dict[str, str] = field(default_factory=dict)
     called: bool = False
+    labelled: bool = False
     recipient: bool = False
     name_tag: bool = False
     cdata: bool = False

@@ -7,11 +7,11 @@ what kind of body follows.
 import re
 
 from bridge import call_words
-from bridge.call_bodies import JsonBody, PythonBody, ThoughtBody
+from bridge.call_bodies import JsonBody, LineBody, PythonBody, ThoughtBody
 from bridge.call_head_tags import Head, TagSteps, Verdict
 from bridge.call_names import Names, is_prefixed
 from bridge.call_tags import plain
-from bridge.tool_schemas import properties
+from bridge.tool_schemas import lone_text, properties
 
 HEAD_CHARS = 1000  # no real head comes near it
 _STEPS = 12  # tags, words and fences of one head
@@ -51,6 +51,9 @@ class _Steps(TagSteps):
         if head.tool and head.tool.custom and head.closers and first not in "<{`":
             self.at = start  # free text, its first line end included
             return self._arguments()
+        if head.labelled and first not in "{[<`*" and lone_text(head.tool):
+            same_line = "\n" not in self.text[start : self.at]
+            return self._body(LineBody()) if same_line else Verdict.NO
         if first == "<":
             return self._tag()
         if first == "+" and not start:
@@ -138,6 +141,7 @@ class _Steps(TagSteps):
             return Verdict.NO
         if action := call_words.ACTION.match(text, at):
             head.called = True
+            head.labelled = bool(head.tool) and "input" in action[0].lower()
             return self._on(action) if head.line else Verdict.NO
         if passed := call_words.STRAY.match(text, at) or call_words.PRINT.match(text, at):
             return self._on(passed)
@@ -156,6 +160,8 @@ class _Steps(TagSteps):
             if known in call_words.VOUCHING:
                 head.vouched = head.firm = True
             return self._on(found)
+        if head.tool and head.taught and (pair := call_words.PAIR.match(text, at)):
+            return self._arguments() if pair[1] in properties(head.tool) else Verdict.NO
         if head.recipient:
             return self._junk()
         return self._named(found) if found and not head.tool else Verdict.NO

@@ -10,16 +10,18 @@ from typing import Any
 
 from bridge import call_words
 from bridge.call_bodies import QUOTE_TOKENS
-from bridge.call_names import Names
+from bridge.call_names import Names, fold
 from bridge.call_python import STRING, from_python, is_dense, literal, python_value
 from bridge.call_tags import ARGUMENT_WORDS
-from bridge.tool_schemas import properties
+from bridge.tool_schemas import lone_text, properties
+from chat_request import Tool
 from jsontools.budget import Budget
 from jsontools.text import compact, ends_in_string, read_json, repair
 
 _MOST_REPAIRS = 4
 _PLACEHOLDERS = {"...", "…"}
 _PLACEHOLDER = re.compile(r"[{:,(=\[]\s{0,50}(?:\.\.\.|…|<[\w ./-]{1,40}>)\s{0,50}(?:[}\]),]|\Z)")
+_ANGLES = re.compile(r"<([\w -]{1,40})>")
 _JSON_ESCAPE = re.compile(r"\\(?:[\"\\/bfnrt']|u[0-9a-fA-F]{4})|\\")
 # Those tokens, and JavaScript's back-quotes behind a key.
 _TOKENS_AS_QUOTES = re.compile(rf"({'|'.join(map(re.escape, QUOTE_TOKENS))})(.*?)\1", re.DOTALL)
@@ -31,6 +33,8 @@ _BARE_KEY = re.compile(
 )
 _QUOTE = re.compile(r"\\.|\"(?P<closing>(?=\s{0,50}[,:}\]]))?", re.DOTALL)
 _NO_LETTERS = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)|[^A-Za-z0-9]+", re.DOTALL)
+_NO_VALUE = re.compile(r":\s{0,200}(?:[,}\]]|\Z)")
+_WORDS = re.compile(r"\s*[^\s{\[\"'\\]")
 _COMMENT = re.compile(r"//|/\*|#")
 _CODE = re.compile(
     r"\s*(?:print\((?P<printed>[\w.]{1,150})(?P<inner>\(.*\))\)|"
@@ -84,6 +88,8 @@ class JsonReader:
             return python_value(keyed), True
         if ends_in_string(text):
             raise ValueError("a string without end")
+        if _NO_VALUE.search(STRING.sub('""', text)):
+            raise ValueError("a value is missing")
         self._repairs += 1
         if self._repairs > _MOST_REPAIRS:
             raise ValueError("too much to repair")
@@ -164,7 +170,7 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
     for key in call_words.NESTED_KEYS:
         if isinstance(value.get(key), list | dict):
             sure = loose or key in call_words.LISTING_KEYS
-            return calls_in(value[key], "", names, loose=sure, repaired=repaired)
+            return calls_in(_nested(value, key), "", names, loose=sure, repaired=repaired)
     named_by = _name_key(value, names, loose=loose)
     if not named_by:
         return _named_by_key(value, names, repaired)
@@ -177,7 +183,17 @@ def calls_in(value: Any, name: str, names: Names, *, loose: bool, repaired: bool
         return _called_in(code, names)
     if not given and loose:
         given = [_beside_name(value, named_by, names)]
+    if given and isinstance(given[0], str) and not repaired:
+        given = [in_words(given[0], names.find(value[named_by]))]
     return [Found(value[named_by], given[0], repaired)] if given else []
+
+
+def _nested(value: dict[str, Any], key: str) -> Any:
+    """What stands under a key, with the arguments that stand beside it where it has none."""
+    inner = value[key]
+    if not isinstance(inner, dict) or any(word in inner for word in ARGUMENT_WORDS):
+        return inner
+    return inner | {word: value[word] for word in ARGUMENT_WORDS if word in value}
 
 
 def _are_whole(items: list[Any]) -> bool:
@@ -221,6 +237,12 @@ def _calls_in_list(value: list[Any], names: Names, *, loose: bool, repaired: boo
     return calls
 
 
+def in_words(text: str, tool: Tool | None) -> Any:
+    """Arguments that came as text and are no JSON: the one that the tool needs."""
+    key = lone_text(tool)
+    return {key: text} if key and _WORDS.match(text) else text
+
+
 def _named_by_key(value: dict[str, Any], names: Names, repaired: bool) -> list[Found]:
     """`{"read_file": {"path": "a"}}`: the name is the only key."""
     if len(value) != 1:
@@ -235,7 +257,15 @@ def is_schema(value: Any) -> bool:
 
 
 def is_placeholder(arguments: Any) -> bool:
-    """Whether all that was given is dots."""
+    """Whether all that was given is dots, or names of arguments in angles."""
     if isinstance(arguments, dict) and arguments:
-        return all(isinstance(v, str) and v.strip() in _PLACEHOLDERS for v in arguments.values())
+        return all(_stands_for(key, value) for key, value in arguments.items())
     return isinstance(arguments, str) and arguments.strip() in _PLACEHOLDERS
+
+
+def _stands_for(key: str, value: Any) -> bool:
+    """Whether a value only tells what belongs there: `...`, or `<city name>` for `city`."""
+    if not isinstance(value, str):
+        return False
+    named = _ANGLES.fullmatch(value.strip())
+    return value.strip() in _PLACEHOLDERS or bool(named and fold(key) in fold(named[1]))

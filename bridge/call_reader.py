@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from bridge.call_arguments import from_attributes, from_body, in_one_piece
-from bridge.call_bodies import JsonBody, NoBody, PythonBody
+from bridge.call_bodies import JsonBody, LineBody, NoBody, PythonBody, SecondBody
 from bridge.call_candidates import Fenced, Unit, Written
 from bridge.call_json import (
     Found,
@@ -19,16 +19,17 @@ from bridge.call_json import (
     NoCall,
     calls_in,
     holds_placeholder,
+    in_words,
     is_placeholder,
     is_schema,
 )
 from bridge.call_names import Names
-from bridge.call_python import from_python
+from bridge.call_python import from_python, python_value
 from bridge.call_tags import ARGUMENT_WORDS
 from bridge.call_words import NAME_KEYS
 from bridge.call_xml import XmlBody
 from bridge.markdown import is_shown
-from bridge.tool_schemas import properties, required
+from bridge.tool_schemas import lone_text, properties, required
 from chat_request import Tool, ToolUse
 from events import ToolCall
 from jsontools.budget import Budget
@@ -84,6 +85,8 @@ class Reader:
         head = written.head
         try:
             found = self._found(written)
+            if head.taught and not found:
+                raise ValueError("no call in it")
         except (ValueError, RecursionError):
             meant = head.firm or "invoke" in head.closers
             if meant and not holds_placeholder(written.text):
@@ -112,6 +115,10 @@ class Reader:
         tool = head.tool
         name = tool.name if tool else ""
         match head.body:
+            case SecondBody() if tool:
+                return self._second(text, tool)
+            case LineBody() if tool:
+                return [Found(name, {lone_text(tool): _unquoted(text.strip())})]
             case JsonBody():
                 value, repaired = self._json.read(in_one_piece(text) if head.cdata else text)
                 calls = calls_in(value, name, self.names, loose=head.vouched, repaired=repaired)
@@ -128,6 +135,16 @@ class Reader:
                 whole = arguments.keys() >= set(required(tool))
                 return [Found(name, arguments)] if whole else []
         return []
+
+    def _second(self, text: str, tool: Tool) -> list[Found]:
+        """What follows an object that says a name alone: arguments, another call or nothing."""
+        if not text.strip():
+            return [Found(tool.name, None)]
+        value, repaired = self._json.read(text)
+        calls = calls_in(value, "", self.names, loose=True, repaired=repaired)
+        if calls and self.names.find(calls[0].name):
+            return [Found(tool.name, None), *calls]
+        return [Found(tool.name, value, repaired)]
 
     def _python(self, text: str, tool: Tool) -> tuple[Any, bool]:
         with suppress(ValueError):
@@ -167,7 +184,7 @@ class Reader:
             value, repaired = self._json.read(value)
         if not isinstance(value, dict):
             raise ValueError("not an object")
-        value = _unwrapped(value, tool)
+        value = _unwrapped(value, tool, repaired=repaired)
         known = (tool.parameters or {}).get("properties")
         if repaired and isinstance(known, dict) and value.keys() - known:
             raise ValueError("torn apart by the repair")
@@ -187,15 +204,23 @@ def _call(tool: Tool, arguments: str) -> ToolCall:
     return ToolCall(f"call_{secrets.token_hex(12)}", tool.name, arguments, tool.custom)
 
 
-def _unwrapped(values: dict[str, Any], tool: Tool) -> dict[str, Any]:
-    """The arguments themselves, where they came as one argument that is called `arguments`."""
+def _unwrapped(values: dict[str, Any], tool: Tool, *, repaired: bool) -> dict[str, Any]:
+    """The arguments themselves, where they came as one that the tool does not have. Of what is
+    `repaired` only a key that means all arguments is believed."""
     if len(values) != 1:
         return values
     (name, inner), *_ = values.items()
-    if name not in ARGUMENT_WORDS or name in properties(tool):
+    known = properties(tool)
+    if name in known:
+        return values
+    if isinstance(inner, dict) and inner and inner.keys() <= known.keys() and not repaired:
+        return inner
+    if name not in ARGUMENT_WORDS:
         return values
     if isinstance(inner, str) and inner.lstrip().startswith("{"):
         inner = read_json(inner, strict=False)
+    elif isinstance(inner, str) and not repaired:
+        inner = in_words(inner, tool)
     return inner if isinstance(inner, dict) else values
 
 
@@ -213,6 +238,13 @@ def _free_text(arguments: Any) -> str:
     if isinstance(arguments, dict) and len(arguments) == 1:
         arguments = next(iter(arguments.values()))
     return clean(arguments) if isinstance(arguments, str) else compact(arguments)
+
+
+def _unquoted(text: str) -> str:
+    with suppress(ValueError):
+        value = python_value(text)
+        return value if isinstance(value, str) else text
+    return text
 
 
 def _is_definition(arguments: Any, tool: Tool) -> bool:

@@ -48,7 +48,8 @@ ARGUMENT_WORDS = (
 # Without bars these say nothing.
 _JOIN_TOKENS = words("channel constrain message start plugin")
 _END_TOKENS = words("end return eom turn")
-_ONLY_TOKENS = _JOIN_TOKENS | _END_TOKENS
+_TURN_TOKENS = words("im_start user")  # a turn that is not the model's to write
+_ONLY_TOKENS = _JOIN_TOKENS | _END_TOKENS | _TURN_TOKENS
 _ROLES = {
     Role.OPEN: _FIRM_OPEN | words("invoke court function tool call_record action call"),
     Role.WRAP: words(
@@ -64,7 +65,8 @@ _ROLES = {
         "im_end endoftext end_of_text end_of_sentence end_of_turn end_of_turn_token",
         "role_end assistant_end functioncallend end_code",
     ),
-    Role.RESULT: words(
+    Role.RESULT: _TURN_TOKENS
+    | words(
         "tool_result tool_results tool_response tool_output tool_outputs tool_outputs_begin",
         "tool_output_begin function_result function_results function_response observation",
         "start_function_response functionresultbegin",
@@ -76,11 +78,14 @@ _ROLES = {
 ROLES = {word: role for role, known in _ROLES.items() for word in known}
 # A maker's name before a word that means calls and nothing else.
 _MAKER = re.compile(r"[a-z0-9]{2,24}_(?=(?:tool|function)_call|arg_(?:key|value)$)")
+_GAPS = str.maketrans("▁- ", "___")
 _BAR = "|｜‖"
 _BARS = f"[{_BAR}]{{1,2}}"
 _MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:[A-Z]{{2}}ML[ \t]?{_BARS}[ \t]?)?"
 _NAMESPACE = r"(?:[\w-]{1,24}[:|])?"
-_WORD_CHARS = r"[A-Za-z][\w.▁-]{0,99}"
+# DeepSeek's tokens where their `▁` has become a space.
+_LOOSE_TOKEN = r"(?:tool|end)(?: [a-z]{2,8}){1,2}(?=\s?[|｜])"
+_WORD_CHARS = rf"(?:{_LOOSE_TOKEN}|[A-Za-z][\w.▁-]{{0,99}})"
 _ATTRIBUTE = (
     r"\s{1,50}[\w:.-]{1,60}\s?=\s?(?:\"[^\"]{0,900}\"|'[^']{0,900}'|[^\s\"'<>]{1,200}[\"']?)"
 )
@@ -105,7 +110,9 @@ _SHORT_NAME = re.compile(r"\s?=\s?[\"']?([\w.:-]+)")
 # XML's section of plain text, in which a model may put what it is given to pass on.
 CDATA, CDATA_END = "<![CDATA[", "]]>"
 # What announces a result without a tag that has that role.
-_RESULTS = ("Observation:", "[TOOL_RESULTS]", "```tool_output", "<|start|>functions.")
+_RESULTS = (
+    "Observation:", "**Observation", "[TOOL_RESULTS]", "```tool_output", "<|start|>functions.",
+)  # fmt: skip
 LOOK_AHEAD = 400  # a tag and the white space before it are never longer
 _NAME_ATTRIBUTES = ("name", "tool", "function", "tool_name", "function_name")
 _OWN_ATTRIBUTES = (*_NAME_ATTRIBUTES, "id", "type")  # they speak of the call, not of its arguments
@@ -113,7 +120,7 @@ _OWN_ATTRIBUTES = (*_NAME_ATTRIBUTES, "id", "type")  # they speak of the call, n
 
 def plain(word: str) -> str:
     """A tag's word as the tables have it, without what families differ in."""
-    known = word.lower().replace("▁", "_").replace("-", "_")
+    known = word.lower().translate(_GAPS)
     return known if known in ROLES else _MAKER.sub("", known)
 
 

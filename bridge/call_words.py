@@ -25,6 +25,8 @@ QUOTED_NAME = re.compile(r"([\"'`])([\w.:-]{1,120})\1")
 QUOTED_NAME_PART = re.compile(r"[\"'`][\w.:-]{0,120}\Z")
 # GLM, where the tag is missing that opens its first key.
 KEY = re.compile(r"([\w.-]{1,64})\s{0,9}</(?:\w{1,24}_)?arg_key>")
+# YAML's pairs, of which each has its line.
+PAIR = re.compile(r"([\w-]{1,64}):(?:\s|\Z)")
 KEY_PART = re.compile(r"[\w.-]{1,64}\s{0,9}(?:<(?:/\w{0,32})?)?\Z")
 THOUGHT = re.compile(r"(?i)(?:<\|start\|> ?assistant)?<\|channel\|> ?analysis<\|message\|>")
 MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
@@ -53,8 +55,11 @@ _ACTIONS = (
     "action", "action input", "tool call", "tool calls", "function call", "function calls",
     "calling tool", "calling function",
 )  # fmt: skip
-ACTION = re.compile(rf"(?i)(?:{'|'.join(_ACTIONS).replace(' ', '[ _]')})\s?:")
+_BOLD_ACTION = r"\*\*action(?:[ _]input)?\s?(?::\*\*|\*\*\s?:)"
+ACTION = re.compile(rf"(?i)(?:{'|'.join(_ACTIONS).replace(' ', '[ _]')})\s?:|{_BOLD_ACTION}")
 ACTIONS = {f"{label}:".replace(" ", gap) for label in _ACTIONS for gap in " _"}
+ACTIONS |= {f"**{label}{end}" for label in _ACTIONS[:2] for end in (":**", "**:")}
+BOLD = re.compile(r"(?i)\*(?:\Z|\*(?:\Z|a))")  # such a label in bold letters, or its beginning
 # Such a label before a block in a programming language, or one that is indented, tells of code.
 CODE_BEHIND = re.compile(
     r"(?i)(?:tool|function|calling)[ _]\w{4,8}\s?:\s{0,20}"
@@ -74,7 +79,7 @@ NOISE = VOUCHING | words(
     "assistantcommentary assistantanalysis numerusform",
 )
 # Behind a tag or "Action:".
-LABELS = words("name: tool: function: input: arguments: parameters: args:")
+LABELS = words("name: tool_name: tool: function: input: arguments: parameters: args:")
 PHRASES = (*NOISE, *STRAY_WORDS, *ACTIONS, "print(")
 FIRST_WORDS = NOISE | STRAY_WORDS | {phrase.partition(" ")[0] for phrase in ACTIONS}
 FIRST_WORDS |= words("print to action")
@@ -104,10 +109,13 @@ NAME_KEYS = (
     "name", "tool", "tool_name", "toolName", "function", "function_name", "recipient_name",
     "action", "tool_code", "call",
 )  # fmt: skip
+NAME_ALONE = re.compile(
+    rf"\{{\s{{0,50}}\"(?:{'|'.join(NAME_KEYS)})\"\s?:\s?\"([\w.:-]{{1,120}})\"\s{{0,50}}\}}"
+)
 NESTED_KEYS = (
     "tool_calls", "tool_uses", "toolCalls", "toolUse", "function_call", "functionCall",
     "function_calls", "functionCalls", "tool_call", "toolCall", "tool_use", "function", "calls",
-    "parts",
+    "tool", "action", "parts",
 )  # fmt: skip
 # Of these, the ones that say that what they hold are calls and nothing else.
 LISTING_KEYS = words("tool_calls tool_uses toolCalls function_calls functionCalls")

@@ -36,8 +36,10 @@ _SHOWING = re.compile(
     r"as follows|you (?:can|could|may|might) (?:use|call|write|run|try|send|invoke|make|do)|"
     r"sample|snippet|illustrat\w+|demonstrat\w+|"
     r"how to|forms?|format(?:ted|s)?|schema|such as|like (?:this|so)|"
-    r"Beispiel|z\. ?B\.|ejemplo|exemple|esempio|exemplo)\b|"
-    r"пример|例えば|例如|示例|比如|(?<!I )\b(?:use|write|type)\b[^.:\n]{0,20}:\s{0,5}\Z"
+    r"Beispiel|z\. ?B\.|ejemplo|exemple|esempio|exemplo|voorbeeld|przykład\w*|örne[kğ]\w*|"
+    r"exempel|eksempel|esimerk\w+|contoh|ví dụ)\b|"
+    r"пример|приклад|の例|例えば|例如|示例|比如|예시|예를|مثال|उदाहरण|"
+    r"(?<!I )\b(?:use|write|type)\b[^.:\n]{0,20}:\s{0,5}\Z"
 )
 _DOCUMENT = re.compile(r"(?m)^#{1,6} ")
 _ANNOUNCED = re.compile(
@@ -46,6 +48,8 @@ _ANNOUNCED = re.compile(
     r"|^\W{0,4}(?:first|then|next|now|finally)\b(?!.*\b(?:example|form\w*|like|so|this)\b)"
     r"[^.:\n]{0,20}[.:]?\s{0,5}\Z"
 )
+# ReAct's, which is part of a call or of one that is shown.
+_THOUGHT = re.compile(r"(?im)^\W{0,4}thought\W{0,2}:")
 # A line that does nothing but name what comes; an exchange that is shown has it too.
 _LABEL = re.compile(r"(?im)^\W{0,4}(?:tool|function) calls?\b\W{0,6}\Z")
 
@@ -175,7 +179,7 @@ class Markdown:
             self._line = came == at and self._spot is Spot.NONE
             return came
         hidden = self._ticks or indented or self._opened
-        if (first.isalpha() or first in "_{[") and not hidden:
+        if (first.isalpha() or first in "_{[*") and not hidden:
             return self._found(Spot.LINE, at)
         return self._onward(text, at)
 
@@ -304,6 +308,9 @@ def is_shown(before: str, behind: str) -> bool:
     if not said:
         return False
     last = said[said.rfind("\n\n") + 1 :]
+    if thought := _THOUGHT.search(last):
+        said = said[: len(said) - len(last) + thought.start()]
+        return is_shown(said, behind)
     if _ANNOUNCED.search(last):
         return False
     if _LABEL.search(last):

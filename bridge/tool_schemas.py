@@ -28,6 +28,15 @@ def required(tool: Tool | None) -> list[str]:
     return [name for name in found if isinstance(name, str)]
 
 
+def lone_text(tool: Tool | None) -> str:
+    """The one argument that a tool needs, if it is text; empty where there is none such."""
+    needed = required(tool)
+    if tool is None or len(needed) != 1:
+        return ""
+    kinds = kinds_of(properties(tool).get(needed[0]), tool.parameters or {})
+    return needed[0] if kinds == {"string"} else ""
+
+
 def kinds_of(rule: Any, root: dict[str, Any]) -> set[str]:
     """The types that a rule of the schema `root` allows, through references and branches; empty
     where it does not say."""

@@ -18,6 +18,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\.", re.DOTALL)
 _LAST_LINE_END = re.compile(r"\\n(?=[\"'“”])|\n(?=\"\s{0,20}[,}\]])")
 _KEPT_BACKSLASH, _KEPT_LINE_END = "\ue000", "\ue001"  # stand for them meanwhile
+_NO_JSON = "<`~"
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\]]', re.DOTALL)
 
 
@@ -38,7 +39,8 @@ class JsonScan:
     def end(self, text: str, start: int = 0) -> int:
         """Where in `text`, read from `start` on, the value ends; -1 when it goes on.
 
-        A `<` outside strings is no JSON: there a tag closes a value that lacks its brackets.
+        A `<` outside strings is no JSON, nor is a back-quote or tilde, which only some scans
+        mark: there a tag or a fence closes a value that lacks its brackets.
         """
         at = start + 1 if self.escaped and text else start
         self.escaped = self.escaped and not text
@@ -48,7 +50,7 @@ class JsonScan:
                 self.quoted = "" if self.quoted else found
             elif found[0] == "\\":
                 self.escaped = len(found) == 1
-            elif found == "<":
+            elif found in _NO_JSON:
                 return mark.start()
             else:
                 self.depth += 1 if found in "{[" else -1

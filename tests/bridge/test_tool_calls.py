@@ -326,7 +326,7 @@ def test_what_only_looks_like_a_call_asks_for_no_retry(wire: str) -> None:
 def test_what_was_sent_is_never_killed_by_a_call_that_cannot_be_used() -> None:
     """After words have gone out a broken call is the caller's to refuse, or it is text."""
     assert find(f"Hi {BROKEN}", STRICT) == ("Hi", [("get_weather", {"city": 3, "days": 2})], CALLED)
-    for wrong in ("[1]", '"x"', "{]"):
+    for wrong in ("[1]", "3", "{]"):
         wire = f"Hi {BLOCK.replace(ARGUMENTS, wrong)}"
         assert find(wire, last_try=False) == (wire, [], "stop")
 

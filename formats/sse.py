@@ -47,6 +47,11 @@ def dumps(value: Any) -> str:
     return text if text.isascii() else SEPARATOR.sub(_escaped, text)
 
 
+def to_bytes(value: Any) -> bytes:
+    """The same in UTF-8, which cannot hold half a surrogate pair."""
+    return dumps(value).encode("utf-8", "replace")
+
+
 def quoted(text: str) -> str:
     """Text as a JSON string in one line."""
     written = encode_basestring(text)

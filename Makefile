@@ -47,7 +47,7 @@ bench: dev ## measure what the proxy costs, beside other servers (about 10 minut
 soak: dev ## five minutes of mixed load with faults; fails on a leak
 	PYTHONPATH=. $(BIN)/python tests/soak.py $(SOAK)
 
-clients: dev ## real clients and agents against the service (20 minutes, Node 20; at first 4 GB of packages)
+clients: dev ## real clients and agents against the service (20 minutes, Node with npm; at first 4 GB of packages)
 	$(BIN)/python clients/drive.py
 	$(BIN)/python clients/whole_jobs/jobs.py
 

@@ -38,7 +38,7 @@ limit_request_field_size = 32_768  # bytes; on localhost a browser sends other p
 keepalive = 10  # also the deadline for a request's headers; 0 would mean none at all
 preload_app = False  # gevent has to be there first, or every HTTPS call ends in a RecursionError
 # no max_requests: with one worker it would shut everybody out while the last stream ends
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 control_socket_disable = True  # needs a writable home, and nothing here uses it
 accesslog = None  # the service writes its own line, which knows how a stream ended
 logger_class = "server.log.ServerLog"

@@ -3,6 +3,7 @@
 Writes .env once, says where to point a client, and ends everything it started when it ends.
 """
 
+import errno
 import json
 import os
 import shlex
@@ -57,16 +58,17 @@ def serve() -> int:
     settings = Settings.from_env(
         {**DEFAULTS, **{name: text for name, text in given().items() if text}}
     )
-    host, port = settings.host.strip("[]"), settings.port
+    host, port = settings.host, settings.port
     if why := why_taken(host, port):
         print(why, file=sys.stderr)
         return 1
-    environ = {"HOST": settings.host, "PORT": str(port)}
+    environ = {"HOST": host, "PORT": str(port)}
     if not (settings.flowith_auth_token or settings.flowith_refresh_token):
         environ |= start_stand_in()
     service = start(["-m", "gunicorn"], environ, end_with=signal.SIGQUIT)  # TERM waits for streams
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    greeting = greet(settings, "localhost" if near in ("127.0.0.1", "::1") else settings.host)
+    named = f"[{host}]" if ":" in host else host
+    greeting = greet(settings, "localhost" if near in ("127.0.0.1", "::1") else named)
     while service.poll() is None and not stopped_by:
         if greeting and answers(near, port):
             print(greeting, flush=True)
@@ -81,7 +83,9 @@ def why_taken(host: str, port: int) -> str:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, port), family=family).close()
     except OSError as wrong:
-        return f"Cannot listen on {host}, port {port}: {os.strerror(wrong.errno or 0)}. {HINT}"
+        if wrong.errno not in (errno.EADDRINUSE, errno.EACCES):
+            return f"Cannot listen on {host}: it is no address of this machine. Correct HOST."
+        return f"Cannot listen on {host}, port {port}: {os.strerror(wrong.errno)}. {HINT}"
     return ""
 
 

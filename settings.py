@@ -22,11 +22,11 @@ Kind = Literal["chat", "image"]
 Shape = Literal["ratio", "pixels", "none"]
 SIZES = ("512", "1k", "2k", "4k")  # names of resolutions
 APIS: tuple[Api, ...] = get_args(Api)
-CHOSEN: dict[str, Api] = {api: api for api in APIS}
 REASONING = ("reasoning_content", "reasoning", "think_tags", "hide")
 DEFAULT_KEY = "123456"
 DEMO_TOKEN = "demo"  # what `make run` sets when it starts the bundled stand-in
 NO_TOKEN = "No Flowith token is set: put FLOWITH_AUTH_TOKEN into .env or the secrets."
+AROUND = " \t\r\n\"'"  # a value; `docker run --env-file` leaves quotes on
 PLACEHOLDERS = {"your_actual_token_here", "changeme", "your_token_here"}
 USER = re.compile("(//)[^/]*@")
 QUERY = re.compile(r"\?.+", re.DOTALL)
@@ -83,12 +83,22 @@ def _list(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+def _keys(value: str) -> tuple[str, ...]:
+    keys = _list(value)
+    if not keys or not all(key.isprintable() for key in keys):
+        raise ValueError("must be one key or more, of printable characters")
+    return keys
+
+
+def _in_header(value: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("may hold printable ASCII characters only")
+    return value
+
+
 def _tokens(value: str) -> tuple[str, ...]:
     bare = (t.removeprefix("Bearer ").removeprefix("bearer ").strip() for t in _list(value))
-    tokens = tuple(dict.fromkeys(t for t in bare if t and t.lower() not in PLACEHOLDERS))
-    if not all(t.isascii() and t.isprintable() for t in tokens):
-        raise ValueError("may hold printable ASCII characters only")
-    return tokens
+    return tuple(dict.fromkeys(_in_header(t) for t in bare if t and t.lower() not in PLACEHOLDERS))
 
 
 def _url(value: str) -> str:
@@ -151,24 +161,24 @@ class Settings:
         "", "Flowith token, flo_... key or web login; several with commas", _tokens
     )
     api_key: tuple[str, ...] = _secret(
-        DEFAULT_KEY, "key that callers send; several with commas", _list
+        DEFAULT_KEY, "key that callers send; several with commas", _keys
     )
     flowith_api: str = _choice("auto", ("auto", *APIS), "Flowith API: ")
     flowith_api_url: str = _setting(
         "", "Flowith's address, when it has moved: a host, or a whole URL", _url
     )
     flowith_refresh_token: str = _secret(
-        "", "refresh token of the web login; keeps the (first) web token alive"
+        "", "refresh token of the web login; keeps the (first) web token alive", _in_header
     )
     flowith_identity_url: str = _setting(
         "https://aibdxsebwhalbnugsqel.supabase.co", "Flowith's login service, for the refresh", _url
     )
     flowith_identity_key: str = _secret(
-        "", "the login service's public key (sb_publishable_...), for the refresh"
+        "", "the login service's public key (sb_publishable_...), for the refresh", _in_header
     )
     state_file: str = _setting(".flowith-state.json", "where refreshed tokens are kept (mode 0600)")
     models_file: str = _setting("models.json", "the model mapping")
-    host: str = _setting("0.0.0.0", "address to listen on")
+    host: str = _setting("0.0.0.0", "address to listen on", lambda host: host.strip("[]"))
     port: int = _number("7860", 0, 65_535, "port to listen on")
     web_concurrency: int = _number("1", 1, 64, "worker processes")
     max_streams: int = _number("1200", 1, 100_000, "answers under way per worker; above it 503")
@@ -203,7 +213,7 @@ class Settings:
         values: dict[str, Any] = {"on_space": bool(environ.get("SPACE_ID"))}
         mistakes: list[str] = []
         for setting in cls.described():
-            text = environ.get(setting.name.upper(), "").strip()
+            text = environ.get(setting.name.upper(), "").strip(AROUND)
             try:
                 values[setting.name] = setting.metadata["parse"](text) if text else setting.default
             except ValueError as wrong:
@@ -222,22 +232,13 @@ class Settings:
         """The fields that are read from the environment, in order."""
         return (f for f in fields(cls) if f.metadata)
 
-    def shown(self) -> Iterator[tuple[str, str]]:
-        """Name and value of each setting, secrets masked, for the start-up log."""
-        for setting in self.described():
-            value = getattr(self, setting.name)
-            parts = value if isinstance(value, tuple) else (value,)
-            if setting.metadata["secret"]:
-                parts = tuple(mask(part) for part in parts if part)
-            elif setting.name.endswith("_url"):
-                parts = tuple(mask_url(part) for part in parts)
-            yield setting.name.upper(), ",".join(str(part) for part in parts)
-
     def warnings(self) -> list[str]:
         """What the operator should mend, in plain words."""
         found = []
         if not (self.flowith_auth_token or self.flowith_refresh_token):
             found.append(NO_TOKEN)
+        if self.flowith_refresh_token and not self.flowith_identity_key:
+            found.append("FLOWITH_IDENTITY_KEY is empty, without which Flowith renews no login.")
         if DEFAULT_KEY in self.api_key:
             found.append(f"The default API key {DEFAULT_KEY} is in use: set API_KEY to your own.")
         return found
@@ -245,7 +246,7 @@ class Settings:
     @property
     def chosen_api(self) -> Api | None:
         """What FLOWITH_API says; None for auto, with which the shape of a token decides."""
-        return CHOSEN.get(self.flowith_api)
+        return next((api for api in APIS if api == self.flowith_api), None)
 
     @property
     def demo(self) -> bool:
@@ -286,7 +287,7 @@ def read_rows(path: Path) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        rows = json.loads(path.read_text("utf-8"), object_pairs_hook=unique)
+        rows = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=unique)
     except OSError as wrong:
         raise SettingsError(f"{path} cannot be read: {wrong.strerror}") from wrong
     except (ValueError, RecursionError) as wrong:
@@ -341,8 +342,7 @@ def given() -> dict[str, str]:
 
 
 def load() -> Settings:
-    """Settings of this process; what requests reads by itself is handed on from `.env`. Raises
-    SettingsError."""
+    """Settings of this process; what requests reads itself is handed on. Raises SettingsError."""
     environ = given()
     for name in environ:
         if name.lower() in READ_BY_REQUESTS:

@@ -47,7 +47,8 @@ PROGRAMS = {  # the slowest first, as two run at a time
     "llm": "use_llm.py",
     "openai-node": "openai.mjs",
     "openai-node, Responses": "responses.mjs",
-    "Vercel AI SDK": "ai-sdk.mjs",
+    "Vercel AI SDK 6": "ai-sdk.mjs 6",
+    "Vercel AI SDK 7": "ai-sdk.mjs 7",
     "Cherry Studio's engine": "cherry.mjs",
     "@langchain/openai": "langchain.mjs",
     "langchain-openai": "use_langchain.py",
@@ -66,9 +67,9 @@ PROGRAMS = {  # the slowest first, as two run at a time
     "Haystack": "use_haystack.py",
     "curl": "use_curl.py",
 }
-# The programs that speak Responses need a newer `openai` than those of requirements.txt.
-NEWER = {"use_langchain_responses.py", "use_responses.py", "use_openai_agents.py",
-         "use_pydantic_responses.py"}  # fmt: skip
+# These need a newer `openai` than LlamaIndex takes, which is among those of requirements.txt.
+NEWER = {"use_langchain_responses.py", "use_llm.py", "use_openai_agents.py",
+         "use_pydantic_responses.py", "use_responses.py"}  # fmt: skip
 SECONDS = 600  # for all cases of one client, of which llm needs 200 on two cores
 # A refusal of an account makes it rest, so that each case with one needs an account of its own.
 ACCOUNTS = ",".join(f"{kind}{i:03}" for i in range(300) for kind in (TOKEN, WEB_TOKEN))
@@ -198,16 +199,16 @@ def seen_by(flowith: FakeFlowith) -> Callable[[Seen], Reply]:
 
 def needs(program: str) -> str:
     """The file that says what a program needs to be installed."""
-    if program.endswith(".mjs") or program == "use_codex.py":
+    if ".mjs" in program or program == "use_codex.py":
         return "package-lock.json"
-    return "requirements-responses.txt" if program in NEWER else "requirements.txt"
+    return "requirements-newer.txt" if program in NEWER else "requirements.txt"
 
 
 def place(needed: str) -> Path:
     """Where what a file names is installed."""
     if needed == "package-lock.json":
         return HERE / "node_modules"
-    return HERE / (".venv-responses" if "responses" in needed else ".venv")
+    return HERE / (".venv-newer" if "newer" in needed else ".venv")
 
 
 def install(names: Sequence[str]) -> None:
@@ -227,7 +228,7 @@ def install(names: Sequence[str]) -> None:
 def install_node() -> None:
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
-        sys.exit("Node.js 20 or newer with npm is needed for the JavaScript clients and for Codex.")
+        sys.exit("Node.js with npm is needed for the JavaScript clients and for Codex.")
     order = [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"]
     subprocess.run(order, cwd=HERE, check=True)
 
@@ -245,8 +246,8 @@ def python(folder: Path) -> Path:
 
 def command(program: str) -> list[str]:
     """How a program is run; Codex is driven by a Python that needs nothing."""
-    if program.endswith(".mjs"):
-        return ["node", program]
+    if ".mjs" in program:
+        return ["node", *program.split()]
     if program == "use_codex.py":
         return [sys.executable, program]
     return [str(python(place(needs(program)))), program]
@@ -286,7 +287,9 @@ def main() -> None:
         server = Server(Path(folder, "service.log"), given)
         ours = {"BASE_URL": f"{server.url}/v1", "API_KEY": KEY, "STAND_IN": flowith.url}
         plain = {"PYTHONIOENCODING": "utf-8", "NO_COLOR": "1", "LLM_USER_PATH": folder}
-        environ = {**os.environ, **ours, **plain}
+        # Node itself is installed with the clients, as some need a newer one than systems have
+        bins = {"PATH": f"{HERE / 'node_modules' / '.bin'}{os.pathsep}{os.environ['PATH']}"}
+        environ = {**os.environ, **ours, **plain, **bins}
         for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "PYTHONPATH"):
             environ.pop(name, None)
         try:

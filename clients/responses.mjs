@@ -50,7 +50,7 @@ for (const [way, complete] of Object.entries(ways)) {
     assert.equal(textOf(await complete("silence")), "late, but here");
   };
   cases[`${way}: refused`] = async () => {
-    const words = `error 400 ${way} of openai-node's responses`;
+    const words = `error 400 ${way} by Responses of openai-node`;
     assert.ok((await thrown(() => complete(words))) instanceof OpenAI.BadRequestError);
     assert.equal((await upstream(words)).calls, 1);
   };

@@ -138,9 +138,6 @@ def check_settings(report: Report, settings: Settings) -> None:
     for name in sorted(name for name in given() if name.startswith("FLOWITH_")):
         if name not in names:
             report.add("warning", "settings", f"{name} is no setting: nothing reads it")
-    if settings.flowith_refresh_token and not settings.flowith_identity_key:
-        text = "FLOWITH_IDENTITY_KEY is empty, without which Flowith renews no login"
-        report.add("warning", "settings", text)
     report.add("ok", "models", f"{len(settings.models)} rows in {settings.models_file}")
     if drawing := sum(row.kind == "image" for row in settings.models.values()):
         text = f"{drawing} of them make pictures; not tried, as each picture costs credits"

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flowith.dialects import DIALECTS
-from flowith.llm_frames import is_json
+from flowith.llm_decoder import is_json
 from flowith.recording import to_decoded
 from flowith.sample_file import Exchange, Sample
 from settings import APIS

@@ -9,7 +9,7 @@ from typing import Any
 
 from chat_request import Content, Drawing, Prompt
 from flowith.dialects import DIALECTS
-from flowith.image_generation import image_dialects
+from flowith.image_dialects import image_dialects
 from flowith.probe import ALIVE, Probe
 from flowith.reach import UNSENT
 from settings import Api, Model

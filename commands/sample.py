@@ -18,11 +18,11 @@ from commands.questions import Call
 from commands.report import Report
 from flowith.accounts import Account
 from flowith.dialects import DIALECTS
-from flowith.image_generation import image_dialects
+from flowith.image_dialects import image_dialects
 from flowith.probe import KNOWN, Asking
 from flowith.reach import PATIENCE, to_said
-from flowith.recording import Recording, record, to_decoded
-from flowith.sample_file import Exchange, exchange_line, first_line, last_line
+from flowith.recording import record, to_decoded
+from flowith.sample_file import Exchange, Recording, exchange_line, first_line, last_line
 from flowith.transport import FOREIGN
 
 WHOLE = 180.0  # seconds for one answer
@@ -100,7 +100,8 @@ def _make(
 
 
 def _send(asking: Asking, token: str, call: Call) -> Recording:
-    headers = DIALECTS[call.probe.api].headers_for(token, call.bearer, asking.agent)
+    headers = DIALECTS[call.probe.api].headers_for(token, call.bearer)
+    headers["User-Agent"] = asking.agent
     connect = min(asking.settings.connect_timeout, PATIENCE)
     patience = min(asking.settings.first_token_timeout, call.patience)
     whole = max(WHOLE, call.patience)

@@ -121,6 +121,11 @@ class Accounts:
         usable = [a for a in self.usable(api) if a not in avoid]
         return any(a.rest_for(model, now) is None for a in usable)
 
+    def take_again(self, account: Account) -> None:
+        """The same account for another try."""
+        with self._lock:
+            account.running += 1
+
     def give_back(self, account: Account) -> None:
         """Say that a call is over."""
         with self._lock:

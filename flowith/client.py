@@ -1,39 +1,33 @@
-"""One caller's call to Flowith: choose an account, try, fail over before the first event, close.
+"""One caller's call to Flowith: its events as they come, signs of life, deadlines, and its end.
 
 Knows nothing of OpenAI or Flask.
 """
 
 import logging
-import random
 import resource
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
-import errors
 from chat_request import Prompt
 from clock import Clock
-from errors import CallerLeft, Overloaded, UpstreamError, UpstreamNotFound, UpstreamTimeout
-from events import Event, Picture, Silence, Working
+from errors import CallerLeft, Overloaded, UpstreamError, UpstreamTimeout
+from events import Event, Picture
 from flowith.accounts import Account, Accounts
-from flowith.attempt import Attempt, Order
+from flowith.attempt import Attempt
 from flowith.crew import Crew, Signal
 from flowith.deadlines import Deadlines
 from flowith.dialects import Dialect, dialects_at
 from flowith.download import Download
 from flowith.file_address import origin_of
-from flowith.image_generation import costs_nothing, image_dialects
+from flowith.image_dialects import image_dialects
 from flowith.login import Login
-from flowith.refusal import quote
+from flowith.retries import Retries
 from flowith.transport import Transport
 from settings import Api, Model, Settings
 
 SPARE_FILES = 600  # descriptors for callers who wait, idle connections, logs and libraries
-TRIES_PER_MODEL = 2  # before the row's next fallback gets its turn
 LOOK = 0.5  # seconds between two looks at what a crowd should not ask for with every token
-FIRST_DELAY, LONGEST_DELAY = 0.25, 4.0  # seconds between tries, doubled each time
-MOVE_ON = (errors.UpstreamAuth, errors.OutOfCredits, errors.RateLimited)  # the account's fault
 log = logging.getLogger("flowith")
 
 
@@ -47,8 +41,9 @@ class Flowith:
         self.crew = Crew()
         self.transport = Transport(settings.connect_timeout, settings.max_streams)
         self.accounts = self._to_accounts()
-        self.dialects: Mapping[str, Dialect] = dialects_at(settings.flowith_api_url)
-        self.image_dialects: Mapping[str, Dialect] = image_dialects(settings.flowith_api_url)
+        url = settings.flowith_api_url
+        self.dialects: Mapping[str, Dialect] = dialects_at(url, agent)
+        self.image_dialects: Mapping[str, Dialect] = image_dialects(url, self.dialects)
         self.running = 0
         self.limit = fitting(settings.max_streams)
         self.drains: Callable[[float], bool] = lambda now: False
@@ -110,20 +105,19 @@ def fitting(wanted: int) -> int:
 class Answer:
     """Flowith's answer to one call; `events` may be asked for once.
 
-    Until the first event a failed call is repeated elsewhere, within the budget; afterwards never.
-    `attempts` holds account and API of each try, `failures` account and code of each that failed,
-    `first_event` monotonic seconds. `deadlines` may be moved before the first event.
+    Until the first event a failed call is repeated (`retries`), afterwards never. `first_event` is
+    in monotonic seconds. `deadlines` may be moved before the first event.
     """
 
     def __init__(self, flowith: Flowith, prompt: Prompt, model: Model, label: str) -> None:
         self.flowith, self.settings = flowith, flowith.settings
-        self.prompt, self.model, self.label = prompt, model, label
-        self.attempts: list[tuple[str, str]] = []
-        self.failures: list[tuple[str, str]] = []
+        self.retries = Retries(
+            flowith.accounts, self.settings, flowith.dialect_for, prompt, model, label
+        )
         self.first_event: float | None = None
         self.caller_left: Callable[[], bool] = lambda: False
-        self._draws = model.kind == "image"
-        self._upstream = model.upstream
+        draws = model.kind == "image"
+        self._patience = self.settings.image_timeout if draws else self.settings.first_token_timeout
         self._closed = False
         self._stops = False  # whether the caller has left, or the service is closing down
         self._look_at = 0.0  # when to find that out where nothing tells
@@ -157,11 +151,10 @@ class Answer:
         self._closed = self._stops = True
         self.flowith.running -= 1
         self.flowith.tell_running(self.flowith.running)
-        self._end_attempt()
         self.flowith.clock.drop(self)
-        self.interrupt()
         with suppress(ValueError):  # it runs at this moment, in another thread, and will see
             self._generator.close()
+        self.interrupt()
 
     def events(self) -> Generator[Event]:
         """The answer; ends with one `Done`, or raises ProxyError or CallerLeft.
@@ -185,93 +178,54 @@ class Answer:
         yield download.take()
 
     def _events(self) -> Generator[Event]:
-        accounts, avoid = self.flowith.accounts, list[Account]()
-        self.flowith.clock.add(self)
+        flowith, retries = self.flowith, self.retries
+        flowith.clock.add(self)
         while True:
-            model = self._upstream[0]
-            account = accounts.take(self._api(), model, avoid)
+            order = retries.next()
             try:
-                yield from self._ask(account)
+                attempt = Attempt(order, flowith.transport, flowith.crew, self._signal)
+                self._attempt = attempt
+                events: Sequence[Event] = ()
+                while not attempt.finished:
+                    yield from events
+                    events = self._read(attempt)
+                retries.succeeded(order)  # first, as whoever has the `Done` asks for no more
+                yield from events
                 return
             except UpstreamError as refusal:
-                avoid.append(account)
-                accounts.settle(account, model, refusal)
-                delay = self._delay(refusal, avoid)
-                self._note(account, refusal)
+                begun = self.first_event is not None
+                delay = retries.delay(order, refusal, begun, self.deadlines.retry_by)
                 if delay is None:
                     raise
             finally:
                 self._end_attempt()
-                accounts.give_back(account)
-            yield from self._wait(time.monotonic() + delay)
+                retries.close(order)
+            until = time.monotonic() + delay
+            while time.monotonic() < until:
+                yield from self._pause(until)
 
-    def _api(self) -> Api | None:
-        return self.model.api or self.settings.chosen_api
-
-    def _ask(self, account: Account) -> Iterator[Event]:
-        """The answer of one account. A refused token is renewed if it can be, then tried in its
-        other form, each once."""
-        dialect = self.flowith.dialect_for(self.model, account)
-        self.attempts.append((account.name, dialect.name))
-        usual = account.bearer.get(dialect.name, dialect.bearer)
-        renewed = [(usual, True)] if account.login else []
-        ways = [(usual, False), *renewed, (not usual, False)]
-        for way in ways:
-            try:
-                yield from self._read(self._begin(account, dialect, *way), account)
-                return
-            except errors.UpstreamAuth as refusal:
-                self._end_attempt()
-                if way is ways[-1] or refusal.upstream_status is None:
-                    raise
-
-    def _begin(self, account: Account, dialect: Dialect, bearer: bool, renew: bool) -> Attempt:
-        flowith = self.flowith
-        order = Order(
-            account=account,
-            dialect=dialect,
-            prompt=self.prompt,
-            model=self.model,
-            upstream=self._upstream,
-            bearer=bearer,
-            renew=renew,
-            agent=flowith.agent,
-            label=self.label,
+    def _read(self, attempt: Attempt) -> Sequence[Event]:
+        """What has come, or a sign of life where nothing has for long."""
+        deadlines = self.deadlines
+        begun = self.first_event is not None
+        patience = self.settings.idle_timeout if begun else self._patience
+        silent_at = attempt.heard_at + patience
+        events = attempt.read(
+            min(deadlines.tick_at, deadlines.works_at, silent_at, deadlines.total_by)
         )
-        self._attempt = Attempt(order, flowith.transport, flowith.crew, self._signal)
-        return self._attempt
-
-    def _read(self, attempt: Attempt, account: Account) -> Iterator[Event]:
-        """The events of one try, up to its `Done`."""
-        settings, deadlines = self.settings, self.deadlines
-        heard = time.monotonic()
-        first = settings.image_timeout if self._draws else settings.first_token_timeout
-        while True:
-            begun = self.first_event is not None
-            patience = settings.idle_timeout if begun else first
-            sign_at = min(deadlines.tick_at, deadlines.works_at)
-            events = attempt.read(min(sign_at, heard + patience, deadlines.total_by))
-            now = time.monotonic()
-            if self._stops or now >= deadlines.total_by:
-                self._look(now)
-            if events:
-                heard = now
-                if attempt.begun:
-                    self.first_event = self.first_event or now
-                    deadlines.tick_at = now + deadlines.heartbeat  # silence counts from here
-                if attempt.finished:  # whoever has the `Done` asks for no more
-                    self.flowith.accounts.settle(account, self._upstream[0], None)
-                    yield from events
-                    return
-                yield from events
-            elif now >= heard + patience:
-                phase = "fell silent" if begun else "said nothing"
-                raise UpstreamTimeout(f"Flowith {phase} for {patience:g} seconds.")
-            elif now >= sign_at:
-                if deadlines.silence_is_due(now):
-                    yield Silence()
-                elif deadlines.working_is_due(now):
-                    yield Working()
+        now = time.monotonic()
+        if self._stops or now >= deadlines.total_by:
+            self._look(now)
+        if events:
+            attempt.heard_at = now
+            if attempt.begun:
+                self.first_event = self.first_event or now
+                deadlines.tick_at = now + deadlines.heartbeat  # silence counts from here
+            return events
+        if now >= silent_at:
+            phase = "fell silent" if begun else "said nothing"
+            raise UpstreamTimeout(f"Flowith {phase} for {patience:g} seconds.")
+        return deadlines.signs(now)
 
     def _look(self, now: float) -> None:
         """Whether going on makes sense at all."""
@@ -283,54 +237,14 @@ class Answer:
         if self._stops and self.flowith.drains(now):
             raise Overloaded("The service is closing down; the answer is not complete.")
 
-    def _wait(self, until: float) -> Iterator[Event]:
-        """Pause between two tries."""
-        while time.monotonic() < until:
-            yield from self._pause(until)
-
-    def _pause(self, until: float) -> Iterator[Event]:
+    def _pause(self, until: float) -> Sequence[Event]:
         """Wait until then at most, or for whoever wakes; a sign of life where one is due."""
-        deadlines, now = self.deadlines, time.monotonic()
-        self._look(now)
-        if deadlines.silence_is_due(now):
-            yield Silence()
+        deadlines = self.deadlines
+        self._look(time.monotonic())
         self._signal.wait(min(until, deadlines.tick_at, deadlines.total_by))
-
-    def _delay(self, refusal: UpstreamError, avoid: list[Account]) -> float | None:
-        """Seconds until the next try, None when there is to be none."""
-        tries = len(avoid)
-        if self._draws and not costs_nothing(refusal):
-            return None
-        over = self.first_event is not None or tries >= self.settings.retry_attempts
-        if over or not refusal.retryable:
-            return None
-        if isinstance(refusal, MOVE_ON):
-            others = self.flowith.accounts.others(self._api(), self._upstream[0], avoid)
-            return 0.0 if others else None
-        gone = isinstance(refusal, UpstreamNotFound)
-        if gone and len(self._upstream) < 2:
-            return None
-        if (gone or tries >= TRIES_PER_MODEL) and len(self._upstream) > 1:
-            self._upstream = self._upstream[1:]
-        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (tries - 1)) * random.uniform(0.5, 1)  # noqa: S311
-        return delay if time.monotonic() + delay < self.deadlines.retry_by else None
-
-    def _note(self, account: Account, refusal: UpstreamError) -> None:
-        self.failures.append((account.name, refusal.ending))
-        status = refusal.upstream_status or "-"
-        log.warning("%s account=%s failed=%s status=%s", self.label, *self.failures[-1], status)
-        said = (part for m in self.prompt.messages for part in _texts(m["content"]))
-        current = (a.token for a in self.flowith.accounts.all)  # a login's is not in the settings
-        quote(refusal, (*self.settings.flowith_auth_token, *current), said)
+        return deadlines.signs(time.monotonic())
 
     def _end_attempt(self) -> None:
         attempt, self._attempt = self._attempt, None
         if attempt:
             attempt.close()
-
-
-def _texts(content: Any) -> Iterator[str]:
-    if isinstance(content, str):
-        yield content
-    else:
-        yield from (part["text"] for part in content if part.get("type") == "text")

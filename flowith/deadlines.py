@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
+from events import Silence, Working
 from settings import Settings
 
 
@@ -25,16 +26,13 @@ class Deadlines:
         total_by = now + settings.total_timeout
         return cls(settings.heartbeat, first, first, total_by, now + settings.retry_seconds)
 
-    def silence_is_due(self, now: float) -> bool:
-        """Whether it is time for a sign of life; the next one is due a heartbeat later."""
-        due = now >= self.tick_at
-        if due:
-            self.tick_at = self.works_at = now + self.heartbeat
-        return due
-
-    def working_is_due(self, now: float) -> bool:
-        """The same where words have come, of which perhaps none has reached the caller."""
-        due = now >= self.works_at
-        if due:
-            self.works_at = now + self.heartbeat
-        return due
+    def signs(self, now: float) -> list[Silence | Working]:
+        """The sign of life that is due, if one is; the next one is due a heartbeat later."""
+        next_at = now + self.heartbeat
+        if now >= self.tick_at:
+            self.tick_at = self.works_at = next_at
+            return [Silence()]
+        if now >= self.works_at:
+            self.works_at = next_at
+            return [Working()]
+        return []

@@ -1,4 +1,4 @@
-"""Flowith's three HTTP APIs: where each is and what it wants; `decoders.py` reads what they say.
+"""Flowith's three HTTP APIs: where each is, what it wants, and which decoder reads what it says.
 
 Nothing here does I/O or knows of OpenAI.
 """
@@ -7,17 +7,49 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from chat_request import Prompt
-from errors import UpstreamError
-from flowith.decoders import Decoder, KnowledgeDecoder, WebDecoder
-from flowith.llm_frames import LlmDecoder
+from errors import DOCTOR, UpstreamError
+from events import Event
+from flowith.knowledge_decoder import KnowledgeDecoder
+from flowith.llm_decoder import LlmDecoder
 from flowith.refusal import to_refusal
+from flowith.web_decoder import WebDecoder
 from settings import Model
 
 # identity: a compressed stream comes when the compressor likes, not when the model speaks
 HEADERS = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"}
+CONTENT_TYPES = {
+    "", "text/plain", "text/event-stream", "text/markdown", "application/json",
+    "application/x-ndjson", "application/jsonl", "application/octet-stream",
+}  # fmt: skip
+PAGE = (
+    "A web page came in place of an answer: a captive portal or a firewall is in the way, or"
+    f" Flowith's address has moved. {DOCTOR}"
+)
+
+
+class Decoder(Protocol):
+    """Makes events of the bytes of one answer. It knows what the proper end of one looks like; what
+    it does not know is an error."""
+
+    def decode(self, block: bytes) -> list[Event]:
+        """Raises UpstreamError for what is no answer."""
+
+    def flush(self) -> list[Event]:
+        """The body has ended. Raises UpstreamError where the answer had not."""
+
+
+def to_content_type(value: str) -> str:
+    """A Content-Type header without its parameters. Raises UpstreamError where no answer of these
+    APIs has it."""
+    name = value.partition(";")[0].strip().lower()
+    if name in ("text/html", "application/xhtml+xml"):
+        raise UpstreamError(PAGE)
+    if name not in CONTENT_TYPES:
+        raise UpstreamError("Flowith's answer is of a kind that is not known here.")
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +64,9 @@ class Dialect:
     bearer: bool = True
     takes_system: bool = True
 
-    def headers_for(self, token: str, bearer: bool, agent: str) -> dict[str, str]:
-        """The headers of a request with this token in one of its two forms, as `agent`."""
-        given = f"Bearer {token}" if bearer else token
-        return {**self.headers, "Authorization": given, "User-Agent": agent}
+    def headers_for(self, token: str, bearer: bool) -> dict[str, str]:
+        """The headers of a request with this token in one of its two forms."""
+        return {**self.headers, "Authorization": f"Bearer {token}" if bearer else token}
 
     def to_refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamError:
         """The error for a status that is none of success."""
@@ -77,9 +108,13 @@ DIALECTS: dict[str, Dialect] = {
 }
 
 
-def dialects_at(given: str) -> dict[str, Dialect]:
-    """All three, where the operator's FLOWITH_API_URL says that they are."""
-    return {api: replace(one, url=moved(one.url, given)) for api, one in DIALECTS.items()}
+def dialects_at(given: str, agent: str) -> dict[str, Dialect]:
+    """All three, where the operator's FLOWITH_API_URL says that they are, asked as `agent`."""
+
+    def here(one: Dialect) -> Dialect:
+        return replace(one, url=moved(one.url, given), headers={**one.headers, "User-Agent": agent})
+
+    return {api: here(one) for api, one in DIALECTS.items()}
 
 
 def moved(url: str, given: str) -> str:

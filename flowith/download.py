@@ -133,10 +133,9 @@ class Download:
         response = self._ask(to_address(self._url, self._origin))
         try:
             _check(response)
-            data, kind = self._read(self._exchange.reader(response))
+            data, kind = self._read(self._exchange.reader())
             return Picture(self._url, data, kind)
         finally:
-            response.raw.close()
             self._exchange.release()
 
     def _ask(self, address: str) -> requests.Response:

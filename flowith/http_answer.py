@@ -4,7 +4,6 @@ The parser alone says what is whole; what it leaves open (how long a head may be
 an answer, how a connection ends) is decided here. Knows nothing of what the bytes mean.
 """
 
-import ssl
 import time
 from typing import Any
 
@@ -32,11 +31,12 @@ class HttpAnswer:
 
     def __init__(self, connection: Any, sock: Any) -> None:
         self.heard = False  # whether a byte of it has come
+        self.version = ""  # of HTTP
         self.status = 0
         self.headers = HTTPHeaderDict()
         self.ended = 0.0  # when the connection was free again, in monotonic seconds
         self._connection, self._socket = connection, sock
-        self._pieces: list[bytes] = []  # of the body, not yet taken
+        self.pieces: list[bytes] = []  # of the body, as it is framed, not yet taken
         self._announced: int | None = None  # bytes that Content-Length still promises
         self._lines = 0  # of headers
         self._framing = 0  # bytes since the last piece of the body
@@ -46,7 +46,7 @@ class HttpAnswer:
         self._clean = True  # whether nothing came behind it
         self._fault = ""
         self._closed = False
-        self.on_body = self._pieces.append
+        self.on_body = self.pieces.append
         self._parser = HttpResponseParser(self)
 
     def on_message_begin(self) -> None:
@@ -71,7 +71,7 @@ class HttpAnswer:
 
     def begin(self) -> None:
         """Read the head, and those that come before it. Raises ProtocolError and OSError."""
-        data = self._receive()
+        data = self._socket.recv(PIECE)
         if not data:
             raise ConnectionResetError("the connection ended without an answer")
         self.heard = True
@@ -80,11 +80,12 @@ class HttpAnswer:
             if self._in_body:
                 break
             self.headers, self._lines = HTTPHeaderDict(), 0
-            data = data or self._receive()
+            data = data or self._socket.recv(PIECE)
         else:
             raise ProtocolError(f"more than {MOST_INTERIM} answers that are none")
+        self.version = self._parser.get_http_version()
         coding = self.headers.get("Transfer-Encoding", "chunked")
-        if self._parser.get_http_version() not in VERSIONS or coding.lower() != "chunked":
+        if self.version not in VERSIONS or coding.lower() != "chunked":
             raise ProtocolError("the answer's head makes no sense")
         length = self.headers.get("Content-Length")
         self._announced = None if length is None else int(length)
@@ -107,35 +108,33 @@ class HttpAnswer:
             if end >= 0:
                 return data[len(part) :]
             before = seen[1 - len(BLANK_LINE) :]
-            data = self._receive()
+            data = self._socket.recv(PIECE)
         raise ProtocolError("the connection ended before the answer's head did")
 
-    def read1(self, _size: int = -1) -> bytes:
-        """What has arrived of the body; waits for the first byte of it, b"" is the end. Raises
-        ProtocolError where the body breaks off or is not what its head announced."""
-        pieces = self._pieces
-        while not pieces and not self._closed:
+    def wait(self) -> None:
+        """Wait until something of the body has arrived, or its end. Raises ProtocolError where it
+        breaks off or is not what its head announced."""
+        while not self.pieces and not self._closed:
             if self._fault:
                 self.close()
                 raise ProtocolError(self._fault)
             if self._complete:
                 self.close()
-            elif data := self._receive():
+            elif data := self._socket.recv(PIECE):
                 self._read_body(data)
             else:
                 self._end()
+
+    def read1(self, _size: int = -1) -> bytes:
+        """What has arrived of the body; b"" is the end. Waits and raises as `wait`."""
+        pieces = self.pieces
+        if not pieces:
+            self.wait()
         block = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         return block
 
     read = read1
-
-    def _receive(self) -> bytes:
-        try:
-            data: bytes = self._socket.recv(PIECE)
-        except ssl.SSLError as wrong:  # which urllib3 takes for a failed handshake
-            raise ConnectionResetError("the TLS connection broke off") from wrong
-        return data
 
     def _read_body(self, data: bytes) -> None:
         """Take in what has come behind the head. What is wrong with it waits in `_fault`: the
@@ -146,7 +145,7 @@ class HttpAnswer:
             self._announced -= len(data)
             if self._announced < 0:
                 self._fault = "more came than Content-Length announced"
-        self._framing = 0 if self._pieces else self._framing + len(data)
+        self._framing = 0 if self.pieces else self._framing + len(data)
         if self._framing > LONGEST_HEAD:
             self._fault = "the answer is all framing and no body"
 
@@ -163,12 +162,16 @@ class HttpAnswer:
         Raises ProtocolError for all others."""
         framed = self._announced is not None or "Transfer-Encoding" in self.headers
         self.close()
-        if framed:
-            raise ProtocolError("the connection ended before the answer did")
+        if framed or self._fault:
+            raise ProtocolError(self._fault or "the connection ended before the answer did")
+
+    def spoil(self, why: str) -> None:
+        """Whatever comes from now on, it is no whole answer. May be called from anywhere."""
+        self._fault = why
 
     def is_whole(self) -> bool:
         """Whether its end is here and nothing of it is left to take."""
-        return self._complete and not self._pieces
+        return self._complete and not self.pieces
 
     def isclosed(self) -> bool:
         """Whether there is no more to read."""

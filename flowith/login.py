@@ -23,7 +23,7 @@ from typing import Any
 
 from errors import DOCTOR, UpstreamAuth, UpstreamError
 from flowith.connection import Exchange
-from flowith.lines import to_object
+from flowith.line_decoder import to_object
 from flowith.transport import Transport, read_whole
 from settings import Settings
 
@@ -156,7 +156,7 @@ class Login:
         body = json.dumps({"refresh_token": refresh_token}).encode()
         try:
             response = self._transport.post(url, headers, body, exchange, PATIENCE)
-            said = to_object(read_whole(response, exchange, url, LONGEST, PATIENCE))
+            said = to_object(read_whole(exchange, url, LONGEST, PATIENCE))
         except UpstreamError:
             raise UpstreamAuth(f"{ENDED} {AGAIN}") from None
         words = str([said.get(name) for name in WHY])

@@ -148,14 +148,14 @@ def _get(flowith: Flowith, account: Account, api: Api, path: str) -> Any:
     url = _beside(dialect, path)
     token = account.login.renew() if account.login else account.token
     for bearer in (dialect.bearer, not dialect.bearer):
-        headers, exchange = dialect.headers_for(token, bearer, flowith.agent), Exchange()
+        headers, exchange = dialect.headers_for(token, bearer), Exchange()
         try:
             response = transport.send_once("GET", url, headers, None, exchange, patience)
         except requests.Timeout as wrong:
             raise UpstreamTimeout(f"No answer within {patience:g} seconds.") from wrong
         except FOREIGN as wrong:
             raise to_error(wrong, url) from wrong
-        body = read_whole(response, exchange, url, LONGEST, patience)
+        body = read_whole(exchange, url, LONGEST, patience)
         if response.status_code != 401:
             break
     if response.status_code != 200:

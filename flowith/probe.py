@@ -6,7 +6,6 @@ Holds every address that Flowith's APIs have had. Knows nothing of reports or of
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 
 import orjson
@@ -19,9 +18,10 @@ from events import Done, Event, Reasoning, Text, ToolCall
 from flowith.accounts import Account
 from flowith.connection import Exchange
 from flowith.dialects import DIALECTS, Dialect, moved
+from flowith.line_decoder import is_error, to_object
 from flowith.reach import PATIENCE, Said, to_host, to_said
 from flowith.refusal import quote, to_refusal
-from flowith.transport import FOREIGN, Transport, read_refusal
+from flowith.transport import FOREIGN, asked_alone, read_refusal
 from settings import Api, Model, Settings
 
 # From public clients of Flowith and its documentation, the newest first. Beside each: the year
@@ -167,16 +167,13 @@ class Asking:
 
     def _send(self, url: str, dialect: Dialect, token: str, bearer: bool, model: Model) -> Said:
         """Send one tiny request, wait for the first words and hang up."""
-        headers = dialect.headers_for(token, bearer, self.agent)
+        headers = {**dialect.headers_for(token, bearer), "User-Agent": self.agent}
         body = orjson.dumps(dialect.payload(ASKED, model, model.upstream[:1]))
         patience = min(self.settings.first_token_timeout, FIRST_WORDS)
-        connect_timeout = min(self.settings.connect_timeout, PATIENCE)
-        exchange = Exchange()
+        connect = min(self.settings.connect_timeout, PATIENCE)
         try:
-            with closing(Transport(connect_timeout, pool_size=1, more_connects=0)) as transport:
-                answer = transport.send_once("POST", url, headers, body, exchange, patience)
-                with closing(answer.raw):
-                    return _read(dialect, answer, exchange, time.monotonic() + patience)
+            with asked_alone("POST", url, headers, body, connect, patience) as (answer, exchange):
+                return _read(dialect, answer, exchange, time.monotonic() + patience)
         except UpstreamError as refusal:
             return _refused(refusal, (token, *self.settings.flowith_auth_token))
         except FOREIGN as wrong:
@@ -190,33 +187,45 @@ def _read(dialect: Dialect, answer: requests.Response, exchange: Exchange, until
         to = re.match(r"https?://([\w.-]+)", answer.headers.get("Location", ""), re.ASCII)
         return Said("redirect", WORDS["redirect"] + (f" (to {to[1]})" if to else ""), status)
     if not 200 <= status < 300:
-        said = read_refusal(answer, exchange)
+        said = read_refusal(exchange)
         if status in (401, 403) and _is_page(said):
             return Said("web_page", f"{WORDS['web_page']} ({status})", status)
         raise to_refusal(status, said, answer.headers)
     decoder, received = dialect.decoder(""), b""
-    read = exchange.reader(answer)
+    read = exchange.reader()
     while block := read():
         if _is_page(block):
             return Said("web_page", WORDS["web_page"], status)
         if dialect.name == "web" and re.match(rb"\s*(data:|\{)", block):
+            told = to_object(block)
+            if is_error(told):
+                raise to_refusal(None, told)
             return Said("other_api", WORDS["other_api"], status)
         received += block
         try:
             spoken = any(map(_says_something, decoder.decode(block)))
-        except UpstreamError:
-            if FRAMES[dialect.name] in received or b'"error"' in received:
-                raise
-            return Said("other_api", WORDS["other_api"], status)
+        except UpstreamError as wrong:
+            return _unread(wrong, dialect, received, status)
         if spoken:
             return Said("worked", WORDS["worked"], status)
         if time.monotonic() > until or len(received) > LONGEST:
             return Said("timeout", WORDS["timeout"], status)
+    try:
+        spoken = any(map(_says_something, decoder.flush()))
+    except UpstreamError as wrong:
+        return _unread(wrong, dialect, received, status)
     if received and FRAMES[dialect.name] not in received:
         return Said("other_api", WORDS["other_api"], status)
-    if any(map(_says_something, decoder.flush())):
-        return Said("worked", WORDS["worked"], status)
-    return Said("empty", WORDS["empty"], status)
+    outcome = "worked" if spoken else "empty"
+    return Said(outcome, WORDS[outcome], status)
+
+
+def _unread(wrong: UpstreamError, dialect: Dialect, received: bytes, status: int) -> Said:
+    """What an answer is that could not be read: another API's. Raises the error that it tells."""
+    own = not received or FRAMES[dialect.name] in received or b'"error"' in received
+    if own or type(wrong) in OUTCOMES:
+        raise wrong
+    return Said("other_api", WORDS["other_api"], status)
 
 
 def _is_page(block: bytes) -> bool:

@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from flowith.transport import FOREIGN, causes
+from flowith.transport import FOREIGN, asked_alone, causes
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
+HEADERS = {"Accept": "*/*", "User-Agent": "flowith-proxy"}
 PATIENCE = 10.0  # seconds for a name, and for a connection, at most
 CLOCK_LIMIT = 300.0  # seconds by which a clock may be wrong without harm
 UNSENT = {"no_dns", "no_connection", "proxy", "tls"}  # outcomes that mean that nothing was sent
@@ -67,16 +68,6 @@ def to_host(url: str) -> str:
     """Scheme, name and port of a URL."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def open_session() -> requests.Session:
-    """Proxies and certificates from the environment, as the service takes them; no netrc, which
-    would put another token in the place of ours, and no redirects, not even a look at where to."""
-    session = requests.Session()
-    session.headers.clear()
-    session.auth = lambda request: request
-    session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
-    return session
 
 
 def survey(hosts: Sequence[str], patience: float) -> Iterator[Step]:
@@ -156,15 +147,14 @@ def _knock(patience: float, url: str) -> tuple[Said, float | None]:
     """Whether a host answers at all, and the seconds by which this machine's clock is ahead of its
     clock."""
     try:
-        with open_session() as session:
-            answer = session.head(url, timeout=patience)
+        with asked_alone("HEAD", url, HEADERS, None, patience, patience) as (answer, _):
+            said = Said("worked", "answers", answer.status_code)
+            date = parsedate_to_datetime(answer.headers["Date"])
     except FOREIGN as wrong:
         return to_said(wrong), None
-    try:
-        date = parsedate_to_datetime(answer.headers["Date"])
-    except (KeyError, ValueError):
-        return Said("worked", "answers", answer.status_code), None
-    return Said("worked", "answers", answer.status_code), time.time() - date.timestamp()
+    except (KeyError, ValueError):  # no date
+        return said, None
+    return said, time.time() - date.timestamp()
 
 
 def to_said(wrong: Exception) -> Said:

@@ -8,7 +8,9 @@ nothing (`http_answer.py`). Knows nothing of what the bytes mean.
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import partial
+
+import requests
 
 from clock import MOMENT, TURN
 from errors import UpstreamCut, UpstreamError
@@ -36,13 +38,15 @@ class Reader:
     """
 
     def __init__(
-        self, send: Callable[[Exchange], Any], url: str, crew: Crew, signal: Signal
+        self,
+        send: Callable[[Exchange], requests.Response],
+        url: str,
+        crew: Crew,
+        signal: Signal,
     ) -> None:
         self.finished = False
         self._exchange = Exchange()
-        self._sends, self._url = [send], url
-        self._crew, self._signal = crew, signal
-        self._response: Any = None
+        self._url, self._crew, self._signal = url, crew, signal
         self._wrong: Exception | None = None
         self._take: Callable[[], bytes] | None = None  # reads the body, once there is one
         self._busy = True  # whether a thread is at it, which then clears away by itself
@@ -52,13 +56,13 @@ class Reader:
         self._size = 0  # bytes of the latest read
         self._working_since = 0.0  # without a wait, in monotonic seconds
         self._mean, self._pause = FIRST_MEAN, 0.0
-        crew.do(self._send)
+        crew.do(partial(self._send, send))
         crew.readers.add(self)  # last: one that could not begin is closed by nobody
 
-    def _send(self) -> None:
+    def _send(self, send: Callable[[Exchange], requests.Response]) -> None:
         try:
-            self._response = self._sends.pop()(self._exchange)  # popped: it holds the whole prompt
-            self._take = self._exchange.reader(self._response)
+            self._exchange.response = send(self._exchange)
+            self._take = self._exchange.reader()
         except FOREIGN as wrong:
             self._wrong = to_error(wrong, self._url)
         except Exception as wrong:  # noqa: BLE001 - raised again by `read`
@@ -99,13 +103,17 @@ class Reader:
                 return b""
             raise to_error(wrong, self._url) from None
         finally:
-            self._leave()
+            self._busy = False  # as `_leave`, a function less for each token
+            if self._closed:
+                self._exchange.release()
         came = time.monotonic()
         if came - asked > MOMENT or not self._size:
             self._working_since = came  # others had their turn
         self._mean += (came - asked - self._mean) * WEIGHT
         self._size = len(block)
-        self.finished = not block
+        if not block:
+            self.finished = True
+            self._exchange.release()
         return block
 
     def _let_gather(self) -> None:
@@ -154,7 +162,7 @@ class Reader:
         if not finished:
             self._exchange.cancel()
         if not self._busy:
-            self._clear()
+            self._exchange.release()
 
     def _linger(self) -> None:
         until = time.monotonic() + LINGER
@@ -170,14 +178,7 @@ class Reader:
         so at least one clears away."""
         self._busy = False
         if self._closed:
-            self._clear()
-
-    def _clear(self) -> None:
-        """Give the connection back, or close it; more than once is as good."""
-        response, self._response = self._response, None
-        if response is not None:
-            response.raw.close()
-        self._exchange.release()
+            self._exchange.release()
 
 
 def _is_time_out(wrong: Exception) -> bool:

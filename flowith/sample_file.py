@@ -31,8 +31,27 @@ class SampleError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
-    """One call and its answer; flowith/recording.py says what the fields of an answer mean.
+class Recording:
+    """What came. All times are seconds since the request went out.
+
+    `http` is "1.0" or "1.1". `end` is clean (whole by its framing), cut (ended before that), reset,
+    silent (nothing came in time) or stopped (longer than anybody needs). `close_notify` tells
+    whether TLS was ended as it should be; None where the connection stayed open or has no TLS.
+    """
+
+    status: int
+    http: str
+    headers: tuple[tuple[str, str], ...]
+    head_at: float
+    framing: Framing
+    end: End
+    close_notify: bool | None
+    blocks: tuple[tuple[float, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange(Recording):
+    """One call and its answer.
 
     `call` names what was asked, `token` is the kind of the token ("key" or "login") and `form` how
     it was sent ("Bearer" or "bare"). `request` is the JSON that was sent. `withheld` says why the
@@ -47,16 +66,8 @@ class Exchange:
     token: str
     form: str
     request: dict[str, Any]
-    status: int
-    http: str
-    headers: tuple[tuple[str, str], ...]
-    head_at: float
-    framing: Framing
-    end: End
-    close_notify: bool | None
     withheld: str
     decoded: dict[str, Any]
-    blocks: tuple[tuple[float, bytes], ...]
 
     @property
     def body(self) -> bytes:
@@ -78,12 +89,10 @@ def first_line(date: str, service: str) -> bytes:
 
 def exchange_line(exchange: Exchange) -> bytes:
     """One exchange as a line. `body` repeats the blocks as text, for who reads the file."""
-    told = asdict(exchange)
-    told["head_at"] = round(exchange.head_at, 4)
+    coded = [[round(at, 4), base64.b64encode(block).decode()] for at, block in exchange.blocks]
+    told = asdict(exchange) | {"head_at": round(exchange.head_at, 4), "blocks": coded}
     told["body"] = exchange.body.decode("utf-8", "replace")
-    blocks = told.pop("blocks")
-    coded = [[round(at, 4), base64.b64encode(block).decode()] for at, block in blocks]
-    return _to_line({**told, "blocks": coded})
+    return _to_line({name: told[name] for name in CHECKS})
 
 
 def last_line(exchanges: int) -> bytes:

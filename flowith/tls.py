@@ -45,15 +45,15 @@ class TlsSocket:
     ) -> None:
         self._socket, self._tls = sock, tls
         self._arrived, self._to_send = arrived, to_send
+        self.ended = False  # by close_notify
         self._between_records = True
-        self._ended = False  # by close_notify
         self._wrong: OSError | None = None  # what a read has come upon behind its records
 
     def recv(self, size: int) -> bytes:
         """What has arrived, decrypted: all records that `size` bytes off the socket hold. Waits
         for the first byte; b"" is the proper end."""
         records: list[bytes] = []
-        while not records and not self._ended:
+        while not records and not self.ended:
             if self._wrong is not None:
                 raise self._wrong
             if not self._arrived.pending:
@@ -76,7 +76,7 @@ class TlsSocket:
                 if not arrived.pending:
                     self._between_records = True
                     return
-            self._ended = True
+            self.ended = True
         except ssl.SSLWantReadError:
             pass  # the rest of a record has yet to come, or what came held no data
         except ssl.SSLError as wrong:

@@ -9,7 +9,7 @@ import ssl
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -117,13 +117,14 @@ class Transport(HTTPAdapter):
         try:
             if exchange.cancelled:
                 raise OSError("cancelled")
-            return self.send(
+            exchange.response = response = self.send(
                 request,
                 stream=True,
                 timeout=(self._connect_timeout, patience),  # type: ignore[arg-type]
                 verify=way.verify,
                 proxies=way.proxies,
             )
+            return response
         finally:
             current.exchange = None
 
@@ -184,6 +185,26 @@ def _context(file: str | None, folder: str | None) -> ssl.SSLContext:
     return context
 
 
+@contextmanager
+def asked_alone(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    connect: float,
+    patience: float,
+) -> Iterator[tuple[requests.Response, Exchange]]:
+    """The answer, body unread, to one request over a connection of its own. `connect` and
+    `patience` (for a read) are seconds. Raises what FOREIGN holds."""
+    exchange = Exchange()
+    with closing(Transport(connect, pool_size=1, more_connects=0)) as transport:
+        try:
+            answer = transport.send_once(method, url, headers, body, exchange, patience)
+            yield answer, exchange
+        finally:
+            exchange.release()
+
+
 def _met_dead_connection(wrong: BaseException, exchange: Exchange) -> bool:
     """Whether the root cause is a kept connection that the other side closed without an answer."""
     dropped = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)
@@ -203,37 +224,29 @@ def causes(wrong: BaseException | None) -> Iterator[BaseException]:
         wrong = wrong.__cause__ or wrong.__context__ or (inner[0] if inner else None)
 
 
-def read_whole(
-    response: requests.Response,
-    exchange: Exchange,
-    url: str,
-    limit: int,
-    seconds: float = float("inf"),
-) -> bytes:
+def read_whole(exchange: Exchange, url: str, limit: int, seconds: float = float("inf")) -> bytes:
     """A whole body of at most `limit` bytes that comes within so many seconds. Raises
     UpstreamError."""
     try:
-        return b"".join(_blocks(response, exchange, limit, seconds))
+        return b"".join(_blocks(exchange, limit, seconds))
     except FOREIGN as wrong:
         raise to_error(wrong, url) from None
 
 
-def read_refusal(response: requests.Response, exchange: Exchange) -> bytes:
+def read_refusal(exchange: Exchange) -> bytes:
     """As much of an error's body as comes in a moment, decoded as far as that is known here."""
     blocks = []
     with suppress(*FOREIGN, UpstreamError):
-        for block in _blocks(response, exchange, ERROR_BODY, ERROR_TIME):
+        for block in _blocks(exchange, ERROR_BODY, ERROR_TIME):
             blocks.append(block)  # noqa: PERF402 - what came before an error counts
     return b"".join(blocks)
 
 
-def _blocks(
-    response: requests.Response, exchange: Exchange, limit: int, seconds: float
-) -> Iterator[bytes]:
+def _blocks(exchange: Exchange, limit: int, seconds: float) -> Iterator[bytes]:
     """A body, closed in any case. Raises TimeoutError, UpstreamError and what is FOREIGN."""
     until, size = time.monotonic() + seconds, 0
     try:
-        read = exchange.reader(response)
+        read = exchange.reader()
         while size <= limit:
             if seconds < float("inf"):
                 exchange.wait_at_most(until - time.monotonic())
@@ -244,7 +257,7 @@ def _blocks(
             size += len(block)
         raise UpstreamError("Flowith's answer does not end.")
     finally:
-        response.raw.close()
+        exchange.release()
 
 
 def forget_frames(wrong: BaseException) -> None:

@@ -16,7 +16,7 @@ from urllib3.filepost import encode_multipart_formdata
 from errors import UpstreamError
 from flowith.connection import Exchange
 from flowith.file_address import origin_of
-from flowith.lines import to_object
+from flowith.line_decoder import to_object
 from flowith.refusal import to_refusal
 from flowith.transport import Transport, read_refusal, read_whole
 
@@ -70,9 +70,9 @@ def _address(
     body, content_type = encode_multipart_formdata({"file": file})
     response = transport.post(store, {**headers, "Content-Type": content_type}, body, exchange)
     if response.status_code not in (200, 201):
-        said = read_refusal(response, exchange)
+        said = read_refusal(exchange)
         raise to_refusal(response.status_code, said, response.headers)
-    address = to_object(read_whole(response, exchange, store, LONGEST)).get("url")
+    address = to_object(read_whole(exchange, store, LONGEST)).get("url")
     if not isinstance(address, str) or not address.startswith("https://"):
         raise UpstreamError("Flowith's file store did not say where it put the image.")
     with _lock:

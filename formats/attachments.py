@@ -12,9 +12,9 @@ from formats.fields import bad_value, require
 
 IMAGE_BYTES = 20_971_520  # OpenAI's limit for one image
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
-# The types of files that are text, and those of files that a browser knows no type for.
+# Text, whatever its encoding. Others are text if they look it: many systems call notebooks,
+# TypeScript (video/mp2t) and CSV (vnd.ms-excel, on Windows) something else.
 TEXT_FILE = re.compile(r"text/|application/(json|xml|x-yaml|yaml|toml|javascript|x-sh|sql)")
-UNKNOWN_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-empty")
 # A scheme and an address, whoever fetches it: Flowith does.
 WEB_ADDRESS = re.compile(r"https?://[^\s/]", re.IGNORECASE)
 DATA_URL = re.compile(
@@ -68,7 +68,7 @@ def to_file(where: str, file: Any) -> Part:
         return to_image(where, url)
     if TEXT_FILE.match(kind):
         text = content.decode("utf-8-sig", "replace")
-    elif kind in UNKNOWN_TYPES and _is_text(content):
+    elif _is_text(content):
         text = content.decode("utf-8-sig")
     else:
         wanted = "only text files and images can be sent; paste the text of other files"
@@ -113,7 +113,7 @@ def parse_data_url(where: str, url: str) -> tuple[str, bytes]:
 
 
 def _is_text(content: bytes) -> bool:
-    """Whether bytes that nobody has named are text: UTF-8 without a zero byte, and no PDF."""
+    """Whether bytes look like text: UTF-8 without a zero byte, and no PDF."""
     try:
         text = content.decode()
     except ValueError:

@@ -28,7 +28,7 @@ from formats.fields import (
     unsupported,
 )
 from formats.images_answer import Envelope, stream, whole
-from formats.model_names import find_model
+from formats.model_names import find_model, spellings
 from formats.multipart import boundary_of, parse_form
 from settings import Model, Settings
 
@@ -88,13 +88,13 @@ def _from_form(raw: bytes) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
     body: dict[str, Any] = {}
     for name, text in form.texts:
         if IMAGE_FIELD.fullmatch(name):
-            body.setdefault("images", []).append(text)
+            body.setdefault("image", []).append(text)
         elif text:
             body[name] = text
     if re.fullmatch(r"\d{1,9}", str(body.get("n", ""))):
         body["n"] = int(body["n"])
-    if body.get("stream") in ("true", "false"):
-        body["stream"] = body["stream"] == "true"
+    if (stream := str(body.get("stream")).lower()) in ("true", "false"):  # Python writes True
+        body["stream"] = stream == "true"
     return body, form.files
 
 
@@ -111,6 +111,10 @@ def _linked(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for one in given if isinstance(given, list) else [given]:
             url = one.get("image_url") if isinstance(one, dict) else one
             url = url.get("url") if isinstance(url, dict) else url
+            if url is None:  # OpenAI takes the id of a file as well
+                raise missing(
+                    field, "Send the image itself or its address: nothing is stored here."
+                )
             url = require(field, url, str).strip()
             if re.match(r"https://[^\s/]", url, re.IGNORECASE):
                 yield {"type": "image_url", "image_url": {"url": url}}
@@ -198,4 +202,5 @@ def _is_inline(body: dict[str, Any], asked: str, *, edit: bool) -> bool:
         one_of("response_format", form, ("url", "b64_json"))
         return bool(form == "b64_json")
     old = "dall-e-2" if edit else "dall-e-"
-    return not asked.removeprefix("flowith/").startswith(old) or bool(body.get("stream"))
+    *_, name = spellings(asked)
+    return not name.lower().startswith(old) or bool(body.get("stream"))

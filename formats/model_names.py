@@ -31,7 +31,7 @@ def find_model(settings: Settings, asked: str) -> Model | None:
         return row  # nearly always; the tables below take longer than all else here
     named = {model.id.lower(): model for model in settings.listed}
     name = asked
-    for name in _spellings(asked):
+    for name in spellings(asked):
         if row := settings.models.get(name) or named.get(name.lower()):
             return row
     patterns = {key[:-1].lower(): key for key in settings.models if key.endswith("*")}
@@ -43,7 +43,7 @@ def find_model(settings: Settings, asked: str) -> Model | None:
     return replace(row, id=asked if row.id == "*" else row.id, upstream=given)
 
 
-def _spellings(asked: str) -> Iterator[str]:
+def spellings(asked: str) -> Iterator[str]:
     """The name as it came, then with less and less around it."""
     yield asked
     for addition in AROUND_A_NAME:

@@ -33,6 +33,7 @@ NEIGHBOURS: dict[str, str] = {
         ("tags", "show", "generate", "chat", "version"), f"This is not Ollama: {COMPATIBLE}"
     ),
     "v0": f"This is not LM Studio: {COMPATIBLE}",
+    "v1beta": f"This is not Gemini's API: {COMPATIBLE}",
     "props": f"This is not llama.cpp: {COMPATIBLE}",
     "model": "This is not LiteLLM: ask GET /v1/models",
 }
@@ -43,4 +44,6 @@ def advice(path: str) -> str:
     parts = [
         part for part in path.split("/") if part not in ("", "v1", "api", "openai", "anthropic")
     ]
+    if parts[:1] == ["chat"] and parts != ["chat"]:  # that alone is Ollama's
+        return "Chat is POST /v1/chat/completions, and no answer of it is kept"
     return NEIGHBOURS.get(parts[0], "") if parts else ""

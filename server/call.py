@@ -91,8 +91,8 @@ class Call:
             answer.close()
         record, usage = self.record, self.tally.usage
         record.dialect = self.dialect()
-        record.attempts = [attempt for a in self._answers for attempt in a.attempts]
-        record.failures = [failure for a in self._answers for failure in a.failures]
+        record.attempts = [attempt for a in self._answers for attempt in a.retries.attempts]
+        record.failures = [failure for a in self._answers for failure in a.retries.failures]
         record.heartbeats = self.tally.heartbeats
         firsts = [a.first_event for a in self._answers if a.first_event is not None]
         record.first = min(firsts, default=None)
@@ -112,7 +112,7 @@ class Call:
 
     def dialect(self) -> str:
         """The API that is being talked to, as far as it is known yet."""
-        return next((a.attempts[-1][1] for a in self._answers if a.attempts), "")
+        return next((a.retries.attempts[-1][1] for a in self._answers if a.retries.attempts), "")
 
     def _open(self, prompt: Prompt, model: Model) -> Answer:
         if self._closed:

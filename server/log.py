@@ -8,13 +8,14 @@ import json
 import logging
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from errors import bug_place
-from settings import Settings, load
+from settings import Settings, load, mask, mask_url
 
 # a key that was put into the path: of OpenAI's or Flowith's form, a web login, or a long mixture
 KEY = re.compile(
@@ -154,15 +155,34 @@ def log_reload(settings: Settings) -> None:
     log.info("reloaded, %d models from %s", len(settings.listed), settings.models_file)
 
 
+def shown(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Name and value of each setting, secrets masked."""
+    for setting in settings.described():
+        value = getattr(settings, setting.name)
+        parts = value if isinstance(value, tuple) else (value,)
+        if setting.metadata["secret"]:
+            parts = tuple(mask(part) for part in parts if part)
+        elif setting.name.endswith("_url"):
+            parts = tuple(mask_url(part) for part in parts)
+        yield setting.name.upper(), ",".join(str(part) for part in parts)
+
+
+def _place(address: Any) -> str:
+    """Host and port as an URL has them, or a socket's path."""
+    if isinstance(address, str):
+        return address
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def log_settings(settings: Settings, addresses: Any) -> None:
     """The start-up lines: every setting, secrets masked, where it listens, and what the operator
     should mend."""
     set_up_logging(settings)
-    for name, value in settings.shown():
+    for name, value in shown(settings):
         log.info("%s=%s", name, value)
     log.info("%d models from %s", len(settings.listed), settings.models_file)
-    for address in addresses:  # host and port, or a path
-        place = address if isinstance(address, str) else ":".join(map(str, address[:2]))
-        log.info("listening on %s", place)
+    for address in addresses:
+        log.info("listening on %s", _place(address))
     for warning in settings.warnings():
         log.warning("%s", warning)

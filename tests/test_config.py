@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from conftest import Serve
 
+from server.log import shown
 from settings import (
     NO_TOKEN,
     ROW_FIELDS,
@@ -124,6 +125,43 @@ def test_a_mistake_in_a_secret_does_not_show_it() -> None:
     assert "hëim" not in str(failure.value)
 
 
+@pytest.mark.parametrize("text", [",", " , ,", "a\nb", "a,b\0"])
+def test_a_key_that_nobody_could_send_is_a_mistake(text: str) -> None:
+    given = {"API_KEY": text, "MODELS_FILE": str(ROOT / "models.json")}
+    with pytest.raises(SettingsError, match=r"^API_KEY must be one key or more, of printable"):
+        Settings.from_env(given)
+
+
+@pytest.mark.parametrize("name", ["FLOWITH_REFRESH_TOKEN", "FLOWITH_IDENTITY_KEY"])
+def test_what_no_header_or_token_can_hold_is_a_mistake(name: str) -> None:
+    for text in ("geheim\nx", "schlüssel", "钥匙"):
+        given = {name: text, "MODELS_FILE": str(ROOT / "models.json")}
+        with pytest.raises(SettingsError, match=rf"^{name} may hold printable ASCII") as failure:
+            Settings.from_env(given)
+        assert text not in str(failure.value)
+
+
+def test_a_login_that_cannot_be_renewed_is_told_at_the_start() -> None:
+    given = {"FLOWITH_REFRESH_TOKEN": "r", "MODELS_FILE": str(ROOT / "models.json")}
+    (warning, _) = Settings.from_env(given).warnings()
+    assert warning.startswith("FLOWITH_IDENTITY_KEY is empty")
+    known = {**given, "FLOWITH_IDENTITY_KEY": "sb_publishable_x"}
+    assert warning not in Settings.from_env(known).warnings()
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_quotes_around_a_value_are_none_of_it(quote: str) -> None:
+    """`docker run --env-file` and the forms of hosts leave on what a shell and Compose take off."""
+    quoted = {
+        "FLOWITH_AUTH_TOKEN": "flo_a,flo_b", "API_KEY": "one, two", "PORT": "7860",
+        "FLOWITH_API_URL": "https://edge.example", "MODELS_FILE": str(ROOT / "models.json"),
+    }  # fmt: skip
+    settings = Settings.from_env({k: f" {quote}{v}{quote} " for k, v in quoted.items()})
+    assert settings.flowith_auth_token == ("flo_a", "flo_b")
+    assert settings.api_key == ("one", "two")
+    assert (settings.port, settings.flowith_api_url) == (7860, "https://edge.example")
+
+
 def test_tokens_are_taken_as_people_paste_them() -> None:
     pasted = "Bearer flo_a, bearer flo_b,flo_a, CHANGEME,,"
     given = {"FLOWITH_AUTH_TOKEN": pasted, "MODELS_FILE": str(ROOT / "models.json")}
@@ -134,11 +172,11 @@ def test_of_a_secret_only_a_little_is_shown_and_of_a_short_one_nothing() -> None
     secrets = {"FLOWITH_AUTH_TOKEN": "abcdefghij0123456789", "API_KEY": "abcdefghij012345678,x"}
     given = {**secrets, "FLOWITH_IDENTITY_KEY": "k" * 8, "MODELS_FILE": str(ROOT / "models.json")}
     settings = Settings.from_env(given)
-    shown = dict(settings.shown())
-    assert shown["FLOWITH_AUTH_TOKEN"] == "abcd...6789"
-    assert shown["API_KEY"] == "***,***"
-    assert shown["FLOWITH_IDENTITY_KEY"] == "***"
-    assert shown["FLOWITH_REFRESH_TOKEN"] == ""
+    told = dict(shown(settings))
+    assert told["FLOWITH_AUTH_TOKEN"] == "abcd...6789"
+    assert told["API_KEY"] == "***,***"
+    assert told["FLOWITH_IDENTITY_KEY"] == "***"
+    assert told["FLOWITH_REFRESH_TOKEN"] == ""
     assert not any(one in repr(settings) for one in ("ghij01", "kkkk"))
 
 
@@ -155,11 +193,11 @@ SECRET_URLS = (
 def test_what_is_secret_in_an_address_is_not_shown(url: str) -> None:
     given = {"FLOWITH_API_URL": url, "MODELS_FILE": str(ROOT / "models.json")}
     try:
-        shown = dict(Settings.from_env(given).shown())["FLOWITH_API_URL"]
+        told = dict(shown(Settings.from_env(given)))["FLOWITH_API_URL"]
     except SettingsError as wrong:
-        shown = str(wrong)
-    assert "host" in shown
-    assert "hidden" not in shown
+        told = str(wrong)
+    assert "host" in told
+    assert "hidden" not in told
 
 
 @pytest.mark.parametrize(
@@ -210,6 +248,13 @@ def test_a_row_of_models_json_is_a_model(tmp_path: Path) -> None:
         "p-*": Model("p-*", ("b", "c"), api="llm", kb_list=("k",), context=9, native_tools=True),
         "i": Model("i", ("d",), kind="image", shape="none", sizes=("1k", "2k")),
     }
+
+
+def test_models_json_may_begin_with_a_mark(tmp_path: Path) -> None:
+    """As Windows' editor writes it."""
+    file = tmp_path / "models.json"
+    file.write_text('{"a": "b"}', "utf-8-sig")
+    assert read_models(file) == {"a": Model("a", ("b",))}
 
 
 def test_the_readme_begins_as_hugging_face_reads_it() -> None:

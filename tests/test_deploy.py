@@ -240,6 +240,32 @@ def test_the_procfile_s_command_listens_where_the_host_says(serve: Serve) -> Non
         assert response.status == 200
 
 
+ALONE = ["unshare", "--map-root-user", "--mount", "sh", "-c"]  # with mounts of its own
+
+
+def can_mount() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*ALONE, "mount -t tmpfs none /dev/shm"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="no mounts of one's own here")
+@pytest.mark.parametrize(("kind", "place"), [("rw", "/dev/shm"), ("ro", "None")])
+def test_shared_memory_is_used_where_it_can_be_written(kind: str, place: str) -> None:
+    """Some hosts have it for reading only; the place for temporary files does as well."""
+    mount = f"mount -t tmpfs -o {kind} none /dev/shm"
+    run = subprocess.run(
+        [*ALONE, f"{mount} && exec {sys.executable} -m gunicorn --print-config"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (found,) = re.findall(r"^worker_tmp_dir += (.*)$", run.stdout, re.MULTILINE)
+    assert found == place
+
+
 # memory
 
 

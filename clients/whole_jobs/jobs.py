@@ -54,6 +54,8 @@ class Site:
     def start(self, task: str) -> subprocess.Popen[bytes]:
         """The agent at work, in a process group of its own."""
         environ = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "TERM", "TMPDIR")}
+        # Node itself is installed with the agents, as some need a newer one than systems have
+        environ["PATH"] = f"{HERE / 'node_modules/.bin'}{os.pathsep}{environ['PATH']}"
         environ |= {"HOME": str(self.home), "NO_COLOR": "1", "CI": "1", "PYTHONIOENCODING": "utf-8"}
         environ |= {"BASE_URL": f"{self.server.url}/v1", "API_KEY": KEY, "TASK": task}
         environ |= {"BIN": str(HERE / "node_modules/.bin"), "PYTHON": str(python_of("agents"))}
@@ -228,7 +230,7 @@ def install() -> None:
     """npm and pip, when what they are told has changed since they last ran."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
-        sys.exit("Node.js 20 or newer with npm is needed for the agents.")
+        sys.exit("Node.js with npm is needed for the agents.")
     lock, stamp = HERE / "package-lock.json", HERE / "node_modules" / "installed"
     if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
         print("installing package-lock.json ...", flush=True)

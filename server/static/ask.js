@@ -24,7 +24,7 @@ const BY_CODE = {
   context_length_exceeded: "The conversation is too long for this model. Start a new chat.",
   upstream_not_found: "Flowith does not know this model (or has moved). Try another model.",
   upstream_unreachable: "The service could not reach Flowith.",
-  content_policy_violation: "Flowith does not make this picture: a content policy forbids it.",
+  content_policy_violation: "Flowith refuses these words: a content policy or a firewall forbids them.",
   empty_response: "Flowith’s answer was empty. Try again, or try another model.",
   upstream_cut: BROKE_OFF,
   origin_not_allowed: "With the default key the service answers at an IP address or localhost only.",

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -337,6 +338,30 @@ def test_an_address_of_another_api_is_told_as_such(
     found = run(FLOWITH_API_URL=f"{fake.url}{LLM_PATH}")
     assert found.mark("account", " llm ", "another API is at this address") == "problem"
     assert (found.status, found.env) == (1, {"FLOWITH_API": api})
+
+
+REFUSED = [
+    {"success": False, "error": "Invalid token", "code": 401},
+    {"code": 401, "message": "Token expired"},
+    {"error": {"message": "Please sign in", "type": "authentication_error"}},
+]
+
+
+@pytest.mark.parametrize("said", REFUSED, ids=str)
+@pytest.mark.parametrize("name", ["web", "llm", "knowledge"])
+def test_an_error_inside_a_good_status_is_told_as_the_service_tells_it(
+    run: Run, fake: FakeFlowith, gate: Gate, api: MakeApi, name: str, said: dict[str, Any]
+) -> None:
+    fake.reply(json_reply(said))
+    gate.open = set()
+    given = {"FLOWITH_API_URL": fake.url, "FLOWITH_API": name}
+    ours = api(**given, MODELS_FILE=str(ROOT / "models.json"))
+    assert ours.post().json["error"]["code"] == "upstream_auth_error"
+    found = run(**given)
+    assert found.status == 1
+    (line,) = found.lines("account", f" {name} ", "problem")
+    assert "refused the token" in line
+    assert "set FLOWITH_AUTH_TOKEN" in found.output
 
 
 def test_a_redirect_is_never_followed(run: Run, fake: FakeFlowith) -> None:

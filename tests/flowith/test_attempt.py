@@ -32,7 +32,7 @@ class Sources:
     def flush(self) -> list[Event]:
         return [Text("Hello"), Done()]
 
-    def close(self) -> None: ...
+    def release_conn(self) -> None: ...
 
 
 def test_many_sources_before_the_first_word_are_held_in_linear_time() -> None:

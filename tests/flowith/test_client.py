@@ -18,9 +18,9 @@ import errors
 from chat_request import Prompt
 from errors import UpstreamError
 from events import Done, Event, Silence, Text, Working
-from flowith.attempt import to_json
 from flowith.client import Flowith
 from flowith.dialects import moved
+from flowith.order import to_json
 from flowith.refusal import COMPARED, quote, to_refusal
 from settings import Model, Settings
 

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 import errors
 from errors import UpstreamCut, UpstreamError
 from events import Citation, Done, Event, Reasoning, Silence, Text, ToolCall, Usage
-from flowith.decoders import LONGEST_ERROR, Decoder, KnowledgeDecoder, WebDecoder
-from flowith.lines import MOST_PARTS
-from flowith.llm_frames import MOST_OPEN_CALLS, LlmDecoder
+from flowith.dialects import Decoder
+from flowith.knowledge_decoder import KnowledgeDecoder
+from flowith.line_decoder import MOST_PARTS
+from flowith.llm_decoder import MOST_OPEN_CALLS, LlmDecoder
+from flowith.web_decoder import LONGEST_ERROR, WebDecoder
 
 
 def llm_wire(*frames: Any, done: bool = True) -> bytes:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from flowith.recording import BLOCK, LONGEST_BODY
+from flowith.http_answer import PIECE
+from flowith.recording import LONGEST_BODY
 from flowith.sample_file import (
     LARGEST,
     LONGEST_LINE,
@@ -57,7 +58,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 def test_the_longest_body_still_makes_a_line_that_is_read(tmp_path: Path) -> None:
-    body = b"\x01" * (LONGEST_BODY + BLOCK)  # six bytes each in JSON
+    body = b"\x01" * (LONGEST_BODY + PIECE)  # six bytes each in JSON
     decoded = {"text": body.decode()}
     path = tmp_path / "sample.jsonl"
     long = replace(GOOD, blocks=((0.2, body),), decoded=decoded)

@@ -15,9 +15,10 @@ from test_decoders import delta, llm_wire
 import errors
 from errors import UpstreamCut, UpstreamError
 from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage
-from flowith.decoders import Decoder, WebDecoder
-from flowith.llm_frames import MOST_LOOKED, MOST_ODD, LlmDecoder, is_json
+from flowith.dialects import Decoder
+from flowith.llm_decoder import MOST_LOOKED, MOST_ODD, LlmDecoder, is_json
 from flowith.refusal import to_refusal
+from flowith.web_decoder import WebDecoder
 
 CALL = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
 WHOLE = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}

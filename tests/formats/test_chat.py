@@ -193,7 +193,10 @@ BAD_MESSAGES = [
     ({"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]},
      "messages[0].content[0].file", "unsupported_value"),
     ({"role": "user", "content": [{"type": "file", "file": {
-        "file_data": "data:application/pdf;base64,QQ=="}}]},
+        "file_data": "data:application/pdf;base64,JVBERi0="}}]},
+     "messages[0].content[0].file.file_data", "unsupported_value"),
+    ({"role": "user", "content": [{"type": "file", "file": {
+        "file_data": "data:audio/mpeg;base64,//tA"}}]},
      "messages[0].content[0].file.file_data", "unsupported_value"),
     ({"role": "assistant", "tool_calls": {}}, "messages[0].tool_calls", TYPE),
     ({"role": "assistant", "tool_calls": [{"id": "x"}]}, "messages[0].tool_calls[0].function",
@@ -238,6 +241,11 @@ GOOD_MESSAGES = [
      Message("user", "[File a.rs]\nfn")),
     ({"role": "user", "content": [{"type": "file", "file": {
         "file_data": "data:;base64,Zm4="}}]}, Message("user", "[File file]\nfn")),
+    *(({"role": "user", "content": [{"type": "file", "file": {
+        "filename": name, "file_data": f"data:{kind};base64,w6Q="}}]},
+       Message("user", f"[File {name}]\nä"))
+      for name, kind in (("a.ts", "video/mp2t"), ("a.ipynb", "application/x-ipynb+json"),
+                         ("a.csv", "application/vnd.ms-excel"), ("a.svg", "image/svg+xml"))),
     ({"role": "user", "content": [{"type": "file", "file": {
         "file_data": PIXEL.replace("image/png", "application/octet-stream")}}]},
      Message("user", [{"type": "image_url", "image_url": {"url": PIXEL}}])),

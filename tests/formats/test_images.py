@@ -127,6 +127,12 @@ def test_n_stays_below_the_operator_s_limit() -> None:
         parse(settings=Settings(models=MODELS, max_choices=2), n=3)
 
 
+@pytest.mark.parametrize("given", [{"file_id": "file-1"}, {"image_url": None}, {}])
+def test_who_sends_no_image_but_its_id_is_told_to_send_it(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="Send the image itself or its address"):
+        parse(EDITS, images=[given])
+
+
 def test_an_edit_needs_an_image() -> None:
     with pytest.raises(InvalidRequest) as wrong:
         parse(EDITS)
@@ -143,6 +149,8 @@ def test_without_a_row_that_draws_a_model_must_be_named() -> None:
     ("model", "given", "inline"),
     [
         ("dall-e-3", None, False), ("flowith/dall-e-3", None, False), ("gpt-image-1", None, True),
+        ("openai/dall-e-3", None, False), ("DALL-E-3", None, False),
+        ("openai/gpt-image-1", None, True),
         ("gemini-3-pro-image", None, True), ("no-such-row", None, True),
         ("dall-e-3", "b64_json", True), ("gpt-image-1", "url", False), ("dall-e-2", None, False),
     ],
@@ -220,8 +228,9 @@ def test_an_edit_comes_as_a_form(name: str) -> None:
     assert images_of(chat) == [to_url(PNG, "png"), to_url(JPEG, "jpeg"), to_url(WEBP, "webp")]
     assert (chat.model, chat.stream, chat.ignored) == ("gpt-image-1", True, ("input_fidelity",))
     assert chat.drawing == Drawing((1024, 1536), inline=True)
-    whole_one = form(("prompt", "a"), ("stream", "false"), (name, PNG))
-    assert EDITS.parse(whole_one, SETTINGS).stream is False
+    for word, streams in (("false", False), ("False", False), ("True", True)):
+        other = form(("prompt", "a"), ("stream", word), (name, PNG))
+        assert EDITS.parse(other, SETTINGS).stream is streams
 
 
 @pytest.mark.parametrize(
@@ -232,6 +241,9 @@ def test_an_edit_comes_as_a_form(name: str) -> None:
         ([("image", PNG)], "prompt"),
         ([("prompt", "a"), ("image", PNG), ("n", "many")], "n"),
         ([("prompt", "a"), ("photo", PNG)], "image"),
+        ([("prompt", "a"), ("image", "http://a.b/c.png")], "image"),
+        ([("prompt", "a"), ("image[]", "PNG")], "image"),
+        ([("prompt", "a"), ("image", PNG), ("stream", "yes")], "stream"),
         ([("prompt", "a"), ("image", PNG + bytes(20_971_520))], "image"),
         ([("prompt", "a"), *[("image[]", PNG)] * 17], "image"),
     ],

@@ -164,6 +164,23 @@ def test_what_was_refused_before_it_began_goes_to_the_next_account(
     assert len({s.headers["authorization"].removeprefix("Bearer ") for s in made(fake)}) >= 1
 
 
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("gpt-image-1-mini", "gpt-image-2"),
+        ("gpt-image-2.6-sunburst", "gpt-image-2"),
+        ("chatgpt-image-latest", "gpt-image-2"),
+        ("dall-e-2", "gemini-3.1-flash-image"),
+    ],
+)
+def test_names_of_openai_s_that_no_row_bears_are_answered(
+    api: MakeApi, fake: FakeFlowith, name: str, model: str
+) -> None:
+    """Open WebUI asks for dall-e-2 where no model is chosen; others change with every version."""
+    assert api().send({"prompt": "x", "model": name}, MAKE).status_code == 200
+    assert [seen.json["model"] for seen in made(fake)] == [model]
+
+
 def test_a_model_that_is_gone_leads_to_the_row_s_fallback(api: MakeApi, fake: FakeFlowith) -> None:
     fake.reply(error(404), fake.demo, path=WEB_PATH)
     assert api().send({"prompt": "x", "model": "gpt-image-1"}, MAKE).status_code == 200

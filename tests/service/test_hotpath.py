@@ -31,10 +31,10 @@ from chat_request import Prompt, Tool, ToolUse
 from clock import MOMENT, TURN
 from events import Done, Event, Tally, Text
 from flowith.crew import SPARE, Crew, Signal
-from flowith.decoders import WebDecoder
 from flowith.http_answer import PIECE, HttpAnswer
 from flowith.reader import LONGEST, STEP, Reader
 from flowith.tls import TlsSocket, take_over
+from flowith.web_decoder import WebDecoder
 from formats import Format, anthropic, chat, responses
 from settings import Settings
 from translate import shape
@@ -94,7 +94,7 @@ def test_a_read_passes_few_hands_on_its_way_to_the_caller(api: MakeApi, fake: Fa
     with closing(api(LOG_LEVEL="error").post(stream=True)) as response:
         counted = calls(lambda: blocks.extend(response.response))
     assert len(blocks) > 50
-    most = 25 * len(blocks) + 80  # the beginning and the end
+    most = 21 * len(blocks) + 80  # the beginning and the end
     assert sum(counted.values()) < most, counted.most_common(40)
 
 
@@ -208,13 +208,12 @@ class Source:
         told, self._told = self._told, min(come, self._end)
         return b"word " * (self._told - told)
 
-    def close(self) -> None:
-        self._told = self._end
+    def release_conn(self) -> None: ...
 
 
 def test_tokens_without_a_gap_are_let_gather() -> None:
     """A read and a write for each of 20,000 tokens a second would fill the core."""
-    source = Source(seconds=0.5)
+    source: Any = Source(seconds=0.5)
     reader = Reader(lambda _: source, "http://flowith.invalid", Crew(), Signal())
     blocks: list[bytes] = []
     while not reader.finished:
@@ -234,7 +233,8 @@ def test_others_have_their_turn_where_what_is_read_takes_long(
         pauses.append(seconds)
         sleep(seconds)
 
-    reader = Reader(lambda _: Source(1.0), "http://flowith.invalid", Crew(), Signal())
+    source: Any = Source(1.0)
+    reader = Reader(lambda _: source, "http://flowith.invalid", Crew(), Signal())
     monkeypatch.setattr(time, "sleep", noting)
     for _ in range(6):
         assert reader.read(time.monotonic() + 60)

@@ -141,6 +141,30 @@ def test_a_port_in_use_is_said_plainly(start: Start) -> None:
     assert "Traceback" not in run.said()
 
 
+@pytest.mark.parametrize("host", ["nowhere.invalid", "203.0.113.7"])
+def test_an_address_that_is_not_this_machine_s_is_said_plainly(start: Start, host: str) -> None:
+    run = start(HOST=host)
+    assert run.process.wait(20) == 1
+    said = f"Cannot listen on {host}: it is no address of this machine. Correct HOST.\n"
+    assert run.said().endswith(said)
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_an_ipv6_address_may_stand_in_brackets(start: Start) -> None:
+    run = start(HOST="[::1]")
+    said = run.wait_until_up()
+    assert f"listening on [::1]:{run.port}" in said
+    assert f"http://localhost:{run.port}/v1\n" in said
+
+
 def test_without_its_stand_in_nothing_starts(start: Start, tree: Path) -> None:
     """Calls would go to Flowith itself, with a token that is none."""
     (tree / "tests" / "fake_flowith.py").write_text("raise SystemExit(1)")

@@ -14,7 +14,7 @@ from typing import Any
 
 from errors import UpstreamError
 from events import Event, Reasoning, Text, ToolCall, Usage
-from flowith.lines import LineDecoder, Said, check_parts, flat, unknown, with_whole_pairs
+from flowith.line_decoder import LineDecoder, Said, check_parts, flat, unknown, with_whole_pairs
 from flowith.refusal import to_refusal
 
 MOST_OPEN_CALLS = 128  # tool calls that are under way at the same time

@@ -11,7 +11,7 @@ from chat_request import Drawing, Prompt
 from errors import EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
 from flowith.file_address import Forbidden
-from flowith.image_generation import (
+from flowith.image_dialects import (
     FileLines,
     FileReply,
     costs_nothing,

@@ -18,7 +18,7 @@ from errors import DOCTOR, EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
 from flowith.dialects import DIALECTS, Dialect, new_ids
 from flowith.file_address import Forbidden, origin_of, to_address
-from flowith.lines import LONGEST_LINE, to_object
+from flowith.line_decoder import LONGEST_LINE, to_object
 from flowith.refusal import CREDITS, RATE, status_in, to_refusal
 from settings import Model
 
@@ -259,20 +259,21 @@ def _last_words(prompt: Prompt) -> tuple[str, list[str]]:
     return text_of(content), [part["image_url"]["url"] for part in images_of(content)]
 
 
-def image_dialects(given: str) -> dict[str, ImageDialect]:
-    """The dialect for pictures by that for chat; `given` is FLOWITH_API_URL, whose host counts."""
+def image_dialects(given: str, chats: Mapping[str, Dialect] = DIALECTS) -> dict[str, ImageDialect]:
+    """The dialect for pictures by that for chat, among `chats`; `given` is FLOWITH_API_URL, whose
+    host counts."""
     origin = origin_of(given)
     web = ImageDialect(
         "web_images",
         f"{origin or HOST}/image_gen",
         partial(FileLines, origin),
-        DIALECTS["web"].headers,
+        chats["web"].headers,
     )
     key = ImageDialect(
         "key_images",
         f"{origin or HOST}/external/use/image/generate",
         partial(FileReply, origin),
-        DIALECTS["llm"].headers,
+        chats["llm"].headers,
         ratios=KEY_RATIOS,
     )
     return {"web": web, "llm": key, "knowledge": key}

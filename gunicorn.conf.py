@@ -47,6 +47,9 @@ loglevel = "warning" if settings.log_level == "info" else settings.log_level
 # some proxies send them; the page at `/` reads X-Forwarded-Proto by itself
 secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
+# so there is nothing that a trusted peer may do and another one may not, but gunicorn would read
+# each peer's address for every request to tell which it is
+forwarded_allow_ips = "*"
 
 
 def on_starting(server):  # type: ignore[no-untyped-def]

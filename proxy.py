@@ -3,11 +3,12 @@
 Knows nothing of Flowith's wire; each request is one walk from a format's `parse` to a `Response`.
 """
 
+import json
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Blueprint, Flask, Request, Response, g, request
 
 from errors import NotStored, UpgradeRefused
 from flowith.client import Flowith
@@ -21,15 +22,15 @@ from formats import (
     responses_compaction,
 )
 from formats.model_list import to_anthropic_list, to_anthropic_listing, to_listing
-from server import delivery
-from server.delivery import deliver
+from server.error_responses import render_error
 from server.headers import add_headers, to_id
 from server.keys import require_api_key, require_known_origin
 from server.log import Record, set_up_logging
 from server.metrics import attach, monitoring
+from server.mistyped_paths import mending_paths
 from server.pages import VERSION, site
-from server.paths import mending_paths
 from server.shutdown import Drain
+from server.status_then_body import count, deliver, find_model, flowith
 from settings import Settings
 
 FORMATS: dict[str, Format] = {  # what is spoken at a path, in refusals too
@@ -64,8 +65,8 @@ def create_app(settings: Settings) -> Flask:
     upstream.drains = drain.is_due
     attach(app)
     app.before_request(begin)
-    app.after_request(finish)
-    app.register_error_handler(Exception, lambda wrong: delivery.render_error(wrong, format_of()))
+    app.after_request(partial(finish, app))
+    app.register_error_handler(Exception, lambda wrong: render_error(wrong, format_of(g.record)))
     app.register_blueprint(api)
     app.register_blueprint(site)
     app.register_blueprint(monitoring)
@@ -73,12 +74,12 @@ def create_app(settings: Settings) -> Flask:
     return app
 
 
-def format_of() -> Format:
-    """The format that the request in hand is answered in, errors before routing included.
+def format_of(record: Record) -> Format:
+    """The format that a request is answered in, errors before routing included.
 
     Both sides have lists of models, which only a header tells apart.
     """
-    path = request.path
+    path = record.path
     if path in FORMATS:
         return FORMATS[path]
     lists_models = path.startswith("/v1/models") and "anthropic-version" in request.headers
@@ -87,24 +88,31 @@ def format_of() -> Format:
 
 def begin() -> Response | None:
     """Give the request an id; answer preflights, which come without a key, on any path."""
-    method, path = request.method, request.path
-    g.record = record = Record(to_id(request), method, path)
-    if method == "POST" and path in FORMATS:
-        record.format = FORMATS[path].NAME
-    if method != "OPTIONS":
+    # itself, once: each look at an attribute of what Flask has in its place takes three functions
+    asked: Request = request._get_current_object()  # type: ignore[attr-defined]
+    g.record = record = Record(to_id(asked.headers), asked.method, asked.path)
+    if record.method == "POST" and record.path in FORMATS:
+        record.format = FORMATS[record.path].NAME
+    if record.method != "OPTIONS":
         return None
     require_known_origin()
     return Response(status=204)
 
 
-def finish(response: Response) -> Response:
+def finish(app: Flask, response: Response) -> Response:
     """Headers that every response carries, and its access-log line."""
     record: Record = g.record
-    add_headers(response, request, record.id, format_of().ID_HEADERS, delivery.settings())
+    add_headers(response, record, format_of(record).ID_HEADERS, app.extensions["settings"])
     record.status = response.status_code
-    response.call_on_close(partial(current_app.extensions["metrics"].count, record))
+    response.call_on_close(partial(app.extensions["metrics"].count, record))
     response.call_on_close(record.write)
     return response
+
+
+def to_json(body: object) -> Response:
+    """A response that holds one JSON value."""
+    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(text, content_type="application/json")
 
 
 # At addresses with /deployments, which clients of Azure use, the address names the model.
@@ -145,7 +153,7 @@ def messages() -> Response:
 @api.post("/messages/count_tokens")
 def count_tokens() -> Response:
     """How many tokens a request to Anthropic's Messages would take in."""
-    return delivery.to_json({"input_tokens": delivery.count(anthropic)})
+    return to_json({"input_tokens": count(anthropic)})
 
 
 @api.post("/responses")
@@ -163,8 +171,8 @@ def compact_response() -> Response:
 @api.post("/responses/input_tokens")
 def count_input_tokens() -> Response:
     """About how many tokens a request for a response would send."""
-    tokens = delivery.count(responses)
-    return delivery.to_json({"object": "response.input_tokens", "input_tokens": tokens})
+    tokens = count(responses)
+    return to_json({"object": "response.input_tokens", "input_tokens": tokens})
 
 
 @api.get("/responses", websocket=True)
@@ -183,18 +191,19 @@ def find_response(name: str) -> Response:
 @api.get("/models")
 def list_models() -> Response:
     """The models of models.json, in its order."""
-    models = delivery.settings().listed
-    if format_of() is anthropic:
-        return delivery.to_json(to_anthropic_list(models))
-    apis = delivery.flowith().apis_for
-    data = [to_listing(model, apis(model)) for model in models]
-    return delivery.to_json({"object": "list", "data": data})
+    upstream = flowith()
+    models = upstream.settings.listed
+    if format_of(g.record) is anthropic:
+        return to_json(to_anthropic_list(models))
+    data = [to_listing(model, upstream.apis_for(model)) for model in models]
+    return to_json({"object": "list", "data": data})
 
 
 @api.get("/models/<path:name>")
 def show_model(name: str) -> Response:
     """One model; ids may hold slashes."""
-    model = replace(delivery.find_model(delivery.settings(), name), id=name)
-    if format_of() is anthropic:
-        return delivery.to_json(to_anthropic_listing(model))
-    return delivery.to_json(to_listing(model, delivery.flowith().apis_for(model)))
+    upstream = flowith()
+    model = replace(find_model(upstream.settings, name), id=name)
+    if format_of(g.record) is anthropic:
+        return to_json(to_anthropic_listing(model))
+    return to_json(to_listing(model, upstream.apis_for(model)))

@@ -9,7 +9,7 @@ from errors import ContextTooLong, Overloaded, ProxyError, ThreadNotStored
 from events import Done, Event, PromptSize, Tally, Usage, joined
 from formats import ErrorReply
 from formats.anthropic_output import Blocks, Step
-from formats.sse import Writer, dumps, named, written
+from formats.sse import Writer, named, to_bytes, written
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 DELTA = 'event: content_block_delta\ndata: {"type":"content_block_delta","index":'
@@ -104,7 +104,7 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     steps += blocks.finish()
     usage = to_usage(tally.usage, blocks.searches)
     message = to_message(envelope, _to_content(steps), to_ending(done, blocks.called), usage)
-    return dumps(message).encode("utf-8", "replace")
+    return to_bytes(message)
 
 
 def _to_content(steps: Iterable[Step]) -> list[dict[str, Any]]:
@@ -148,7 +148,7 @@ def error(wrong: ProxyError, request_id: str) -> ErrorReply:
     if isinstance(wrong, ThreadNotStored):  # by this clients know to send the whole conversation
         detail["details"] = {"error_code": wrong.code}
     body = {"type": "error", "error": detail, "request_id": request_id}
-    return ErrorReply(status, dumps(body).encode("utf-8", "replace"))
+    return ErrorReply(status, to_bytes(body))
 
 
 def _placed(message: str, place: str) -> str:

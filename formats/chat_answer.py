@@ -23,7 +23,7 @@ from events import (
     joined,
 )
 from formats import ErrorReply
-from formats.sse import DONE, Frame, Writer, dumps, slices, written
+from formats.sse import DONE, Frame, Writer, dumps, slices, to_bytes, written
 
 CHUNK = "chat.completion.chunk"  # the `object` of a chunk
 CALLS = "tool_calls"
@@ -50,14 +50,17 @@ class Envelope:
 
 
 class ChunkWriter(Writer):
-    """The chunks of a stream, each a part of one choice. `kind` is their `object`; `heads` has what
-    the chunks of each choice begin with, `index` is the choice that what comes belongs to."""
+    """The chunks of a stream, each a part of one choice. `kind` is their `object`, `nothing` what
+    the last one of a choice adds to it; `heads` has what those of each choice begin with, `index`
+    is the choice that what comes belongs to. Calls and sources are counted, for each choice and
+    kind."""
 
-    kind = CHUNK
+    kind, nothing = CHUNK, '"delta":{}'
 
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
         self.answers = envelope.choices
+        self.counts: Counter[tuple[int, str]] = Counter()
         opening = dumps(to_opening(envelope, self.kind))[:-1]
         self.heads = [
             f'data: {opening},"choices":[{{"index":{index},' for index in range(envelope.choices)
@@ -87,6 +90,10 @@ class ChunkWriter(Writer):
             self.turn_to(event.index)
         return b""
 
+    def finish(self, done: Done) -> bytes:
+        reason = to_reason(self.envelope, done.reason, called=self.counts[self.index, CALLS] > 0)
+        return self.chunk(self.nothing, dumps(reason)).encode()
+
     def end(self, usage: Usage | None) -> bytes:
         if not self.envelope.usage:
             return DONE
@@ -98,11 +105,7 @@ class ChunkWriter(Writer):
 
 
 class _ChatWriter(ChunkWriter):
-    """Chat's chunks; calls and sources are counted, for each choice and kind."""
-
-    def __init__(self, envelope: Envelope) -> None:
-        super().__init__(envelope)
-        self.counts: Counter[tuple[int, str]] = Counter()
+    """Chat's chunks."""
 
     def opening(self) -> bytes:
         """The role chunks of all choices, in order, or `.stream()` of OpenAI's own Python package
@@ -133,10 +136,6 @@ class _ChatWriter(ChunkWriter):
         self.counts[self.index, kind] += 1
         return self.counts[self.index, kind] - 1
 
-    def finish(self, done: Done) -> bytes:
-        reason = _reason(self.envelope, done.reason, called=self.counts[self.index, CALLS] > 0)
-        return self.chunk('"delta":{}', dumps(reason)).encode()
-
 
 def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
     """Events as bytes of whole chunks, from the role chunk to the end of the stream."""
@@ -149,7 +148,7 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     completion = to_opening(envelope, "chat.completion")
     completion["choices"] = [one.to_choice(i, envelope) for i, one in enumerate(messages)]
     completion["usage"] = to_usage(tally.usage)
-    return dumps(completion).encode("utf-8", "replace")
+    return to_bytes(completion)
 
 
 def read(events: Iterable[Event], envelope: Envelope, tally: Tally) -> "list[Gathered]":
@@ -203,7 +202,7 @@ class Gathered:
                 message["function_call"] = self.calls[0]["function"]
             else:
                 message["tool_calls"] = self.calls
-        reason = _reason(envelope, self.reason, called=bool(self.calls))
+        reason = to_reason(envelope, self.reason, called=bool(self.calls))
         ending = {"logprobs": None, "finish_reason": reason}
         return {"index": index, "message": message, **ending}
 
@@ -212,7 +211,7 @@ def error(wrong: ProxyError, request_id: str) -> ErrorReply:
     """OpenAI's error object with all four keys, as its OpenAPI document requires."""
     detail = {"message": wrong.told(request_id), "type": wrong.type, "param": wrong.param}
     body = {"error": {**detail, "code": wrong.code}}
-    return ErrorReply(wrong.status, dumps(body).encode("utf-8", "replace"))
+    return ErrorReply(wrong.status, to_bytes(body))
 
 
 def to_opening(envelope: Envelope, kind: str) -> dict[str, Any]:
@@ -221,7 +220,7 @@ def to_opening(envelope: Envelope, kind: str) -> dict[str, Any]:
     return {**fixed, "model": envelope.model}
 
 
-def _reason(envelope: Envelope, reason: str, *, called: bool) -> str:
+def to_reason(envelope: Envelope, reason: str, *, called: bool) -> str:
     """Clients run the calls of an answer only where its reason says that it has some, whatever
     ended it, be it a stop string behind them."""
     if reason not in ("stop", "tool_calls"):

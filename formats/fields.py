@@ -55,6 +55,12 @@ def bad_value(param: str, wanted: str, code: str = "invalid_value") -> InvalidRe
     return InvalidRequest(f"Invalid value for '{param}': {wanted}.", param=param, code=code)
 
 
+def unsupported(param: str, hint: str) -> InvalidRequest:
+    """The error for a parameter that nothing here can do, with a sentence that helps."""
+    text = f"Unsupported parameter: '{param}'. {hint}"
+    return InvalidRequest(text, param=param, code="unsupported_parameter")
+
+
 def too_many(param: str, got: int, most: int) -> InvalidRequest:
     """The error for an array with more items than are taken."""
     message = (
@@ -73,9 +79,9 @@ def expect(param: str, value: object, kind: type[T], wanted: str = "") -> T:
 
 def require(param: str, value: object, kind: type[T]) -> T:
     """`value`, which has to be there and of `kind`. Raises InvalidRequest."""
-    if isinstance(value, kind):
-        return value
-    raise missing(param) if value is None else wrong_type(param, JSON_TYPES[kind], value)
+    if value is None:
+        raise missing(param)
+    return expect(param, value, kind)
 
 
 def one_of(param: str, value: object, allowed: Sequence[str]) -> None:

@@ -13,7 +13,6 @@ from itertools import chain, islice
 from typing import Any, Literal
 
 from chat_request import ChatRequest, Drawing, Message
-from errors import InvalidRequest
 from formats.attachments import IMAGE_BYTES, image_type, parse_data_url
 from formats.chat_answer import error
 from formats.fields import (
@@ -26,6 +25,7 @@ from formats.fields import (
     parse_model,
     require,
     string,
+    unsupported,
 )
 from formats.images_answer import Envelope, stream, whole
 from formats.model_names import find_model, spellings
@@ -53,8 +53,7 @@ class Images:
         """Check a request. Raises InvalidRequest that names the field."""
         body, files = _from_form(raw) if boundary_of(raw) else (parse_json(raw), [])
         if "mask" in body or any(name == "mask" for name, _ in files):
-            text = "Unsupported parameter: 'mask'. Say in the prompt which part is to change."
-            raise InvalidRequest(text, param="mask", code="unsupported_parameter")
+            raise unsupported("mask", "Say in the prompt which part is to change.")
         given = chain(_uploaded(files), _linked(body))
         images = list(islice(given, MOST_IMAGES + 1))
         if len(images) > MOST_IMAGES:

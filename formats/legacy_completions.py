@@ -7,11 +7,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from chat_request import ChatRequest, Message
-from events import Done, Event, Tally
+from events import Event, Tally
 from formats import chat
-from formats.chat_answer import ChunkWriter, Envelope, error, read, to_opening, to_usage
+from formats.chat_answer import (
+    ChunkWriter,
+    Envelope,
+    error,
+    read,
+    to_opening,
+    to_reason,
+    to_usage,
+)
 from formats.fields import bad_value, expect, missing, parse_json, too_many, wrong_type
-from formats.sse import Frame, dumps, pieces, written
+from formats.sse import Frame, pieces, to_bytes, written
 from settings import Settings
 
 __all__ = ["ID_HEADERS", "NAME", "error", "parse", "stream", "to_envelope", "whole"]
@@ -55,7 +63,7 @@ def to_envelope(request: ChatRequest, settings: Settings, request_id: str) -> En
 class _CompletionWriter(ChunkWriter):
     """Chunks that have text alone: thoughts, calls and sources have no place in them."""
 
-    kind = OBJECT
+    kind, nothing = OBJECT, '"text":""'
 
     def opening(self) -> bytes:
         echoes = zip(self.heads, self.envelope.before, strict=False)  # none, or one for each choice
@@ -63,9 +71,6 @@ class _CompletionWriter(ChunkWriter):
 
     def to_frames(self, head: str) -> tuple[Frame, Frame | None]:
         return (f'{head}"text":', self.tail()), None
-
-    def finish(self, done: Done) -> bytes:
-        return self.chunk('"text":""', dumps(_reason(done.reason))).encode()
 
 
 def stream(events: Iterator[Event], envelope: Envelope, tally: Tally) -> Iterator[bytes]:
@@ -78,13 +83,9 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     choices = []
     for i, answer in enumerate(read(events, envelope, tally)):
         text = "".join([*envelope.before[i : i + 1], *answer.said])
-        ending = {"logprobs": None, "finish_reason": _reason(answer.reason)}
-        choices.append({"index": i, "text": text, **ending})
+        # what a model calls behind its words is not passed on: tools have no place in this API
+        reason = to_reason(envelope, answer.reason, called=False)
+        choices.append({"index": i, "text": text, "logprobs": None, "finish_reason": reason})
     usage = to_usage(tally.usage)
     completion = {**to_opening(envelope, OBJECT), "choices": choices, "usage": usage}
-    return dumps(completion).encode("utf-8", "replace")
-
-
-def _reason(reason: str) -> str:
-    """Tools have no place in this API: what a model calls behind its words is not passed on."""
-    return "stop" if reason == "tool_calls" else reason
+    return to_bytes(completion)

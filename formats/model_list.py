@@ -30,12 +30,7 @@ def to_listing(model: Model, apis: Collection[str]) -> dict[str, Any]:
     passed_on = [name for name, takers in PASSED_ON.items() if apis and takers.issuperset(apis)]
     listing: dict[str, Any] = {"id": model.id, "object": "model", "created": CREATED}
     listing |= {"owned_by": "flowith", "name": model.name or model.id}
-    facts = {
-        "description": model.description,
-        "context_length": model.context,
-        "max_completion_tokens": model.output,
-    }
-    listing |= {name: fact for name, fact in facts.items() if fact}
+    listing |= _facts(model, "context_length", "max_completion_tokens")
     writes = model.kind != "image"
     inputs = ["text", "image"] if model.images else ["text"]
     outputs = ["text"] if writes else ["image"]
@@ -62,9 +57,10 @@ def to_anthropic_listing(model: Model) -> dict[str, Any]:
     created = datetime.fromtimestamp(CREATED, UTC).isoformat().replace("+00:00", "Z")
     listing = {"type": "model", "id": model.id, "display_name": model.name or model.id}
     listing |= {"created_at": created, "lifecycle": "active"}
-    facts = {
-        "description": model.description,
-        "max_input_tokens": model.context,
-        "max_tokens": model.output,
-    }
-    return listing | {name: fact for name, fact in facts.items() if fact}
+    return listing | _facts(model, "max_input_tokens", "max_tokens")
+
+
+def _facts(model: Model, context: str, output: str) -> dict[str, Any]:
+    """What is known of a model, by the names that the API has for it."""
+    facts = {"description": model.description, context: model.context, output: model.output}
+    return {name: fact for name, fact in facts.items() if fact}

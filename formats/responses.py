@@ -27,6 +27,7 @@ from formats.fields import (
     parse_model,
     sampling,
     string,
+    unsupported,
 )
 from formats.model_names import ONLINE
 from formats.response_format import parse_format
@@ -49,8 +50,7 @@ STORED = ("conversation", "prompt", "background")
 def _nothing_stored(param: str, value: Any) -> None:
     """Refuse what only a service that keeps responses could do. Raises InvalidRequest."""
     if value is not False:
-        text = f"Unsupported parameter: '{param}'. {SEND_ALL}"
-        raise InvalidRequest(text, param=param, code="unsupported_parameter")
+        raise unsupported(param, SEND_ALL)
 
 
 def _no_previous(param: str, _value: Any) -> None:

@@ -23,7 +23,7 @@ from formats.responses_output import (
     to_usage,
 )
 from formats.responses_tools import Called
-from formats.sse import LONGEST_PIECE, Writer, dumps, named, quoted, slices, written
+from formats.sse import LONGEST_PIECE, Writer, dumps, named, quoted, slices, to_bytes, written
 
 __all__ = ["Envelope", "error", "read", "stream", "to_usage", "whole"]
 
@@ -274,4 +274,4 @@ def read(events: Iterable[Event], envelope: Envelope, tally: Tally) -> ResponseW
 def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     """Events as one response."""
     response = read(events, envelope, tally).to_response(tally.usage)
-    return dumps(response).encode("utf-8", "replace")
+    return to_bytes(response)

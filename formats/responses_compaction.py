@@ -13,7 +13,7 @@ from formats import responses
 from formats.fields import parse_json
 from formats.responses import error, stream, to_envelope
 from formats.responses_answer import Envelope, read, to_usage
-from formats.sse import dumps
+from formats.sse import to_bytes
 from settings import Settings
 
 __all__ = ["ID_HEADERS", "NAME", "error", "parse", "stream", "to_envelope", "whole"]
@@ -32,4 +32,4 @@ def whole(events: Iterable[Event], envelope: Envelope, tally: Tally) -> bytes:
     items = read(events, envelope, tally).items
     made = {"id": envelope.id, "object": "response.compaction", "created_at": envelope.created}
     made |= {"output": items, "usage": to_usage(tally.usage)}
-    return dumps(made).encode("utf-8", "replace")
+    return to_bytes(made)

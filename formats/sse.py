@@ -47,6 +47,11 @@ def dumps(value: Any) -> str:
     return text if text.isascii() else SEPARATOR.sub(_escaped, text)
 
 
+def to_bytes(value: Any) -> bytes:
+    """The same in UTF-8, which cannot hold half a surrogate pair."""
+    return dumps(value).encode("utf-8", "replace")
+
+
 def quoted(text: str) -> str:
     """Text as a JSON string in one line."""
     written = encode_basestring(text)
@@ -60,13 +65,8 @@ def _escaped(found: re.Match[str]) -> str:
 def pieces(head: str, text: str, tail: str) -> bytes:
     """`text` as JSON strings between head and tail: one event, several where it is long, none where
     it is empty."""
-    if 0 < len(text) <= LONGEST_PIECE:
-        # `quoted` by hand: every token passes here, and a call more is a tenth of what it costs
-        written = encode_basestring(text)
-        if not written.isascii():
-            written = SEPARATOR.sub(_escaped, written)
-        return f"{head}{written}{tail}".encode("utf-8", "replace")
-    return b"".join([pieces(head, piece, tail) for piece in slices(text)])
+    events = [f"{head}{quoted(piece)}{tail}" for piece in slices(text)]
+    return "".join(events).encode("utf-8", "replace")
 
 
 def slices(text: str) -> list[str]:
@@ -127,12 +127,19 @@ def written(events: Iterator[Event], writer: Writer, tally: Tally) -> Iterator[b
     try:
         for event in events:
             match event:
-                case Text(text=text):
-                    said = writer.said
-                    block = pieces(said[0], text, said[1]) if said else writer.take(event)
-                case Reasoning(text=text):
-                    thought = writer.thought
-                    block = pieces(thought[0], text, thought[1]) if thought else writer.take(event)
+                case Text(text=text) | Reasoning(text=text):
+                    frame = writer.said if type(event) is Text else writer.thought
+                    if frame is None:
+                        block = writer.take(event)
+                    elif 0 < len(text) <= LONGEST_PIECE:
+                        # `pieces` by hand: every token passes here, and each function more is a
+                        # tenth of what it costs
+                        words = encode_basestring(text)
+                        if not words.isascii():
+                            words = SEPARATOR.sub(_escaped, words)
+                        block = f"{frame[0]}{words}{frame[1]}".encode("utf-8", "replace")
+                    else:
+                        block = pieces(frame[0], text, frame[1])
                 case ToolCall() | Citation() | Picture() | Answering() | PromptSize():
                     block = writer.take(event)
                 case Usage():

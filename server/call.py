@@ -3,29 +3,24 @@
 Knows nothing of Flask or of formats.
 """
 
-import queue
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
 from itertools import groupby
-from typing import Any
 
 from bridge.second_try import ask_twice
 from chat_request import ChatRequest, Prompt
 from clock import MOMENT
 from errors import Bug, CallerLeft, ContextTooLong, ProxyError, UpstreamRejected
-from events import Answering, Event, Picture, Reasoning, Tally, Text
+from events import Event, Picture, Reasoning, Tally, Text
 from flowith.client import Answer, Flowith
 from server.caller import Caller
 from server.log import Record, log_bug
+from server.side_by_side import merged
 from settings import Model
 from translate import count_prompt, shape, to_prompt
 
 MARGIN = 2.0  # seconds in which an answer whose time is over can say so itself
 LONGEST = 8_192  # characters of one event
-LOOK = 0.5  # seconds between two looks at whether anybody still takes what is merged
-Items = queue.Queue[tuple[int, Any]]  # the number of an answer, and what came of it
 
 
 class Call:
@@ -154,61 +149,3 @@ def with_files(events: Iterator[Event], answer: Answer) -> Iterator[Event]:
             yield from answer.fetch(event)
         else:
             yield event
-
-
-def merged(answers: Sequence[Iterator[Event]], *, forgive: bool) -> Iterator[Event]:
-    """The events of all answers as they come, each from a thread of its own; `Answering` says
-    whose the next ones are.
-
-    The first error of any answer is raised here; with `forgive` only where all have failed, as
-    what was made is paid for. The upstream calls end by `Call.close`.
-    """
-    items: Items = queue.Queue(maxsize=4 * len(answers))
-    over = threading.Event()
-    for index, events in enumerate(answers):
-        threading.Thread(target=_feed, args=(index, events, items, over), daemon=True).start()
-    left, now = len(answers), -1
-    failures: list[ProxyError] = []
-    try:
-        while left:
-            index, item = items.get()
-            if isinstance(item, ProxyError) and forgive:
-                failures.append(item)
-                item = None
-            if isinstance(item, BaseException):
-                try:
-                    raise item
-                finally:
-                    del item  # its traceback has this frame: a circle that would keep the prompt
-            if item is None:
-                left -= 1
-                continue
-            if index != now:
-                now = index
-                yield Answering(index)
-            yield item
-        if len(failures) == len(answers):
-            raise failures.pop(0)  # not from the list: as above
-    finally:
-        over.set()
-        with suppress(queue.Empty):  # an error that nobody takes would keep its frames, and they it
-            while True:
-                items.get_nowait()
-
-
-def _feed(index: int, events: Iterator[Event], items: Items, over: threading.Event) -> None:
-    """Put the events of one answer among the items, then None, or the error that they raise;
-    until it is `over`."""
-
-    def give(item: Any) -> None:
-        while not over.is_set():
-            with suppress(queue.Full):
-                items.put((index, item), timeout=LOOK)
-                return
-
-    try:
-        for event in events:
-            give(event)
-        give(None)
-    except BaseException as wrong:  # noqa: BLE001 - raised again where the items are taken
-        give(wrong)

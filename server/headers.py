@@ -8,9 +8,11 @@ import re
 import string
 from collections.abc import Iterable
 
-from flask import Request, Response
+from flask import Response, request
+from werkzeug.datastructures import Headers
 
 from server.keys import depends_on_page, lets_in
+from server.log import Record
 from settings import Settings
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -23,9 +25,9 @@ TO_LETTERS = bytes(ord(string.ascii_lowercase[byte % 26]) for byte in range(256)
 METHODS = "GET, POST, OPTIONS, HEAD, DELETE"
 
 
-def to_id(request: Request) -> str:
-    """The caller's id for the request where it is a sane one, else a new one."""
-    given = request.headers.get("X-Request-ID", "")
+def to_id(headers: Headers) -> str:
+    """The caller's id for its request where it is a sane one, else a new one."""
+    given = headers.get("X-Request-ID", "")
     return given if SANE_ID.fullmatch(given) else new_id()
 
 
@@ -35,25 +37,23 @@ def new_id() -> str:
     return "req_" + os.urandom(24).translate(TO_LETTERS).decode()
 
 
-def add_headers(
-    response: Response, request: Request, request_id: str, ids: Iterable[str], settings: Settings
-) -> None:
+def add_headers(response: Response, record: Record, ids: Iterable[str], settings: Settings) -> None:
     """Put in the request's id under each name of `ids`, and let those web pages read the response
     that are let in."""
     headers = response.headers
     for name in ids:
-        headers[name] = request_id
+        headers[name] = record.id
     if depends_on_page(settings):
         response.vary.add("Origin")
-    if not lets_in(settings, request):
+    if not lets_in(settings):
         return
     headers["Access-Control-Allow-Origin"] = "*"
     headers["Access-Control-Expose-Headers"] = EXPOSED
-    if request.method == "OPTIONS":
-        _allow(response, request)
+    if record.method == "OPTIONS":
+        _allow(response)
 
 
-def _allow(response: Response, request: Request) -> None:
+def _allow(response: Response) -> None:
     """The answer to a browser's preflight: any header that it asks for may come."""
     headers = response.headers
     asked = request.headers.get("Access-Control-Request-Headers", "*")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from flask import Request, current_app, request
+from flask import current_app, request
 
 from errors import Forbidden, Unauthorized
 from settings import DEFAULT_KEY, Settings
@@ -39,18 +39,19 @@ def require_api_key() -> None:
 
 def _sent_keys() -> Iterator[str]:
     """OpenAI's way to send a key, then Anthropic's, Azure's and Google's."""
-    scheme, _, key = request.headers.get("Authorization", "").strip().partition(" ")
+    headers = request.headers
+    scheme, _, key = headers.get("Authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer":
         yield key
     for name in KEY_HEADERS:
-        yield request.headers.get(name, "")
+        yield headers.get(name, "")
 
 
 def require_known_origin() -> Settings:
     """The app's settings. Raises Forbidden where a web page asks that may know the key but not be
     let in."""
     settings: Settings = current_app.extensions["settings"]
-    if not lets_in(settings, request):
+    if not lets_in(settings):
         raise Forbidden(
             f"Web pages of other hosts are not let in while the default key {DEFAULT_KEY} is in"
             " use, because any page in your browser knows it. Set API_KEY to your own and restart,"
@@ -69,16 +70,17 @@ def depends_on_page(settings: Settings) -> bool:
     return DEFAULT_KEY in settings.api_key and not settings.on_space
 
 
-def lets_in(settings: Settings, asked: Request) -> bool:
-    """Whether a browser may ask, and read the answer, for the page that it says is asking.
+def lets_in(settings: Settings) -> bool:
+    """Whether a browser may send the request in hand, and read the answer, for the page that it
+    says is asking.
 
     With the default key only those may that no stranger can be behind: programs (no Origin),
     extensions and desktop apps (their own schemes), and pages from this machine.
     """
     if not depends_on_page(settings):
         return True
-    origin = asked.headers.get("Origin")
-    return origin is None or _is_near(origin, asked.host)
+    origin = request.headers.get("Origin")
+    return origin is None or _is_near(origin, request.host)
 
 
 def _is_near(origin: str, host: str) -> bool:

@@ -12,7 +12,7 @@ from chat_request import ChatRequest, Message
 from errors import InvalidRequest, ProxyError
 from events import Done, Event, Silence, Tally, Text, Usage
 from formats import ErrorReply
-from server.delivery import deliver
+from server.status_then_body import deliver
 from settings import Settings
 
 

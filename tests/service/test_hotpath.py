@@ -76,10 +76,10 @@ def pipe(format: Format, events: Iterator[Event]) -> Iterator[bytes]:
     return format.stream(shaped, envelope, Tally())
 
 
-@pytest.mark.parametrize(("format", "most"), [(chat, 5.5), (responses, 8), (anthropic, 7)])
+@pytest.mark.parametrize(("format", "most"), [(chat, 4.5), (responses, 8), (anthropic, 6)])
 def test_a_token_of_plain_text_passes_few_hands(format: Format, most: float) -> None:
-    """Chat: three generators and the source, each going on once, and one function that frames it.
-    Responses number each piece and keep it for the end; Messages have a limit and blocks."""
+    """Chat: three generators, each going on once, the last of which frames it. Responses number
+    each piece and keep it for the end; Messages have a limit and blocks."""
     events: list[Event] = [*(Text("word ") for _ in range(TOKENS)), Done()]
     counted = calls(lambda: list(pipe(format, iter(events))))
     assert sum(counted.values()) / TOKENS < most, counted.most_common(8)
@@ -94,7 +94,7 @@ def test_a_read_passes_few_hands_on_its_way_to_the_caller(api: MakeApi, fake: Fa
     with closing(api(LOG_LEVEL="error").post(stream=True)) as response:
         counted = calls(lambda: blocks.extend(response.response))
     assert len(blocks) > 50
-    most = 22 * len(blocks) + 80  # the beginning and the end
+    most = 21 * len(blocks) + 80  # the beginning and the end
     assert sum(counted.values()) < most, counted.most_common(40)
 
 
@@ -320,6 +320,7 @@ def test_a_body_is_parsed_once_and_a_prompt_is_not_counted_for_nothing(
     assert counted["labels"] == 0
     assert counted["iscoroutinefunction"] == 0  # Flask's look at each function that it calls
     assert counted["get_wsgi_headers"] == 0  # Werkzeug's copy of them
+    assert counted["_get_current_object"] <= 13  # looks into Flask's stand-ins, 5 of them its own
     assert counted["raw_decode"] <= 1 + 3  # ours, and the test's own reading of three chunks
 
 

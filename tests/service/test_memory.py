@@ -16,7 +16,7 @@ from fake_flowith import CUT, DROP, HANG, FakeFlowith, Raw, Reply, error, web
 
 from errors import UpstreamError
 from events import Event
-from server.call import merged
+from server.side_by_side import merged
 
 PROMPT = [{"role": "user", "content": "word " * 80_000}]
 SOME = 700_000  # bytes: the client of the tests keeps one copy of what it sent, and no more may be

@@ -1,10 +1,10 @@
 """Any format's answer, from the open call to the last byte: wait with the status, stream, keep
 alive, close.
 
-Knows nothing of what the bytes say; `render_error` is what becomes of an error before the first.
+Knows nothing of what the bytes say. An error before the first byte is raised, for
+`server/error_responses.py`.
 """
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -13,26 +13,20 @@ from itertools import islice
 from typing import Any
 
 from flask import Response, current_app, g, request
-from werkzeug.exceptions import HTTPException
 
 from chat_request import ChatRequest
 from clock import let_others
-from errors import Bug, CallerLeft, InvalidRequest, ModelNotFound, ProxyError
+from errors import CallerLeft, ModelNotFound, ProxyError
 from events import Event, Silence, Working
 from flowith.client import Flowith
 from formats import Format, model_names
 from formats.model_list import DRAWS, PASSED_ON
-from formats.unsupported_paths import advice
 from server.call import Call
 from server.caller import Caller
 from server.log import CALLER_LEFT, Record, log_bug
 from settings import Model, Settings
 from translate import count_prompt, to_prompt
 
-LEFT = (
-    "The connection was closed for sending before the answer was there, which counts as having"
-    " left. Keep it open until then."
-)
 MOST_TOLD = 32  # names of parameters in one header
 PARAMETER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 UNBUFFERED = {
@@ -42,11 +36,6 @@ UNBUFFERED = {
 SPACE = b" "  # before JSON it means nothing
 JSON = {"Content-Type": "application/json"}
 STREAM_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", **UNBUFFERED}
-
-
-def settings() -> Settings:
-    """The settings of the app that serves this request."""
-    return current_app.extensions["settings"]  # type: ignore[no-any-return]
 
 
 def flowith() -> Flowith:
@@ -196,45 +185,3 @@ def _sent(first: bytes, blocks: Iterator[bytes], call: Call, *, told: bool) -> I
     except Exception as wrong:  # noqa: BLE001 - a bug in a format: nobody is left to tell it
         log_bug(wrong, record.id)
         call.break_off("internal_error")
-
-
-def to_json(body: object) -> Response:
-    """A response that holds one JSON value."""
-    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-    return Response(text, content_type="application/json")
-
-
-def render_error(wrong: Exception, format: Format) -> Response:
-    """Any error as this format has it: ours, Flask's and Werkzeug's, and bugs."""
-    record: Record = g.record
-    if isinstance(wrong, CallerLeft):
-        reply = format.error(InvalidRequest(LEFT, code="caller_left"), record.id)
-        record.ending = CALLER_LEFT
-        return Response(reply.body, 499, content_type="application/json")
-    if isinstance(wrong, HTTPException):
-        wrong = _from_http(wrong)
-    elif not isinstance(wrong, ProxyError):
-        log_bug(wrong, record.id)
-        wrong = Bug()
-    record.ending = wrong.ending
-    reply = format.error(wrong, record.id)
-    response = Response(reply.body, reply.status, content_type="application/json")
-    response.headers.update(wrong.reply_headers())
-    return response
-
-
-def _from_http(wrong: HTTPException) -> ProxyError:
-    status = wrong.code or 500
-    text = {
-        404: f"Invalid URL ({request.method} {request.path[:200]})",
-        405: f"Method {request.method} is not allowed for {request.path[:200]}.",
-        413: "The request is too large.",
-    }.get(status, f"{wrong.name}.")
-    if status == 404 and (words := advice(request.path)):
-        text = f"{text}. {words}."
-    code = {404: "unknown_url", 405: "method_not_supported", 413: "request_too_large"}
-    error = InvalidRequest(text, code=code.get(status))
-    error.status = status
-    if allowed := getattr(wrong, "valid_methods", None):
-        error.headers["Allow"] = ", ".join(allowed)
-    return error

@@ -302,15 +302,19 @@ def _is_part(text: str, at: int, words: Iterable[str]) -> bool:
     return at + len(rest) == len(text) and any(word.startswith(rest) for word in words)
 
 
+def _last_paragraph(said: str) -> str:
+    return said[said.rfind("\n\n") + 1 :]
+
+
 def is_shown(before: str, behind: str) -> bool:
     """Whether the words `before` and `behind` a form show it, rather than use it."""
     said = before.strip()
+    last = _last_paragraph(said)
+    while thought := _THOUGHT.search(last):
+        said = said[: len(said) - len(last) + thought.start()].strip()
+        last = _last_paragraph(said)
     if not said:
         return False
-    last = said[said.rfind("\n\n") + 1 :]
-    if thought := _THOUGHT.search(last):
-        said = said[: len(said) - len(last) + thought.start()]
-        return is_shown(said, behind)
     if _ANNOUNCED.search(last):
         return False
     if _LABEL.search(last):

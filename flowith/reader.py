@@ -19,8 +19,8 @@ from flowith.crew import Crew, Signal
 from flowith.transport import FOREIGN, forget_frames, to_error
 
 LINGER = 2.0  # seconds to look for the end of the HTTP body after the answer's end
-# Calls at once above which tokens gather, and for how many seconds: as long as there is CPU time left
-# nobody is made later than need be; at the usual pace 0.05 are two or three of them
+# Calls at once above which tokens gather, and for how many seconds: as long as there is CPU time
+# left nobody is made later than need be; at the usual pace 0.05 are two or three of them
 CROWD, SHORT_PAUSE = 100, 0.028
 THRONG, PAUSE = 300, 0.05
 CRUSH, LONG_PAUSE = 600, 0.07

@@ -21,7 +21,7 @@ from errors import UpstreamCut, UpstreamError
 from flowith.connection import Exchange
 from flowith.crew import Crew, Signal, sleep_until
 from flowith.http_answer import HttpAnswer
-from flowith.reader import Reader
+from flowith.reader import BEAT, Reader
 from flowith.transport import Transport
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
@@ -565,3 +565,34 @@ def test_a_pause_ends_when_it_is_to_and_not_before() -> None:
     sleep_until(moment)
     assert time.monotonic() >= moment
     sleep_until(moment)  # which is over
+
+
+@pytest.mark.parametrize(("others", "pause"), [(50, None), (150, 0.028), (400, 0.05), (700, 0.07)])
+def test_tokens_gather_for_longer_the_more_answers_there_are(
+    far: Far, ways: Ways, others: int, pause: float | None
+) -> None:
+    ends: list[tuple[float, float]] = []  # of pauses, and the moments that they were asked for
+    ways.crew.sleep_until = lambda end: ends.append((end, time.monotonic()))
+    ways.crew.readers |= {object() for _ in range(others)}
+    reader = ways.begin()
+    far.accept()
+    far.hear()
+    far.say(SOME)
+    assert read_all_of(reader, b"words")
+    before = time.monotonic()
+    far.say(b"5\r\nwords\r\n")
+    assert read_all_of(reader, b"words")
+    reader.close(finished=False)
+    assert bool(ends) == (pause is not None)
+    for end, asked in ends:
+        assert pause is not None
+        assert end > before + pause - BEAT
+        assert end <= asked + pause
+
+
+def read_all_of(reader: Reader, wanted: bytes) -> bool:
+    """Read until so much has come."""
+    got = b""
+    while len(got) < len(wanted):
+        got += reader.read(time.monotonic() + LONG)
+    return got == wanted

@@ -1,13 +1,12 @@
 """Calls as families of models write them that nobody taught us: a row each, however it is cut."""
 
-import json
+from functools import partial
 from typing import Any
 
 import pytest
+from found_calls import cuts, found
 
-from bridge.tool_calls import find_calls
 from chat_request import Tool, ToolUse
-from events import Done, Event, Text, ToolCall
 
 TEXT = {"type": "string"}
 SHOW = Tool("show_map", parameters={"properties": {"place": TEXT}, "required": ["place"]})
@@ -114,36 +113,18 @@ ENDS = ("</s>", "<turn|>", "<|eom|>", "<|role_end|>", "<|assistant_end|>")
 FAMILIES |= {f"the end {end}": (f"I look.\n{JSON}{end}", [OSLO], "I look.") for end in ENDS}
 
 
-def find(pieces: list[str]) -> tuple[str, list[list[Any]], str]:
-    """The text, the calls and the ending of the first try of an answer."""
-    said, calls, ending = "", [], ""
-    events: list[Event] = [*map(Text, pieces), Done()]
-    for event in find_calls(iter(events), USE, last_try=False):
-        match event:
-            case Text(text):
-                said += text
-            case ToolCall(_, name, arguments):
-                calls.append([name, json.loads(arguments)])
-            case Done(ending):
-                pass
-    return said, calls, ending
+find = partial(found, use=USE)
 
 
-def parts(wire: str) -> list[list[str]]:
-    """The text whole, in letters, and in pieces of some sizes."""
-    sizes = (len(wire), 1, 2, 3, 7)
-    return [[wire[at : at + size] for at in range(0, len(wire), size)] for size in sizes]
-
-
-def cuts(wire: str) -> list[list[str]]:
+def all_cuts(wire: str) -> list[list[str]]:
     """The same, and cut in two everywhere."""
-    return [*parts(wire), *([wire[:at], wire[at:]] for at in range(1, len(wire)))]
+    return [*cuts(wire), *([wire[:at], wire[at:]] for at in range(1, len(wire)))]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_is_understood_however_it_is_cut(family: str) -> None:
     wire, calls, said = FAMILIES[family]
-    for pieces in parts(wire):
+    for pieces in cuts(wire):
         assert find(pieces) == (said, calls, "tool_calls"), pieces
 
 
@@ -171,7 +152,7 @@ QUOTED = {
 @pytest.mark.parametrize("kind", QUOTED)
 def test_what_only_cites_or_looks_so_is_text(kind: str) -> None:
     wire = QUOTED[kind]
-    for pieces in cuts(wire):
+    for pieces in all_cuts(wire):
         assert find(pieces) == (wire, [], "stop"), pieces
 
 
@@ -179,7 +160,7 @@ def test_a_citation_ends_with_its_mark_or_its_line() -> None:
     block = f"<tool_call>{JSON}</tool_call>"
     for said in ('The "<b>" and', '"<b>\nSo', 'The sign "< 5" is no tag:'):
         wire = f"{said} {block}"
-        for pieces in cuts(wire):
+        for pieces in all_cuts(wire):
             assert find(pieces) == (said, [OSLO], "tool_calls"), pieces
 
 
@@ -234,5 +215,5 @@ def test_the_schema_outdoes_a_tag_that_says_text(key: str, written: str, meant: 
 def test_an_unknown_tag_behind_a_name_is_waited_for() -> None:
     wire = f"<tool_call>show_map<｜DSML｜unheard_of_thing｜>{ARG}</tool_call>"
     wanted = find([wire])
-    for pieces in cuts(wire):
+    for pieces in all_cuts(wire):
         assert find(pieces) == wanted

@@ -1,15 +1,15 @@
 """Calls as models write them when they slip: marks that are missing, doubled, lost or wrong, and
 what is near to such a call and is none."""
 
-import json
+from functools import partial
 from typing import Any
 
 import pytest
+from found_calls import cuts, found
 
 from bridge.tool_calls import find_calls
 from chat_request import Tool, ToolUse
-from errors import Unmet
-from events import Done, Event, Text, ToolCall
+from events import Done, Text, ToolCall
 
 TEXT = {"type": "string"}
 COUNT = {"type": "integer"}
@@ -230,27 +230,7 @@ SLIPS: dict[str, tuple[str, list[list[Any]], str]] = {
 }
 
 
-def find(pieces: list[str], *, last_try: bool = False) -> tuple[str, list[list[Any]], str]:
-    """The text, the calls and the ending of an answer; what it is refused for is its ending."""
-    said, calls, ending = "", [], ""
-    events: list[Event] = [*map(Text, pieces), Done()]
-    try:
-        for event in find_calls(iter(events), USE, last_try=last_try):
-            match event:
-                case Text(text):
-                    said += text
-                case ToolCall(_, name, arguments):
-                    calls.append([name, json.loads(arguments)])
-                case Done(ending):
-                    pass
-    except Unmet as unmet:
-        ending = unmet.message
-    return said, calls, ending
-
-
-def cuts(wire: str) -> list[list[str]]:
-    """The text whole, in letters, and in pieces of some sizes."""
-    return [[wire[i : i + n] for i in range(0, len(wire), n)] for n in (len(wire), 1, 2, 3, 7)]
+find = partial(found, use=USE)
 
 
 @pytest.mark.parametrize("slip", SLIPS)

@@ -139,7 +139,7 @@ def parse_use(offer: Offer, wanted: Any, parallel: bool) -> ToolUse | None:
     """The tools with the choice among them; None where there are none. Raises InvalidRequest."""
     own = {told: called.name for told, called in offer.names.items()}  # as the caller names them
     wanted = _without_search(wanted)
-    choice, chosen = parse_choice(wanted, own.values(), "tool_choice", "tool_choice.name")
+    choice, chosen = parse_choice(wanted, own.values(), "tool_choice", "name")
     tools = tuple(tool for tool in offer.tools if own[tool.name] in chosen)
     return ToolUse(tools, choice, parallel) if tools else None
 

@@ -38,8 +38,8 @@ def parse_tools(body: dict[str, Any], budget: Budget) -> ToolUse | None:
     parallel = expect("parallel_tool_calls", body.get("parallel_tool_calls", True), bool)
     check_count(field, len(offered))
     tools = tuple(parse(item, f"{field}[{i}]", budget) for i, item in enumerate(offered))
-    name_at = "function_call.name" if legacy else "tool_choice.function.name"
-    choice, chosen = parse_choice(body.get(chooser), [t.name for t in tools], chooser, name_at)
+    named_in = "name" if legacy else "function.name"
+    choice, chosen = parse_choice(body.get(chooser), [t.name for t in tools], chooser, named_in)
     use = tuple(tool for tool in tools if tool.name in chosen)
     return ToolUse(use, choice, parallel and not legacy, legacy) if tools else None
 
@@ -85,10 +85,11 @@ def parse_definition(
 
 
 def parse_choice(
-    wanted: Any, offered: Collection[str], param: str, name_at: str
+    wanted: Any, offered: Collection[str], param: str, named_in: str
 ) -> tuple[Choice, set[str]]:
     """What is demanded, and the names of the tools that it is demanded of, all that are `offered`
-    unless it names some. `name_at` is where one in an object has its name. Raises InvalidRequest.
+    unless it names some. `named_in` is where in an object a tool has its name. Raises
+    InvalidRequest.
     """
     chosen = set(offered)
     if isinstance(wanted, dict):
@@ -96,7 +97,7 @@ def parse_choice(
         if isinstance(mode, str) and mode in _MODES and "name" not in _spec_of(wanted):
             wanted = mode  # an object only because it is one in other APIs
         else:
-            wanted, chosen = _parse_named(wanted, param, name_at)
+            wanted, chosen = _parse_named(wanted, param, named_in)
     wanted = "auto" if wanted is None else expect(param, wanted, str, "a string or an object")
     if wanted not in _MODES:
         raise bad_value(param, "supported values are 'none', 'auto', 'required' or an object")
@@ -107,21 +108,24 @@ def parse_choice(
     return _MODES[wanted], chosen
 
 
-def _parse_named(wanted: dict[str, Any], param: str, name_at: str) -> tuple[Any, set[str]]:
+def _parse_named(wanted: dict[str, Any], param: str, named_in: str) -> tuple[Any, set[str]]:
     """The mode and the tool names of a choice that names its tools."""
     if wanted.get("type") != "allowed_tools":
-        return "required", {_name_in(wanted, name_at)}
+        return "required", {_name_in(wanted, f"{param}.{named_in}")}
+    nested = "allowed_tools" in wanted or named_in != "name"
+    place = f"{param}.allowed_tools.tools" if nested else f"{param}.tools"
     spec = wanted.get("allowed_tools") or wanted
     allowed = spec.get("tools") if isinstance(spec, dict) else None
     if not isinstance(allowed, list) or not allowed:
-        raise wrong_type(f"{param}.allowed_tools.tools", "an array of objects", allowed)
-    return spec.get("mode"), {_name_in(item, name_at) for item in allowed}
+        raise wrong_type(place, "an array of objects", allowed)
+    names = {_name_in(item, f"{place}[{i}].{named_in}") for i, item in enumerate(allowed)}
+    return spec.get("mode"), names
 
 
-def _name_in(item: Any, name_at: str) -> str:
+def _name_in(item: Any, place: str) -> str:
     name = _spec_of(item).get("name")
     if not isinstance(name, str):
-        raise missing(name_at)
+        raise missing(place)
     return name
 
 

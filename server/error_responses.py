@@ -50,5 +50,5 @@ def _from_http(wrong: HTTPException) -> ProxyError:
     error = InvalidRequest(text, code=code.get(status))
     error.status = status
     if allowed := getattr(wrong, "valid_methods", None):
-        error.headers["Allow"] = ", ".join(allowed)
+        error.headers["Allow"] = ", ".join(sorted(allowed))
     return error

@@ -529,8 +529,8 @@ REFUSED: list[tuple[Any, Any, str, str]] = [
     ([NESTED], {"type": "allowed_tools"}, "tool_choice.allowed_tools.tools", "invalid_type"),
     ([NESTED], {"type": "allowed_tools", "tools": []}, "tool_choice.allowed_tools.tools",
      "invalid_type"),
-    ([NESTED], {"type": "allowed_tools", "tools": [{}]}, "tool_choice.function.name",
-     "missing_required_parameter"),
+    ([NESTED], {"type": "allowed_tools", "tools": [NESTED, {}]},
+     "tool_choice.allowed_tools.tools[1].function.name", "missing_required_parameter"),
     (None, "required", "tool_choice", "invalid_value"),
 ]  # fmt: skip
 

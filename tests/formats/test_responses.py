@@ -407,6 +407,20 @@ def test_tools_whose_result_is_asked_for_are_refused(kind: str) -> None:
     assert refused(tools=[{"type": kind}]) == ("tools[0].type", "unsupported_value")
 
 
+@pytest.mark.parametrize(
+    ("choice", "place"),
+    [
+        ({"type": "function"}, "tool_choice.name"),
+        ({"type": "allowed_tools"}, "tool_choice.tools"),
+        ({"type": "allowed_tools", "tools": [WEATHER, {}]}, "tool_choice.tools[1].name"),
+    ],
+)
+def test_a_choice_that_names_no_tool_is_refused_where_the_name_should_be(
+    choice: Any, place: str
+) -> None:
+    assert refused(tools=[WEATHER], tool_choice=choice)[0] == place
+
+
 def test_a_tool_that_is_not_offered_cannot_be_chosen() -> None:
     unknown = {"type": "function", "name": "no"}
     for choice in (unknown, {"type": "allowed_tools", "tools": [WEATHER, unknown]}):

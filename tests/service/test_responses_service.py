@@ -166,7 +166,7 @@ def test_a_websocket_is_refused_at_once_and_other_methods_too(api: MakeApi) -> N
     assert "POST" in refused.get_json()["error"]["message"]
     wrong = ours.get(PATH)
     assert wrong.status_code == 405
-    assert set(wrong.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
+    assert wrong.headers["Allow"] == "OPTIONS, POST"
     upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
     assert ours.client.get(PATH, headers=upgrade).status_code == 401
 

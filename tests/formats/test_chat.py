@@ -348,6 +348,14 @@ def test_an_answer_in_which_nothing_was_said_is_left_out() -> None:
     assert refused(messages=[{"role": "assistant"}]) == ("messages", "empty_array")
 
 
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize("content", ["", []])
+def test_an_empty_system_text_is_left_out(role: str, content: Any) -> None:
+    assert parse(messages=[{"role": role, "content": content}, USER]).conversations == (
+        [Message("user", "Hi")],
+    )
+
+
 def speakers(*names: str | None) -> tuple[list[str], tuple[str, ...]]:
     """What becomes of user messages with these names, and what is told to have no effect."""
     given = [{"role": "user", "content": "Hi", "name": name} for name in names]

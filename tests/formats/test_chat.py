@@ -159,6 +159,7 @@ def test_a_conversation_may_come_as_the_responses_api_has_it() -> None:
         Message("assistant", "", (ToolCall("c", "ApplyPatch", "*", custom=True),)),
         Message("tool", "done", (), "c"),
     ]
+    assert request.tools is not None
     assert [tool.name for tool in request.tools.tools] == ["ApplyPatch", "f"]
     assert (request.stream, request.max_tokens, request.words_in) == (True, 9, "input")
     assert request.ignored == ("input.web_search_call",)

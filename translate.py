@@ -44,9 +44,9 @@ def to_prompt(chat: ChatRequest, messages: list[Message], model: Model) -> Promp
     if not model.images:
         for message in messages:
             if not isinstance(message.content, str):
-                raise InvalidRequest(
-                    f"Invalid value for '{message.where}': the model {model.id!r} does not take"
-                    " images.",
+                raise InvalidRequest(  # upon "could not process image" Claude Code goes on without
+                    f"Invalid value for '{message.where}': could not process image, as the model"
+                    f" {model.id!r} takes none.",
                     param=message.where,
                     code="unsupported_value",
                 )

@@ -197,7 +197,8 @@ class ContextTooLong(UpstreamRejected, code="context_length_exceeded"):
             return super().told(request_id)
         return (
             f"This model's maximum context length is {self.most} tokens. However, your messages"
-            f" resulted in {self.tokens} tokens. Please reduce the length of the messages."
+            f" resulted in {self.tokens} tokens. Please reduce the length of the messages:"
+            " your input exceeds the context window of this model."
         )
 
 

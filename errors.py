@@ -191,6 +191,16 @@ class ContextTooLong(UpstreamRejected, code="context_length_exceeded"):
     tokens: int | None = None
     most: int | None = None
 
+    def told(self, request_id: str) -> str:
+        """In OpenAI's words, numbers and all: upon these, agents shorten a conversation."""
+        if self.tokens is None:
+            return super().told(request_id)
+        return (
+            f"This model's maximum context length is {self.most} tokens. However, your messages"
+            f" resulted in {self.tokens} tokens. Please reduce the length of the messages:"
+            " your input exceeds the context window of this model."
+        )
+
 
 class WordsRefused(UpstreamRejected, code="content_policy_violation"): ...
 

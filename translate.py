@@ -4,6 +4,7 @@ Pure, and testable by `==`; a format makes its API's objects of the events. Know
 or of Flowith's wire.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -43,9 +44,9 @@ def to_prompt(chat: ChatRequest, messages: list[Message], model: Model) -> Promp
     if not model.images:
         for message in messages:
             if not isinstance(message.content, str):
-                raise InvalidRequest(
-                    f"Invalid value for '{message.where}': the model {model.id!r} does not take"
-                    " images.",
+                raise InvalidRequest(  # upon "could not process image" Claude Code goes on without
+                    f"Invalid value for '{message.where}': could not process image, as the model"
+                    f" {model.id!r} takes none.",
                     param=message.where,
                     code="unsupported_value",
                 )
@@ -72,22 +73,33 @@ def _bridged(messages: list[Message]) -> list[dict[str, Any]]:
     """Tool calls and their results as text; results in a row make one message."""
     sent: list[dict[str, Any]] = []
     results: list[str] = []
-    names = {call.id: call.name for message in messages for call in message.calls}
+    asked: dict[str, deque[str]] = {}  # names of the calls in the last turn that has the id
     for message in messages:
         content = message.content
         if message.role == "tool":
-            name = names.get(message.call_id) or message.name
+            name = _name_of(message, asked)
             results.append(tool_prompt.result_to_text(message.call_id, name, text_of(content)))
             if images := images_of(content):
                 _add_results(sent, results, images)
             continue
         _add_results(sent, results)
         if message.calls:
+            asked |= {call.id: deque() for call in message.calls}
+            for call in message.calls:
+                asked[call.id].append(call.name)
             told = [tool_prompt.call_to_text(c) for c in message.calls]
             content = "\n".join([text_of(content), *told] if content else told)
         sent.append({"role": message.role, "content": content})
     _add_results(sent, results)
     return sent
+
+
+def _name_of(result: Message, asked: dict[str, deque[str]]) -> str:
+    """Which tool a result is of. Calls that share an id are answered in their order."""
+    names = asked.get(result.call_id)
+    if not names:
+        return result.name
+    return (names.popleft() if len(names) > 1 else names[0]) or result.name
 
 
 def _add_results(

@@ -7,6 +7,7 @@ so plain text pays nothing. Knows nothing of JSON, HTTP or Flowith.
 import re
 from bisect import bisect
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 
 from bridge.tokens import MOST_PER_CHARACTER, estimate_tokens
 from errors import ThoughtsOnly, Unmet
@@ -253,9 +254,9 @@ def note_text(events: Iterator[Event], raw: list[str]) -> Iterator[Event]:
 def count_usage(
     events: Iterator[Event], prompt_tokens: Callable[[], int], raw: list[str] | None = None
 ) -> Iterator[Event]:
-    """Put exactly one `Usage` before the `Done`: upstream's numbers, else an estimate of the
-    thoughts and of the `raw` text, or of the text that passes here."""
-    usage: Usage | None = None
+    """Put exactly one `Usage` before the `Done`: upstream's numbers, and where these are none an
+    estimate of the thoughts and of the `raw` text, or of the text that passes here."""
+    usage = Usage(0, 0)
     said: list[str] = [] if raw is None else raw
     thought: list[str] = []
     for event in events:
@@ -270,9 +271,11 @@ def count_usage(
             usage = event
             continue
         elif isinstance(event, Done):
-            if usage is None:
+            if not usage.prompt:
+                usage = replace(usage, prompt=prompt_tokens())
+            if not usage.completion:
                 reasoning, answer = (estimate_tokens("".join(pieces)) for pieces in (thought, said))
-                usage = Usage(prompt_tokens(), reasoning + answer, reasoning)
+                usage = replace(usage, completion=reasoning + answer, reasoning=reasoning)
             yield usage
         yield event
 

@@ -1,7 +1,8 @@
 """The messages of Anthropic's API, checked: roles, content blocks, tool calls and their results.
 
 Block types are those of the Messages API reference. Places are named as it does: dots and numbers,
-`messages.1.content.0`. Knows nothing of HTTP or of Flowith.
+and the type of a block that has a file (`messages.1.content.0.image.source`), by which Claude Code
+leaves it out of the conversation from then on. Knows nothing of HTTP or of Flowith.
 """
 
 import json
@@ -111,6 +112,7 @@ def _to_turn(role: str, content: Any, where: str) -> list[Message]:
 
 
 def _to_result(block: dict[str, Any], where: str) -> Message:
+    where = f"{where}.tool_result"
     call_id = require(f"{where}.tool_use_id", block.get("tool_use_id"), str)
     place = f"{where}.content"
     parts = _to_all_parts(block.get("content"), place, images=True)
@@ -167,9 +169,9 @@ def _to_parts(block: dict[str, Any], where: str, *, images: bool) -> list[Part]:
         case "text":
             return _as_text(require(f"{where}.text", block.get("text"), str))
         case "image" if images:
-            return [_to_image(block, where)]
+            return [_to_image(block, f"{where}.image")]
         case "document":
-            return _to_document(block, where, images_too=images)
+            return _to_document(block, f"{where}.document", images_too=images)
         case "search_result":
             return _to_search_result(block, where)
         case "tool_reference":
@@ -212,7 +214,8 @@ def _to_document(block: dict[str, Any], where: str, *, images_too: bool) -> list
             text = text_of(parts)
             images = images_of(parts)
         case _:
-            wanted = "only documents of type 'text' and 'content' can be sent; paste the text"
+            wanted = "only documents of type 'text' and 'content' can be sent, as this service"
+            wanted += " does not support PDF input; paste the text"  # Claude Code knows the words
             raise bad_value(f"{where}.source.type", wanted, "unsupported_value")
     title = block.get("title")
     lines = [f"[File {title[:200] if isinstance(title, str) and title else 'document'}]"]

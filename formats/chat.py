@@ -6,6 +6,7 @@ never an error.
 
 import random
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,9 @@ from formats.fields import (
 )
 from formats.model_names import ONLINE
 from formats.response_format import parse_format
+from formats.responses_items import parse_input
+from formats.responses_items import to_messages as to_conversation
+from formats.responses_tools import Offer
 from formats.tools import parse_tools
 from jsontools.budget import Budget
 from settings import Settings
@@ -129,9 +133,10 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     """Check a chat completion request. Raises InvalidRequest that names the field."""
     body = parse_json(raw)
     messages = body.get("messages")
+    if messages is None and "input" in body:
+        return _from_items(body, settings)
     if messages is None:
-        hint = "Use 'messages', not 'input': this is chat completions." if "input" in body else ""
-        raise missing("messages", hint)
+        raise missing("messages")
     conversation = [
         message
         for i, given in enumerate(messages_in("messages", messages))
@@ -140,6 +145,15 @@ def parse(raw: bytes, settings: Settings) -> ChatRequest:
     if not conversation:
         raise bad_value("messages", "there is no content in them", "empty_array")
     return to_request(body, [told_apart(conversation)], settings)
+
+
+def _from_items(body: dict[str, Any], settings: Settings) -> ChatRequest:
+    """A request with the conversation that the Responses API would take: Cursor's agent sends it
+    here, and wants chat's answer. Raises InvalidRequest."""
+    told = expect("instructions", body.pop("instructions", ""), str)
+    conversation, dropped = to_conversation(told, parse_input(body.pop("input")), Offer())
+    request = to_request(body, [conversation], settings)
+    return replace(request, words_in="input", ignored=(*request.ignored, *dropped))
 
 
 def to_request(

@@ -31,11 +31,12 @@ def to_messages(where: str, given: Any) -> list[Message]:
     """Check the message at `where`, which may hold the results of tools as well, each a message of
     its own and before what else it says. Raises InvalidRequest.
 
-    An answer in which nothing was said makes none: strict models refuse it.
+    An answer in which nothing was said makes none, nor an empty system text: strict models refuse
+    it.
     """
     message = to_message(where, given)
     results = _to_results(where, given.get("content")) if message.role in ("user", "tool") else []
-    idle = message.role == "assistant" and not message.calls
+    idle = message.role in ("assistant", "system") and not message.calls
     if not message.content and (results or idle):
         return results
     return [*results, message]

@@ -83,8 +83,7 @@ def to_messages(
     one message.
     """
     talk = _Talk(offer)
-    if instructions:
-        talk.hear_system(instructions)
+    talk.hear_system(instructions)
     for i, item in enumerate(items):
         talk.hear(f"input[{i}]", item)
     talk.end_turn()
@@ -127,9 +126,9 @@ class _Talk:
 
     def hear_system(self, text: str) -> None:
         self.end_turn()
-        if self.messages:
+        if text and self.messages:
             self.messages.append(Message("system", text))
-        else:
+        elif text:
             self.opening.append(text)
 
     def end_turn(self) -> None:

@@ -1,6 +1,13 @@
 """What the classes of errors keep to, all of them."""
 
-from errors import LONGEST_WAIT, Overloaded, ProxyError, RateLimited, UpstreamError
+from errors import (
+    LONGEST_WAIT,
+    ContextTooLong,
+    Overloaded,
+    ProxyError,
+    RateLimited,
+    UpstreamError,
+)
 
 
 def family(base: type[ProxyError]) -> set[type[ProxyError]]:
@@ -32,3 +39,16 @@ def test_only_a_limit_with_an_end_is_to_be_waited_for() -> None:
     assert failure.reply_headers() == never | {"Retry-After": "2"}
     limit.retry_after = LONGEST_WAIT + 1
     assert limit.reply_headers() == never | {"Retry-After": str(LONGEST_WAIT + 1)}
+
+
+def test_a_conversation_that_is_too_long_is_told_in_openais_words() -> None:
+    # which opencode, pi and others look for in the message, numbers and all; Copilot CLI looks
+    # for the last ones, OpenAI's for Responses
+    wrong = ContextTooLong("Too long.")
+    assert wrong.told("req_1") == "Too long."
+    wrong.tokens, wrong.most = 300, 200
+    assert wrong.told("req_1") == (
+        "This model's maximum context length is 200 tokens. However, your messages resulted in 300"
+        " tokens. Please reduce the length of the messages: your input exceeds the context window"
+        " of this model."
+    )

@@ -42,7 +42,7 @@ SHARED = {
     "tools",
 }
 PAIRS = {
-    "chat": {"chat_answer"},
+    "chat": {"chat_answer", "responses_items", "responses_tools"},
     "legacy_completions": {"chat", "chat_answer"},
     "images": {"chat_answer", "images_answer"},
     "images_answer": {"chat_answer"},

@@ -265,6 +265,19 @@ def test_usage_comes_once_before_the_end() -> None:
     assert estimated[-1] == Done()
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (Usage(0, 0), Usage(9, 2, 1)),  # of null, of floats, or by other names
+        (Usage(3, 0, cached=2), Usage(3, 2, 1, cached=2)),
+        (Usage(0, 5), Usage(9, 5)),
+    ],
+)
+def test_a_count_that_cannot_be_true_is_estimated(given: Usage, told: Usage) -> None:
+    events: list[Event] = [Reasoning("Hm"), Text("Hello"), given, Done()]
+    assert list(count_usage(iter(events), lambda: 9))[-2] == told
+
+
 def test_thoughts_can_be_hidden_or_put_back_into_the_text() -> None:
     events: list[Event] = [Reasoning("a"), Silence(), Reasoning("b"), Text("c"), Done()]
     assert said(tag_reasoning(iter(events))) == "<think>\nab\n</think>\n\nc"

@@ -4,6 +4,7 @@ After a change of words that is meant: `PYTHONPATH=. python tests/bridge/test_to
 """
 
 import json
+import re
 from pathlib import Path
 from time import thread_time
 from typing import Any
@@ -135,6 +136,29 @@ def test_a_result_bears_the_name_of_its_call() -> None:
         '<tool_result id="call_1" name="read_file">\nx\n</tool_result>\n'
         '<tool_result id="call_2" name="other">\ny\n</tool_result>'
     )
+
+
+def test_a_result_is_that_of_the_last_call_with_its_id() -> None:
+    # Kimi counts from 0 in each turn, llama.cpp gives all calls one id, others give none
+    def call(name: str) -> ToolCall:
+        return ToolCall("0", name, "{}")
+
+    def result(text: str) -> Message:
+        return Message("tool", text, call_id="0")
+
+    said = prompt(
+        ToolUse(TOOLS),
+        None,
+        Message("assistant", "", (call("first"), call("second"))),
+        result("a"),
+        result("b"),
+        Message("assistant", "", (call("third"),)),
+        result("c"),
+        result("told again"),
+    )
+    results = "\n".join(one["content"] for one in said if one["role"] == "user")
+    told = re.findall(r'name="(\w*)">\n([\w ]+)\n', results)
+    assert told == [("first", "a"), ("second", "b"), ("third", "c"), ("third", "told again")]
 
 
 def test_images_of_a_result_end_the_message_that_results_in_a_row_make() -> None:

@@ -14,6 +14,7 @@ from formats.anthropic import parse
 from formats.anthropic_answer import error
 from formats.model_list import to_anthropic_list
 from settings import Model, Settings
+from translate import to_prompt
 
 PNG = base64.b64encode(b"\x89PNG a pixel").decode()
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
@@ -373,14 +374,14 @@ REFUSED: dict[str, dict[str, Any]] = {
     f"{FIRST}: Input tag 'video' found using 'type' does not match": block("video"),
     f"{FIRST}: Input tag 'tool_addition' found": block("tool_addition", tool={}),
     f"{FIRST}.text": block("text"),
-    f"{FIRST}.tool_use_id": block("tool_result"),
+    f"{FIRST}.tool_result.tool_use_id": block("tool_result"),
     f"{FIRST}.type: Invalid value: 'tool_use'": block("tool_use", id="a", name="b"),
-    f"{FIRST}.source.type": image(type="file", file_id="f"),
-    f"{FIRST}.source.url": image(type="url", url="http://x.example/a.png"),
-    f"{FIRST}.source.url: Invalid": image(type="url", url="file:///etc/passwd"),
-    f"{FIRST}.source.data": image(type="base64", media_type="image/png", data="no base64!"),
-    f"{FIRST}.source.data: Invalid": image(type="base64", media_type="image/tiff", data="QQ=="),
-    f"{FIRST}.source.type: Invalid value: only documents": block(
+    f"{FIRST}.image.source.type": image(type="file", file_id="f"),
+    f"{FIRST}.image.source.url": image(type="url", url="http://x.example/a.png"),
+    f"{FIRST}.image.source.url: Invalid": image(type="url", url="file:///etc/passwd"),
+    f"{FIRST}.image.source.data": image(type="base64", media_type="image/png", data="no base64!"),
+    f"{FIRST}.image.source.data: In": image(type="base64", media_type="image/tiff", data="QQ=="),
+    f"{FIRST}.document.source.type: Invalid value: only documents": block(
         "document", source={"type": "base64", "media_type": "application/pdf", "data": PNG}
     ),
     "model": {"model": None},
@@ -419,6 +420,21 @@ REFUSED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(("place", "fields"), REFUSED.items(), ids=REFUSED)
 def test_what_is_wrong_is_refused_by_its_place(place: str, fields: dict[str, Any]) -> None:
     assert refused(**fields).startswith(place)
+
+
+def test_what_claude_code_is_to_leave_out_is_told_in_words_that_it_knows() -> None:
+    # it leaves a file out of the conversation by its place, or by these words (2.1.332)
+    pdf = {"type": "document", "source": {"type": "base64", "data": PNG}}
+    given = block("tool_result", tool_use_id="t", content=[text("Read."), pdf])
+    told = refused(**given)
+    assert told.startswith(f"{FIRST}.tool_result.content.1.document.")
+    assert "does not support PDF input" in told
+    shown = parsed(**block("tool_result", tool_use_id="t", content=[IMAGE]))
+    with pytest.raises(InvalidRequest) as wrong:
+        to_prompt(shown, shown.conversations[0], Model("m", ("m",), images=False))
+    told = json.loads(error(wrong.value, "req_1").body)["error"]["message"]
+    assert told.startswith(f"{FIRST}.tool_result.content: ")
+    assert "could not process image" in told
 
 
 def test_the_list_of_models_is_of_anthropics_types() -> None:

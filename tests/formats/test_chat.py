@@ -134,9 +134,49 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(InvalidRequest) as wrong:
         chat.parse(b'{"model": "m"}', Settings())
     assert (wrong.value.param, wrong.value.code) == ("messages", "missing_required_parameter")
+
+
+def test_a_conversation_may_come_as_the_responses_api_has_it() -> None:
+    # what Cursor's agent sends to this address, and reads the answer as chat's
+    patch = {"type": "custom", "name": "ApplyPatch", "format": {"type": "text"}}
+    raw = {
+        "model": "m",
+        "stream": True,
+        "max_tokens": 9,
+        "instructions": "Be brief.",
+        "input": [
+            {"role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+            {"type": "custom_tool_call", "call_id": "c", "name": "ApplyPatch", "input": "*"},
+            {"type": "custom_tool_call_output", "call_id": "c", "output": "done"},
+            {"type": "web_search_call", "id": "w"},
+        ],
+        "tools": [patch, {"type": "function", "name": "f", "parameters": {}, "strict": None}],
+    }
+    request = chat.parse(json.dumps(raw).encode(), Settings())
+    assert request.conversations[0] == [
+        Message("system", "Be brief."),
+        Message("user", "Hi"),
+        Message("assistant", "", (ToolCall("c", "ApplyPatch", "*", custom=True),)),
+        Message("tool", "done", (), "c"),
+    ]
+    assert request.tools is not None
+    assert [tool.name for tool in request.tools.tools] == ["ApplyPatch", "f"]
+    assert (request.stream, request.max_tokens, request.words_in) == (True, 9, "input")
+    assert request.ignored == ("input.web_search_call",)
+
+
+@pytest.mark.parametrize(
+    ("given", "param", "code"),
+    [
+        ([], "input", "empty_array"),
+        ([{"role": "robot", "content": "Hi"}], "input[0].role", "invalid_value"),
+        (5, "input", "invalid_type"),
+    ],
+)
+def test_such_a_conversation_is_checked_too(given: Any, param: str, code: str) -> None:
     with pytest.raises(InvalidRequest) as wrong:
-        chat.parse(b'{"model": "m", "input": "Hi"}', Settings())
-    assert "'input'" in wrong.value.message
+        chat.parse(json.dumps({"model": "m", "input": given}).encode(), Settings())
+    assert (wrong.value.param, wrong.value.code) == (param, code)
 
 
 BIG = "data:image/png;base64," + "A" * 28_000_000
@@ -346,6 +386,14 @@ def test_an_answer_in_which_nothing_was_said_is_left_out() -> None:
             [Message("user", "Hi")],
         )
     assert refused(messages=[{"role": "assistant"}]) == ("messages", "empty_array")
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize("content", ["", []])
+def test_an_empty_system_text_is_left_out(role: str, content: Any) -> None:
+    assert parse(messages=[{"role": role, "content": content}, USER]).conversations == (
+        [Message("user", "Hi")],
+    )
 
 
 def speakers(*names: str | None) -> tuple[list[str], tuple[str, ...]]:

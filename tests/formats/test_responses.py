@@ -217,6 +217,11 @@ def test_instructions_and_all_leading_system_texts_make_one() -> None:
     ]
 
 
+def test_an_empty_system_text_is_left_out() -> None:
+    empty = {"role": "developer", "content": ""}
+    assert talk(empty, USER, empty, instructions="") == talk(USER)
+
+
 def test_what_the_assistant_said_and_called_in_one_turn_is_one_message() -> None:
     found = talk(
         USER,

@@ -12,11 +12,14 @@ from settings import Model, Settings
 ONLINE = ":online"  # OpenRouter's mark behind the name of a model that is to search the web
 AROUND_A_NAME = (  # what clients and other services put around a model's name, from outside in
     re.compile(
-        "^(?:(?:flowith|openrouter|openai|anthropic|google|gemini|models|deepseek)/)+",
+        "^(?:(?:flowith|openrouter|azure|openai|anthropic|google|gemini|models|deepseek)/)+",
         re.IGNORECASE,
     ),
     re.compile(r"\[1m\]$", re.IGNORECASE),  # Claude Code's mark for a long context
-    re.compile(r"[-@](?:20\d\d-?[01]\d-?[0-3]\d|latest)$", re.IGNORECASE),  # a snapshot's date
+    # which of a model's hosts OpenRouter is to choose
+    re.compile(r":(?:free|nitro|floor|exacto)$", re.IGNORECASE),
+    # a snapshot's date, of old ones without the year
+    re.compile(r"[-@](?:(?:20\d\d-?)?[01]\d-?[0-3]\d|latest)$", re.IGNORECASE),
 )
 
 

@@ -26,6 +26,9 @@ FOUND = {
     "gpt-4.1-2025-04-14": "gpt-4.1",
     "openai/GPT-4.1-2025-04-14": "gpt-4.1",
     "gpt-4.1-latest": "gpt-4.1",
+    "gpt-4.1-0613": "gpt-4.1",
+    "azure/gpt-4.1": "gpt-4.1",
+    "openai/gpt-4.1:free": "gpt-4.1",
     "OpenAI/GPT-4.1-Latest": "gpt-4.1",
     "openrouter/openai/gpt-4.1": "gpt-4.1",
     "models/gpt-4.1": "gpt-4.1",
@@ -54,7 +57,7 @@ def test_a_model_is_found_by_any_of_its_names(asked: str) -> None:
 
 @pytest.mark.parametrize(
     "asked",
-    ["", "gpt-4", "gpt-4.1-mini", "gpt-4.1-2025", "gpt-4.1-0613", "vendor/gpt-4.1", "claude"],
+    ["", "gpt-4", "gpt-4.1-mini", "gpt-4.1-2025", "gpt-4.1:small", "vendor/gpt-4.1", "claude"],
 )
 def test_another_model_is_not_taken_for_it(asked: str) -> None:
     assert find_model(SETTINGS, asked) is None

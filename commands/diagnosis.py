@@ -9,9 +9,9 @@ from itertools import product
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from commands.probe import ALIVE, Probe
 from flowith.accounts import Account, Accounts
 from flowith.dialects import DIALECTS, moved
-from flowith.probe import ALIVE, Probe
 from settings import APIS, Api, Settings
 
 Mark = Literal["ok", "note", "warning", "problem"]

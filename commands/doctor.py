@@ -17,15 +17,15 @@ import click
 from commands.diagnosis import Mark, address, remedies, to_change, to_mark, ways
 from commands.explain_sample import explain
 from commands.masking import personal_values, to_secrets
+from commands.probe import Asking, Probe, addresses
 from commands.questions import price, to_calls
+from commands.reach import PATIENCE, UNSENT, Said, side_by_side, survey, to_host
 from commands.report import Report
 from commands.sample import check_target, make_sample
+from commands.sample_file import SampleError, read_sample
 from flowith.accounts import Account, Accounts
 from flowith.client import Flowith
 from flowith.login import expiry
-from flowith.probe import Asking, Probe, addresses
-from flowith.reach import PATIENCE, UNSENT, Said, side_by_side, survey, to_host
-from flowith.sample_file import SampleError, read_sample
 from formats.model_names import find_model
 from server.pages import VERSION
 from settings import APIS, Settings, SettingsError, given, load

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from commands.recording import to_decoded
+from commands.sample_file import Exchange, Sample
 from flowith.dialects import DIALECTS
 from flowith.llm_decoder import is_json
-from flowith.recording import to_decoded
-from flowith.sample_file import Exchange, Sample
 from settings import APIS
 
 SHOWN = 160  # characters of a body in a line

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chat_request import Content, Drawing, Prompt
+from commands.probe import ALIVE, Probe
+from commands.reach import UNSENT
 from flowith.dialects import DIALECTS
 from flowith.image_dialects import image_dialects
-from flowith.probe import ALIVE, Probe
-from flowith.reach import UNSENT
 from settings import Api, Model
 
 SILENCE = 90.0  # seconds without a byte; a model that thinks was seen to need 83

@@ -14,15 +14,15 @@ import click
 import orjson
 
 from commands.masking import Mask, find_secret
+from commands.probe import KNOWN, Asking
 from commands.questions import Call
+from commands.reach import PATIENCE, to_said
+from commands.recording import record, to_decoded
 from commands.report import Report
+from commands.sample_file import Exchange, Recording, exchange_line, first_line, last_line
 from flowith.accounts import Account
 from flowith.dialects import DIALECTS
 from flowith.image_dialects import image_dialects
-from flowith.probe import KNOWN, Asking
-from flowith.reach import PATIENCE, to_said
-from flowith.recording import record, to_decoded
-from flowith.sample_file import Exchange, Recording, exchange_line, first_line, last_line
 from flowith.transport import FOREIGN
 
 WHOLE = 180.0  # seconds for one answer

@@ -38,9 +38,9 @@ from gate import Gate
 import errors
 from commands.diagnosis import REMEDIES
 from commands.doctor import doctor
+from commands.probe import KNOWN, WORDS, addresses, rows_for
+from commands.reach import UNSENT, side_by_side
 from errors import DOCTOR
-from flowith.probe import KNOWN, WORDS, addresses, rows_for
-from flowith.reach import UNSENT, side_by_side
 from settings import Model, read_models
 
 IO, NET, ING = "edge.flowith.io", "edge.flowith.net", "edge.flo.ing"

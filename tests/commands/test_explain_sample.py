@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from commands.explain_sample import body_form, explain
-from flowith.sample_file import Exchange, Sample, read_sample
+from commands.sample_file import Exchange, Sample, read_sample
 
 DATA = ROOT / "tests" / "data"
 GOOD = read_sample(DATA / "stand-in-good-day.jsonl")

@@ -19,7 +19,7 @@ from test_doctor import WEB_TOKEN
 from commands.doctor import doctor
 from commands.questions import QUESTIONS
 from commands.sample import mark_host
-from flowith.sample_file import Exchange, Sample, read_sample
+from commands.sample_file import Exchange, Sample, read_sample
 
 LLM = "/external/use/llm"
 Make = Callable[..., Result]

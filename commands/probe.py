@@ -13,13 +13,13 @@ import requests
 
 import errors
 from chat_request import Prompt
+from commands.reach import PATIENCE, Said, to_host, to_said
 from errors import UpstreamError
 from events import Done, Event, Reasoning, Text, ToolCall
 from flowith.accounts import Account
 from flowith.connection import Exchange
 from flowith.dialects import DIALECTS, Dialect, moved
 from flowith.line_decoder import is_error, to_object
-from flowith.reach import PATIENCE, Said, to_host, to_said
 from flowith.refusal import quote, to_refusal
 from flowith.transport import FOREIGN, asked_alone, read_refusal
 from settings import Api, Model, Settings

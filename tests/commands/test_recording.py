@@ -10,8 +10,8 @@ import pytest
 import requests
 from fake_flowith import CUT, DROP, HANG, FakeFlowith, Raw, Reply, error, llm, web
 
-from flowith.recording import LONGEST_BODY, record, to_decoded
-from flowith.sample_file import Recording
+from commands.recording import LONGEST_BODY, record, to_decoded
+from commands.sample_file import Recording
 
 
 def ask(url: str, patience: float = 5, whole: float = 10) -> Recording:

@@ -10,12 +10,12 @@ from typing import Any
 
 import urllib3
 
+from commands.sample_file import End, Framing, Recording
 from errors import ProxyError
 from events import Done, Reasoning, Text, ToolCall, Usage
 from flowith.dialects import DIALECTS
 from flowith.http_answer import HttpAnswer
 from flowith.refusal import to_refusal
-from flowith.sample_file import End, Framing, Recording
 from flowith.tls import TlsSocket
 from flowith.transport import FOREIGN, asked_alone, causes
 from settings import Api

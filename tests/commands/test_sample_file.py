@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from flowith.http_answer import PIECE
-from flowith.recording import LONGEST_BODY
-from flowith.sample_file import (
+from commands.recording import LONGEST_BODY
+from commands.sample_file import (
     LARGEST,
     LONGEST_LINE,
     MOST,
@@ -25,6 +24,7 @@ from flowith.sample_file import (
     last_line,
     read_sample,
 )
+from flowith.http_answer import PIECE
 
 FIRST = first_line("2026-11-25T12:00:00Z", "1.0.0")
 GOOD = Exchange(
@@ -148,7 +148,7 @@ def test_ten_gigabytes_are_refused_in_bounded_memory(tmp_path: Path) -> None:
     line = changed(blocks=[[0.2, block]])
     many.write_bytes(FIRST + line * (LARGEST // len(line) + 1))
     program = (
-        "import sys; from pathlib import Path; from flowith.sample_file import *\n"
+        "import sys; from pathlib import Path; from commands.sample_file import *\n"
         "for name in sys.argv[1:]:\n"
         "    try: read_sample(Path(name))\n"
         "    except SampleError as wrong: print(wrong)\n"

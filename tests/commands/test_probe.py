@@ -3,9 +3,9 @@
 import pytest
 from fake_flowith import HANG, FakeFlowith, Raw, Reply, llm
 
+from commands.probe import KNOWN, Asking, Probe
+from commands.reach import Said, to_host
 from flowith.accounts import Account
-from flowith.probe import KNOWN, Asking, Probe
-from flowith.reach import Said, to_host
 from settings import Model, Settings
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -1,4 +1,4 @@
-"""What a sample says, in words: how each API speaks, what is settled, what to change.
+"""What a sample says, in words: how each API speaks and takes what it is sent, what to change.
 
 Pure: a checked sample in, lines out. The text of a sample is somebody else's: only its printable
 characters are shown, and few of them.
@@ -6,7 +6,8 @@ characters are shown, and few of them.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,12 +19,17 @@ from settings import APIS
 
 SHOWN = 160  # characters of a body in a line
 AT_ONCE = 0.05  # seconds between first and last block, below which nothing was streamed
-HONOURED = {"system message": r"\bblue\b", "image": r"\bdic?es?\b|\bcubes?\b"}
 THOUGHT = re.compile(
     r'"(reasoning(?:_content|_text)?|thinking|thoughts?|cot)"\s*:\s*(?:"[^"]|\{|\[)'
 )
 FINISH = re.compile(r'"finish_reason"\s*:\s*"([^"]{1,40})"')
 MISREAD = {"upstream_error", "upstream_cut"}  # what a decoder says that does not understand
+SHOWS: dict[str, Callable[[dict[str, Any]], object]] = {  # that what was asked for was honoured
+    "system message": lambda said: re.search(r"\bblue\b", said["text"], re.I),
+    "image": lambda said: re.search(r"\bdic?es?\b|\bcubes?\b", said["text"], re.I),
+    "tool": lambda said: "get_weather" in said["calls"],
+    "max_tokens": lambda said: not re.search(r"\b30\b", said["text"]),
+}
 NAMES = {"web": "the web API", "llm": "the LLM API", "knowledge": "the knowledge API"}
 EXPECTED = {
     "web": "bare text",
@@ -34,14 +40,16 @@ EXPECTED = {
 
 def explain(sample: Sample) -> list[str]:
     """The whole explanation, line by line."""
-    lines = [f"Made {sample.date} by version {sample.service}: {len(sample.exchanges)} calls.", ""]
-    lines += map(_row, sample.exchanges)
+    read = [replace(one, decoded=_decoded(one)) for one in sample.exchanges]
+    lines = [f"Made {sample.date} by version {sample.service}: {len(read)} calls.", ""]
+    lines += map(_row, read)
     for api in APIS:
-        here = [exchange for exchange in sample.exchanges if exchange.api == api]
+        here = [exchange for exchange in read if exchange.api == api]
         if here:
             lines += ["", f"How {NAMES[api]} speaks:", *_bullets(_manner(here))]
-    lines += ["", "Open questions that it answers:", *_bullets(_answers(sample))]
-    changes = list(dict.fromkeys(_changes(sample)))
+    changes = list(dict.fromkeys(_changes(read)))
+    for before, now in zip(sample.exchanges, read, strict=True):
+        changes += _decoder_change(before, now)
     lines += ["", "What to change:", *_bullets(changes or ["nothing that this sample shows"])]
     return lines
 
@@ -56,6 +64,11 @@ def _row(exchange: Exchange) -> str:
         f"  {exchange.api:10}{exchange.call:18}{exchange.status}  {exchange.framing:8}"
         f"{len(exchange.blocks):4} blocks {took:>9}  {exchange.end}"
     )
+
+
+def _decoded(exchange: Exchange) -> dict[str, Any]:
+    """What today's decoder makes of it, which may be better than the one that made the sample."""
+    return to_decoded(exchange.api, exchange.status, exchange.blocks, exchange.end == "clean")
 
 
 def _shown(text: str) -> str:
@@ -74,19 +87,14 @@ def _header(exchange: Exchange, name: str) -> str:
     return next(found, "none")
 
 
-def _decoded(exchange: Exchange) -> dict[str, Any]:
-    """What today's decoder makes of it, which may be better than the one that made the sample."""
-    return to_decoded(exchange.api, exchange.status, exchange.blocks, exchange.end == "clean")
-
-
 def _find(exchanges: Iterable[Exchange], call: str) -> Exchange | None:
     """The call of that name, one that was answered if there is one."""
     found = (exchange for exchange in exchanges if exchange.call == call)
     return min(found, key=lambda exchange: exchange.status, default=None)
 
 
-def _worked(exchange: Exchange | None) -> bool:
-    return exchange is not None and exchange.status < 300 and _decoded(exchange)["error"] is None
+def _worked(exchange: Exchange) -> bool:
+    return exchange.status < 300 and exchange.decoded["error"] is None
 
 
 def body_form(exchange: Exchange) -> str:
@@ -107,32 +115,49 @@ def body_form(exchange: Exchange) -> str:
 
 
 def _manner(here: list[Exchange]) -> Iterator[str]:
-    """Dialect, framing, thoughts, errors and usage of one API."""
+    """How one API speaks, and what it makes of what it is sent."""
     plain = _find(here, "plain")
     if plain is None:
         yield "the plain call is missing"
         return
     yield f"address: {plain.host}{plain.path}, {plain.form} token (a {plain.token})"
-    yield f"the plain call: {plain.status}, {body_form(plain)}; expected: {EXPECTED[plain.api]}"
+    yield f"the plain call: {_outcome(plain)}; expected: {EXPECTED[plain.api]}"
     yield f"it begins: {_shown(_text(plain)) or 'nothing'}"
-    yield f"framing: {_framing(plain)}"
+    if whole := _find(here, "not streamed"):
+        yield f"with stream false: {_outcome(whole)}"
+    kind, coding = _header(plain, "content-type"), _header(plain, "content-encoding")
+    way = f"HTTP/{plain.http}, {plain.framing}"
+    yield f"framing: {way}, Content-Type {kind}, Content-Encoding {coding}"
     yield f"pace: {_pace(plain)}"
-    yield f"the end: {_end(plain)}"
+    tls = {True: ", TLS closed well", False: ", TLS not closed well", None: ""}
+    yield f"the end: {plain.end}{tls[plain.close_notify]}"
     yield f"thoughts: {_thoughts(here)}"
-    usage = [e.call for e in here if e.status < 300 and _decoded(e)["usage"]]
+    usage = [e.call for e in here if e.status < 300 and e.decoded["usage"]]
     yield f"usage: comes with {', '.join(usage)}" if usage else "usage: never comes"
     finish = {word for e in here for word in FINISH.findall(_text(e))}
     yield f"why it ends: finish_reason {', '.join(sorted(map(_shown, finish))) or 'never comes'}"
+    # only calls that differ in nothing but the token's form tell
+    forms = [e for e in here if e.call in ("plain", "wrong token form")]
+    told = [f"{e.form} {e.token}: {_token_taken(e.status)}" for e in forms]
+    yield f"form of the token: {'; '.join(dict.fromkeys(told))}"
+    if honours := list(_honours(here)):
+        yield f"honours: {'; '.join(honours)}"
     refused = [e for e in here if e.status >= 300]
-    yield from (f"error of '{e.call}' ({e.form} {e.token}): {_error(e)}" for e in refused)
+    for e in refused:
+        yield f"error of '{e.call}' ({e.form} {e.token}): {_outcome(e)}: {_shown(_text(e))}"
     if not refused:
         yield "errors: none came as a status"
+    for e in here:
+        if e.call == "picture":
+            kind = _header(e, "content-type")
+            yield f"a picture: {e.path}, {_outcome(e)}, Content-Type {kind}: {_shown(_text(e))}"
 
 
-def _framing(exchange: Exchange) -> str:
-    kind, coding = _header(exchange, "content-type"), _header(exchange, "content-encoding")
-    way = f"HTTP/{exchange.http}, {exchange.framing}"
-    return f"{way}, Content-Type {kind}, Content-Encoding {coding}"
+def _outcome(exchange: Exchange) -> str:
+    """Status and form of an answer, and what it is to the service where it is none."""
+    told = f"{exchange.status}, {body_form(exchange)}"
+    broken = exchange.status < 300 and exchange.call != "picture" and exchange.decoded["error"]
+    return f"{told}, read as {broken}" if broken else told
 
 
 def _pace(exchange: Exchange) -> str:
@@ -143,64 +168,14 @@ def _pace(exchange: Exchange) -> str:
     return f"head after {exchange.head_at:.2f} s, first block after {first:.2f} s, then {how}"
 
 
-def _end(exchange: Exchange) -> str:
-    tls = {True: ", TLS closed well", False: ", TLS not closed well", None: ""}
-    return f"{exchange.end}{tls[exchange.close_notify]}"
-
-
 def _thoughts(here: list[Exchange]) -> str:
-    places: list[str] = []
+    places: set[str] = set()
     for exchange in here:
         text = _text(exchange)
-        places += [f"member {name}" for name in THOUGHT.findall(text)]
-        places += ["<think> in the text"] if re.search(r"<think", text, re.I) else []
-    found = sorted(set(places))
-    return ", ".join(found) if found else "none came"
-
-
-def _error(exchange: Exchange) -> str:
-    return f"{exchange.status}, {body_form(exchange)}: {_shown(_text(exchange))}"
-
-
-def _answers(sample: Sample) -> Iterator[str]:
-    """The open questions, each with what the sample says to it."""
-    by_api = {api: [e for e in sample.exchanges if e.api == api] for api in APIS}
-    yield f"Does the LLM API still answer? {_whether_there(by_api['llm'])}"
-    yield f"What does the web API's body look like? {_web_body(by_api['web'])}"
-    for api in APIS:
-        yield f"Which form of the token does {NAMES[api]} take? {_forms(by_api[api])}"
-    for api in APIS:
-        yield f"Does {NAMES[api]} honour what it is sent? {_honours(by_api[api])}"
-    yield f"How is a refusal told? {_refusals(sample.exchanges)}"
-    yield f"Are pictures made, and what is the answer? {_pictures(sample.exchanges)}"
-
-
-def _whether_there(llm: list[Exchange]) -> str:
-    plain = _find(llm, "plain")
-    if plain is None:
-        return "was not asked"
-    if _worked(plain):
-        return "yes"
-    if plain.status < 300:
-        return f"yes, but not well: {_end(plain)}, read as {_decoded(plain)['error']}"
-    return f"no: {_error(plain)}"
-
-
-def _web_body(web: list[Exchange]) -> str:
-    plain, whole = _find(web, "plain"), _find(web, "not streamed")
-    if plain is None:
-        return "was not asked"
-    begins = plain.body[:16].decode("utf-8", "replace")
-    kind = _header(plain, "content-type")
-    text = f"Content-Type {kind}, {body_form(plain)}, first bytes {begins!r}"
-    return f"{text}; with stream false: {body_form(whole)}" if whole else text
-
-
-def _forms(here: list[Exchange]) -> str:
-    """Only calls that differ in nothing but the token's form tell."""
-    asked = (e for e in here if e.call in ("plain", "wrong token form"))
-    told = [f"{e.form} {e.token}: {_token_taken(e.status)}" for e in asked]
-    return "; ".join(dict.fromkeys(told)) or "was not asked"
+        places |= {f"member {name}" for name in THOUGHT.findall(text)}
+        if re.search(r"<think", text, re.I):
+            places.add("<think> in the text")
+    return ", ".join(sorted(places)) or "none came"
 
 
 def _token_taken(status: int) -> str:
@@ -209,66 +184,36 @@ def _token_taken(status: int) -> str:
     return "taken" if status < 300 else f"not told ({status})"
 
 
-def _honours(here: list[Exchange]) -> str:
-    told = []
-    for call, pattern in HONOURED.items():
+def _honours(here: list[Exchange]) -> Iterator[str]:
+    """Of each call that asks for something, whether its answer shows it."""
+    for call, holds in SHOWS.items():
         exchange = _find(here, call)
-        if exchange is not None:
-            told.append(f"{call}: {_honoured(exchange, pattern)}")
-    if (tool := _find(here, "tool")) is not None:
-        called = _worked(tool) and "get_weather" in _decoded(tool)["calls"]
-        told.append(f"tools: {'called natively' if called else _how_not(tool)}")
-    if (limited := _find(here, "max_tokens")) is not None:
-        ended = _worked(limited) and not re.search(r"\b30\b", _decoded(limited)["text"])
-        told.append(f"max_tokens: {'yes' if ended else _how_not(limited)}")
-    return "; ".join(told) or "was not asked"
+        if exchange is None:
+            continue
+        if exchange.status >= 300:
+            told = f"refused ({exchange.status})"
+        elif exchange.withheld:
+            told = "not told, as its body is left out"
+        elif not _worked(exchange):
+            told = f"failed ({exchange.decoded['error']})"
+        elif holds(exchange.decoded):
+            told = "yes"
+        else:
+            told = f"no, it said: {_shown(exchange.decoded['text']) or 'nothing'}"
+        yield f"{call}: {told}"
 
 
-def _honoured(exchange: Exchange, pattern: str) -> str:
-    if not _worked(exchange):
-        return _how_not(exchange)
-    said = _decoded(exchange)["text"]
-    return "yes" if re.search(pattern, said, re.I) else f"taken, but it said: {_shown(said)}"
-
-
-def _how_not(exchange: Exchange) -> str:
-    if exchange.status >= 300:
-        return f"refused ({exchange.status})"
-    if exchange.withheld:
-        return "not told, as its body is left out"
-    return "no" if _worked(exchange) else f"failed ({_decoded(exchange)['error']})"
-
-
-def _refusals(exchanges: Iterable[Exchange]) -> str:
-    told = [
-        f"{e.call} at {e.api}: {e.status} as {body_form(e)}" for e in exchanges if e.status >= 300
-    ]
-    return "; ".join(dict.fromkeys(told)) or "nothing was refused"
-
-
-def _pictures(exchanges: Iterable[Exchange]) -> str:
-    told = [
-        f"{e.path}: {e.status}, {body_form(e)}, Content-Type {_header(e, 'content-type')}:"
-        f" {_shown(_text(e))}"
-        for e in exchanges
-        if e.call == "picture"
-    ]
-    return "; ".join(told) or "was not asked (--pictures)"
-
-
-def _changes(sample: Sample) -> Iterator[str]:
-    answered = [e for e in sample.exchanges if e.call == "plain" and _worked(e)]
+def _changes(exchanges: list[Exchange]) -> Iterator[str]:
+    answered = [e for e in exchanges if e.call == "plain" and _worked(e)]
     for exchange in answered:
         yield from _address_change(exchange)
-    silent = {e.api for e in sample.exchanges} - {e.api for e in answered}
+    silent = {e.api for e in exchanges} - {e.api for e in answered}
     if silent and answered:
         rest = " or ".join(sorted({e.api for e in answered}))
         gone = ", ".join(sorted(silent))
         yield f".env: what needs {gone} does not work; FLOWITH_API={rest} does"
     for api in sorted({e.api for e in answered}):
-        yield from _row_changes([e for e in sample.exchanges if e.api == api])
-    for exchange in sample.exchanges:
-        yield from _decoder_change(exchange)
+        yield from _row_changes([e for e in exchanges if e.api == api])
 
 
 def _address_change(exchange: Exchange) -> Iterator[str]:
@@ -289,16 +234,15 @@ def _row_changes(here: list[Exchange]) -> Iterator[str]:
         yield f'models.json: rows for {rows}: "system_role": false'
     if image is not None and image.status in (400, 415, 422):
         yield f'models.json: rows for {rows}: "images": false'
-    if tool is not None and tool.api == "llm" and _worked(tool) and _decoded(tool)["calls"]:
+    if tool is not None and tool.api == "llm" and _worked(tool) and tool.decoded["calls"]:
         yield f'models.json: rows for {rows}: "api": "llm", "native_tools": true'
 
 
-def _decoder_change(exchange: Exchange) -> Iterator[str]:
-    if exchange.withheld or exchange.call == "picture" or exchange.status >= 300:
+def _decoder_change(before: Exchange, now: Exchange) -> Iterator[str]:
+    if now.withheld or now.call == "picture" or now.status >= 300:
         return
-    now = _decoded(exchange)
-    where = f"'{exchange.call}' at {exchange.api}"
-    if any(exchange.decoded.get(name) != now[name] for name in ("text", "error")):
+    where, wrong = f"'{now.call}' at {now.api}", now.decoded["error"]
+    if any(before.decoded.get(name) != now.decoded[name] for name in ("text", "error")):
         yield f"nothing: this version reads {where} otherwise than the one that made the sample"
-    elif exchange.end == "clean" and now["error"] in MISREAD and '"error"' not in _text(exchange):
-        yield f"this service: {where} was whole, and it reads it as {now['error']}: report it"
+    elif now.end == "clean" and wrong in MISREAD and '"error"' not in _text(now):
+        yield f"this service: {where} was whole, and it reads it as {wrong}: report it"

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chat_request import Content, Drawing, Prompt
-from commands.probe import ALIVE, Probe
-from commands.reach import UNSENT
+from commands.probe import Probe
 from flowith.dialects import DIALECTS
 from flowith.image_dialects import image_dialects
 from settings import Api, Model
@@ -102,8 +101,8 @@ def to_calls(probes: Collection[Probe], pictures: bool) -> list[Call]:
     ways = dict.fromkeys((probe.account, probe.api) for probe in probes)
     for account, api in ways:
         here = [probe for probe in probes if (probe.account, probe.api) == (account, api)]
-        sent = [probe for probe in here if probe.said.outcome not in UNSENT]
-        alive = [probe for probe in sent if probe.said.outcome in ALIVE]
+        sent = [probe for probe in here if probe.said.sent]
+        alive = [probe for probe in sent if probe.said.alive]
         if alive:
             calls += [_to_call(alive[0], question) for question in QUESTIONS]
             calls += _to_picture_calls(alive[0]) if pictures else []

@@ -6,13 +6,14 @@ It comes over the same connections as the service's own. Knows nothing of sample
 import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import urllib3
 
 from commands.sample_file import End, Framing, Recording
 from errors import ProxyError
-from events import Done, Reasoning, Text, ToolCall, Usage
+from events import Done, Event, Reasoning, Text, ToolCall, Usage
 from flowith.dialects import DIALECTS
 from flowith.http_answer import HttpAnswer
 from flowith.refusal import to_refusal
@@ -100,37 +101,31 @@ def _framing(headers: Mapping[str, str]) -> Framing:
 def to_decoded(api: Api, status: int, blocks: Blocks, whole: bool) -> dict[str, Any]:
     """What our decoder makes of a body: `text`, `reasoning`, `calls` (names of tools), `finish` and
     `usage` (None without), and `error`, the code that a caller would get (None without)."""
-    told: dict[str, Any] = {"text": "", "reasoning": "", "calls": []}
-    told |= {"finish": None, "usage": None, "error": None}
-    body = b"".join(block for _, block in blocks)
-    if not 200 <= status < 300:
-        told["error"] = to_refusal(status, body).ending
-        return told
-    decoder = DIALECTS[api].decoder("")
+    events: list[Event] = []
+    error = None if whole else "upstream_cut"
     try:
+        if not 200 <= status < 300:
+            raise to_refusal(status, b"".join(block for _, block in blocks))
+        decoder = DIALECTS[api].decoder("")
         for _, block in blocks:
-            _add(told, decoder.decode(block))
+            events += decoder.decode(block)
         if whole:
-            _add(told, decoder.flush())
-        else:
-            told["error"] = "upstream_cut"
+            events += decoder.flush()
     except ProxyError as wrong:
-        told["error"] = wrong.ending
-    if told["error"] is None and not (told["text"].strip() or told["reasoning"] or told["calls"]):
-        told["error"] = "empty_response"
-    return told
-
-
-def _add(told: dict[str, Any], events: list[Any]) -> None:
-    for event in events:
-        match event:
-            case Text(text):
-                told["text"] += text
-            case Reasoning(text):
-                told["reasoning"] += text
-            case ToolCall(name=name):
-                told["calls"].append(name)
-            case Usage(prompt, completion, reasoning):
-                told["usage"] = {"prompt": prompt, "completion": completion, "reasoning": reasoning}
-            case Done(reason):
-                told["finish"] = reason
+        error = wrong.ending
+    text = "".join(event.text for event in events if isinstance(event, Text))
+    reasoning = "".join(event.text for event in events if isinstance(event, Reasoning))
+    calls = [event.name for event in events if isinstance(event, ToolCall)]
+    if not (text.strip() or reasoning or calls):
+        error = error or "empty_response"
+    finish = next((event.reason for event in events if isinstance(event, Done)), None)
+    usage = next((asdict(event) for event in events if isinstance(event, Usage)), {})
+    usage.pop("cached", None)
+    return {
+        "text": text,
+        "reasoning": reasoning,
+        "calls": calls,
+        "finish": finish,
+        "usage": usage or None,
+        "error": error,
+    }

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -121,26 +122,21 @@ def to_exchange(call: Call, recording: Recording, date: str, mask: Mask) -> Exch
     withheld = _why_withheld(headers, b"".join(block for _, block in blocks), mask)
     whole = recording.end == "clean"
     decoded = to_decoded(probe.api, recording.status, blocks, whole)
-    return Exchange(
-        call=call.name,
-        api=probe.api,
-        date=date,
-        host=mark_host(parts.netloc),
-        path=_mark_path(parts.path, parts.query, mask),
-        token="key" if probe.account.kind == "llm" else "login",
-        form="Bearer" if call.bearer else "bare",
-        request=orjson.loads(mask.body(orjson.dumps(call.payload))),
-        status=recording.status,
-        http=recording.http,
-        headers=tuple((name, _one_line(mask.text(value))) for name, value in headers),
-        head_at=recording.head_at,
-        framing=recording.framing,
-        end=recording.end,
-        close_notify=recording.close_notify,
-        withheld=withheld,
-        decoded={} if withheld or call.name == "picture" else decoded,
-        blocks=() if withheld else blocks,
-    )
+    told = asdict(recording) | {
+        "call": call.name,
+        "api": probe.api,
+        "date": date,
+        "host": mark_host(parts.netloc),
+        "path": _mark_path(parts.path, parts.query, mask),
+        "token": "key" if probe.account.kind == "llm" else "login",
+        "form": "Bearer" if call.bearer else "bare",
+        "request": orjson.loads(mask.body(orjson.dumps(call.payload))),
+        "headers": tuple((name, _one_line(mask.text(value))) for name, value in headers),
+        "withheld": withheld,
+        "decoded": {} if withheld or call.name == "picture" else decoded,
+        "blocks": () if withheld else blocks,
+    }
+    return Exchange(**told)
 
 
 def _why_withheld(headers: list[tuple[str, str]], body: bytes, mask: Mask) -> str:

@@ -1,4 +1,4 @@
-"""What a sample says in words: how an API speaks, open questions, and what to change."""
+"""What a sample says in words: how an API speaks, takes what it is sent, and what to change."""
 
 from dataclasses import replace
 from typing import Any
@@ -46,22 +46,21 @@ def test_a_good_day_is_explained() -> None:
     assert "usage: never comes" in told(GOOD, "usage:")
     assert told(GOOD, "finish_reason length, stop, tool_calls")
     assert told(GOOD, "Content-Type text/event-stream")
-    assert told(GOOD, "Does the LLM API still answer? yes")
+    assert told(GOOD, "with stream false: 200, one JSON object")
     assert told(GOOD, "bare key: refused (401); bare login: taken; Bearer login: refused (401)")
-    assert told(GOOD, "system message: yes; image: yes; tools: called natively; max_tokens: yes")
-    assert told(GOOD, "unknown model at llm: 404 as one JSON object")
-    assert told(GOOD, "was not asked (--pictures)")
+    assert told(GOOD, "honours: system message: yes; image: yes; tool: yes; max_tokens: yes")
+    assert told(GOOD, "error of 'unknown model' (Bearer key): 404, one JSON object")
     assert changes(at_home(GOOD)) == [
         'models.json: rows for "gpt-5.6-sol": "api": "llm", "native_tools": true'
     ]
 
 
 def test_a_bad_day_is_explained() -> None:
-    assert told(BAD, "yes, but not well: cut, read as upstream_cut")
+    assert told(BAD, "200, data: lines with OpenAI's chunks, read as upstream_cut")
     assert told(BAD, "404, a web page")
     assert told(BAD, "system message: failed (upstream_error); image: failed (empty_response)")
-    assert told(BAD, "tools: not told, as its body is left out")
-    assert told(BAD, "max_tokens at llm: 429")
+    assert told(BAD, "tool: not told, as its body is left out")
+    assert told(BAD, "error of 'max_tokens' (Bearer key): 429")
 
 
 @pytest.mark.parametrize(

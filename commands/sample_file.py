@@ -1,4 +1,4 @@
-"""The file of a sample: JSON lines, which are checked one by one as they are read.
+"""The file of a sample: JSON lines, all of which are checked.
 
 A first line about the file, a line for each exchange, and a last line that says how many there
 were: without it the file was cut. Whatever a file holds, reading it takes bounded memory. Standard
@@ -12,21 +12,20 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, Literal, get_args
 
 VERSION = 1  # of this format; one more where an older reader would misunderstand
-LONGEST_LINE = 4_194_304  # bytes; the longest body, three times and in the longest escapes
-LARGEST = 33_554_432  # bytes of all lines
-MOST = 500  # exchanges
+LARGEST = 33_554_432  # bytes of a file
 LONGEST_TIME = 3600.0  # seconds, from a request to its last block
 DEEPEST = 50  # levels of JSON
 Api = Literal["web", "llm", "knowledge"]
 End = Literal["clean", "cut", "reset", "silent", "stopped"]
 Framing = Literal["chunked", "length", "close"]
+Check = tuple[Callable[[Any], bool], str]  # what has to hold of a field, and how that is told
 SHOWN = 60  # characters of somebody's file in a message
 
 
-class SampleError(ValueError):
+class SampleError(Exception):
     """A sample that is refused; the message names the line and the reason."""
 
 
@@ -107,74 +106,54 @@ def read_sample(path: Path) -> Sample:
     """Read and check a whole sample. Raises SampleError."""
     try:
         with path.open("rb") as file:
-            return _read(file)
+            data = file.read(LARGEST + 1)
     except OSError as wrong:
         raise SampleError(f"{path} cannot be read: {wrong.strerror}") from wrong
-    except SampleError as wrong:
-        raise SampleError(f"{path}, {wrong}") from None
-
-
-def _read(file: BinaryIO) -> Sample:
-    lines = _lines(file)
-    number, first = next(lines, (1, None))
-    if first is None:
-        raise SampleError("line 1: the file is empty")
-    _check_first(number, first)
+    if len(data) > LARGEST:
+        raise SampleError(f"{path} is larger than {LARGEST:,} bytes")
+    lines = data.splitlines(keepends=True) or [b""]
     exchanges: list[Exchange] = []
-    for number, line in lines:
-        if "end" in line and "call" not in line:
-            if line["end"] != len(exchanges) or type(line["end"]) is not int:
-                raise SampleError(f"line {number}: lines are missing, or were added")
-            if next(lines, None) is not None:
-                raise SampleError(f"line {number + 1}: something follows the end")
-            return Sample(first["date"], first["service"], tuple(exchanges))
-        exchanges.append(_to_exchange(number, line))
-        if len(exchanges) > MOST:
-            raise SampleError(f"line {number}: more than {MOST} exchanges")
-    raise SampleError(f"line {number}: the file ends here without its last line: it was cut")
+    try:
+        for number, line in enumerate(lines, 1):
+            told = _to_object(line)
+            if number == 1:
+                first = told
+                _check_first(first)
+            elif number < len(lines):
+                exchanges.append(_to_exchange(told))
+        if number == 1 or set(told) != {"end"}:
+            raise SampleError("the file ends here without its last line: it was cut")
+        if told["end"] != len(exchanges):
+            raise SampleError("lines are missing, or were added")
+    except SampleError as wrong:
+        raise SampleError(f"{path}, line {number}: {wrong}") from None
+    return Sample(first["date"], first["service"], tuple(exchanges))
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and object of each line; never more than one line is held."""
-    number = read = 0
-    while line := file.readline(LONGEST_LINE + 1):
-        number += 1
-        read += len(line)
-        if len(line) > LONGEST_LINE:
-            raise SampleError(f"line {number}: longer than {LONGEST_LINE:,} bytes")
-        if read > LARGEST:
-            raise SampleError(f"line {number}: the file is larger than {LARGEST:,} bytes")
-        yield number, _to_object(number, line)
-
-
-def _to_object(number: int, line: bytes) -> dict[str, Any]:
+def _to_object(line: bytes) -> dict[str, Any]:
     def refuse(constant: str) -> Any:
-        raise SampleError(f"line {number}: {constant} is no number")
+        raise SampleError(f"{constant} is no number")
 
     try:
         value = json.loads(line.decode("utf-8"), parse_constant=refuse)
     except UnicodeDecodeError:
-        raise SampleError(f"line {number}: not UTF-8 text") from None
-    except SampleError:
-        raise
+        raise SampleError("not UTF-8 text") from None
     except (ValueError, RecursionError):
         cut = "" if line.endswith(b"\n") else ", and it has no end: the file was cut"
-        raise SampleError(f"line {number}: not JSON{cut}") from None
+        raise SampleError(f"not JSON{cut}") from None
     if not isinstance(value, dict):
-        raise SampleError(f"line {number}: not a JSON object")
+        raise SampleError("not a JSON object")
     return value
 
 
-def _check_first(number: int, first: Mapping[str, Any]) -> None:
+def _check_first(first: Mapping[str, Any]) -> None:
     version = first.get("sample")
     if type(version) is not int or version < 1:
-        raise SampleError(f"line {number}: this is no sample: its first line has no 'sample'")
+        raise SampleError("this is no sample: its first line has no 'sample'")
     if version > VERSION:
         text = f"the sample is of version {version}, this service reads up to {VERSION}"
-        raise SampleError(f"line {number}: {text}: take a newer version of it")
-    for name in ("date", "service"):
-        if not _is_text(first.get(name)):
-            raise SampleError(f"line {number}: {name!r} must be a line of text")
+        raise SampleError(f"{text}: take a newer version of it")
+    _check(first, {"date": TEXT, "service": TEXT})
 
 
 def _is_text(value: Any) -> bool:
@@ -203,60 +182,66 @@ def _depth(value: Any) -> int:
     return 1 + max((_depth(one) for one in inner), default=0)
 
 
-def _one_of(*words: str) -> tuple[Callable[[Any], bool], str]:
+def _one_of(*words: str) -> Check:
     return lambda value: value in words, f"one of {', '.join(words)}"
 
 
-CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "call": (_is_text, "a line of text"),
+TEXT: Check = (_is_text, "a line of text")
+OBJECT: Check = (_is_object, f"an object of at most {DEEPEST} levels")
+CHECKS: Mapping[str, Check] = {
+    "call": TEXT,
     "api": _one_of(*get_args(Api)),
-    "date": (_is_text, "a line of text"),
-    "host": (_is_text, "a line of text"),
+    "date": TEXT,
+    "host": TEXT,
     "path": (lambda value: _is_text(value) and value.startswith("/"), "a path"),
-    "token": (lambda value: value in ("key", "login"), "key or login"),
-    "form": (lambda value: value in ("Bearer", "bare"), "Bearer or bare"),
-    "request": (_is_object, f"an object of at most {DEEPEST} levels"),
+    "token": _one_of("key", "login"),
+    "form": _one_of("Bearer", "bare"),
+    "request": OBJECT,
     "status": (lambda value: type(value) is int and 100 <= value <= 999, "from 100 to 999"),
-    "http": (lambda value: value in ("1.0", "1.1"), "1.0 or 1.1"),
+    "http": _one_of("1.0", "1.1"),
     "headers": (_is_headers, "a list of names and values, each a line of text"),
     "head_at": (_is_time, f"seconds from 0 to {LONGEST_TIME:g}"),
     "framing": _one_of(*get_args(Framing)),
     "end": _one_of(*get_args(End)),
     "close_notify": (lambda value: value in (True, False, None), "true, false or null"),
-    "withheld": (_is_text, "a line of text"),
-    "decoded": (_is_object, f"an object of at most {DEEPEST} levels"),
+    "withheld": TEXT,
+    "decoded": OBJECT,
     "body": (lambda value: isinstance(value, str), "text"),
     "blocks": (lambda value: isinstance(value, list), "a list"),
 }
 
 
-def _to_exchange(number: int, line: dict[str, Any]) -> Exchange:
-    for name in line:
-        if name not in CHECKS:
-            raise SampleError(f"line {number}: an unknown field {name[:SHOWN]!r}")
-    for name, (holds, kind) in CHECKS.items():
+def _check(line: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
+    for name, (holds, kind) in checks.items():
         try:
             good = name in line and holds(line[name])
         except (TypeError, RecursionError):  # what cannot be looked up or is too deep
             good = False
         if not good:
-            raise SampleError(f"line {number}: {name!r} must be {kind}")
-    blocks = tuple(_to_blocks(number, line["blocks"], float(line["head_at"])))
+            raise SampleError(f"{name!r} must be {kind}")
+
+
+def _to_exchange(line: dict[str, Any]) -> Exchange:
+    for name in line:
+        if name not in CHECKS:
+            raise SampleError(f"an unknown field {name[:SHOWN]!r}")
+    _check(line, CHECKS)
+    blocks = tuple(_to_blocks(line["blocks"], float(line["head_at"])))
     headers = tuple((name, value) for name, value in line["headers"])
     fields = {name: value for name, value in line.items() if name != "body"}
     return Exchange(**{**fields, "blocks": blocks, "headers": headers})
 
 
-def _to_blocks(number: int, blocks: list[Any], before: float) -> Iterator[tuple[float, bytes]]:
+def _to_blocks(blocks: list[Any], before: float) -> Iterator[tuple[float, bytes]]:
     for index, block in enumerate(blocks):
-        where = f"line {number}: block {index}"
         if not (isinstance(block, list) and len(block) == 2 and isinstance(block[1], str)):
-            raise SampleError(f"{where} must be a time and base64")
+            raise SampleError(f"block {index} must be a time and base64")
         at, text = block
         if not _is_time(at) or at < before:
-            raise SampleError(f"{where}: its time must be from the one before to {LONGEST_TIME:g}")
+            limits = f"from the one before to {LONGEST_TIME:g}"
+            raise SampleError(f"block {index}: its time must be {limits}")
         try:
             yield float(at), base64.b64decode(text, validate=True)
         except ValueError:
-            raise SampleError(f"{where} is not base64") from None
+            raise SampleError(f"block {index} is not base64") from None
         before = at

@@ -55,77 +55,61 @@ class FileLines:
 
     def __init__(self, origin: str, content_type: str = "") -> None:
         self._origin = origin
-        self._line = _Gathered()
+        self._pieces: list[bytes] = []  # of a line that is not whole
+        self._size = 0
         self._file = self._hint = ""
 
     def decode(self, block: bytes) -> list[Event]:
         *lines, rest = block.split(b"\n")
         for line in lines:
-            self._line.add(line)
-            self._read_line(self._line.take())
-        self._line.add(rest)
+            self._gather(line)
+            self._read()
+        self._gather(rest)
         return []
 
     def flush(self) -> list[Event]:
-        self._read_line(self._line.take())
+        self._read()
         address = self._file or self._hint
         if not address:
             raise EmptyAnswer("Flowith ended its answer without a picture.")
         return [Picture(address), Done()]
 
-    def _read_line(self, line: bytes) -> None:
-        frame = to_object(line.removeprefix(b"data:"))
-        refuse(frame)
-        file = frame.get("generatedFile")
-        if frame.get("type") == "generated_file" and isinstance(file, dict):
-            if file.get("status") == "ready":
-                self._file = to_address(file.get("url"), self._origin)
-        else:
-            self._hint = _named(frame, self._origin) or self._hint
-
-
-class FileReply:
-    """One JSON object, once the picture is made."""
-
-    def __init__(self, origin: str, content_type: str = "") -> None:
-        self._origin = origin
-        self._body = _Gathered()
-
-    def decode(self, block: bytes) -> list[Event]:
-        self._body.add(block)
-        return []
-
-    def flush(self) -> list[Event]:
-        frame = to_object(self._body.take())
-        refuse(frame)
-        data = frame.get("data")
-        if isinstance(data, list):
-            data = data[0] if data else None
-        if isinstance(data, dict) and data.get("url"):
-            return [Picture(to_address(data["url"], self._origin)), Done()]
-        if address := _named(frame, self._origin):
-            return [Picture(address), Done()]
-        raise EmptyAnswer("Flowith answered without a picture.")
-
-
-class _Gathered:
-    """Pieces of a line or of a body, put together once. `add` raises UpstreamError above the
-    limit."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._size = 0
-
-    def add(self, piece: bytes) -> None:
+    def _gather(self, piece: bytes) -> None:
         self._size += len(piece)
         if self._size > LONGEST_LINE:
             raise UpstreamError("Flowith's answer has a line without an end.")
         self._pieces.append(piece)
 
-    def take(self) -> bytes:
-        whole = b"".join(self._pieces)
+    def _read(self) -> None:
+        """What was gathered is whole."""
+        frame = to_object(b"".join(self._pieces).removeprefix(b"data:"))
         self._pieces, self._size = [], 0
-        return whole
+        refuse(frame)
+        if url := self._url_in(frame):
+            self._file = to_address(url, self._origin)
+        else:
+            self._hint = _named(frame, self._origin) or self._hint
+
+    def _url_in(self, frame: dict[str, Any]) -> object:
+        """The address of the file where it stands in its place."""
+        file = frame.get("generatedFile")
+        if frame.get("type") != "generated_file" or not isinstance(file, dict):
+            return None
+        return file.get("url") if file.get("status") == "ready" else None
+
+
+class FileReply(FileLines):
+    """One JSON object, once the picture is made."""
+
+    def decode(self, block: bytes) -> list[Event]:
+        self._gather(block)
+        return []
+
+    def _url_in(self, frame: dict[str, Any]) -> object:
+        data = frame.get("data")
+        if isinstance(data, list):
+            data = data[0] if data else None
+        return data.get("url") if isinstance(data, dict) else None
 
 
 def _named(frame: dict[str, Any], origin: str) -> str:

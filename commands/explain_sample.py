@@ -9,11 +9,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from commands.recording import to_decoded
 from commands.sample_file import Exchange, Sample
-from flowith.dialects import DIALECTS
 from flowith.llm_decoder import is_json
 from settings import APIS
 
@@ -43,11 +41,12 @@ def explain(sample: Sample) -> list[str]:
     read = [replace(one, decoded=_decoded(one)) for one in sample.exchanges]
     lines = [f"Made {sample.date} by version {sample.service}: {len(read)} calls.", ""]
     lines += map(_row, read)
+    changes: list[str] = []
     for api in APIS:
         here = [exchange for exchange in read if exchange.api == api]
         if here:
             lines += ["", f"How {NAMES[api]} speaks:", *_bullets(_manner(here))]
-    changes = list(dict.fromkeys(_changes(read)))
+            changes += _row_changes(here)
     for before, now in zip(sample.exchanges, read, strict=True):
         changes += _decoder_change(before, now)
     lines += ["", "What to change:", *_bullets(changes or ["nothing that this sample shows"])]
@@ -129,8 +128,7 @@ def _manner(here: list[Exchange]) -> Iterator[str]:
     way = f"HTTP/{plain.http}, {plain.framing}"
     yield f"framing: {way}, Content-Type {kind}, Content-Encoding {coding}"
     yield f"pace: {_pace(plain)}"
-    tls = {True: ", TLS closed well", False: ", TLS not closed well", None: ""}
-    yield f"the end: {plain.end}{tls[plain.close_notify]}"
+    yield f"the end: {plain.end}"
     yield f"thoughts: {_thoughts(here)}"
     usage = [e.call for e in here if e.status < 300 and e.decoded["usage"]]
     yield f"usage: comes with {', '.join(usage)}" if usage else "usage: never comes"
@@ -203,30 +201,10 @@ def _honours(here: list[Exchange]) -> Iterator[str]:
         yield f"{call}: {told}"
 
 
-def _changes(exchanges: list[Exchange]) -> Iterator[str]:
-    answered = [e for e in exchanges if e.call == "plain" and _worked(e)]
-    for exchange in answered:
-        yield from _address_change(exchange)
-    silent = {e.api for e in exchanges} - {e.api for e in answered}
-    if silent and answered:
-        rest = " or ".join(sorted({e.api for e in answered}))
-        gone = ", ".join(sorted(silent))
-        yield f".env: what needs {gone} does not work; FLOWITH_API={rest} does"
-    for api in sorted({e.api for e in answered}):
-        yield from _row_changes([e for e in exchanges if e.api == api])
-
-
-def _address_change(exchange: Exchange) -> Iterator[str]:
-    usual = urlsplit(DIALECTS[exchange.api].url)
-    if "x" in exchange.host and not re.search(r"flowith|flo\.ing", exchange.host):
-        return  # the operator's own address, of which the sample holds marks alone
-    if exchange.path != usual.path:
-        yield f".env: FLOWITH_API_URL=https://{exchange.host}{exchange.path}"
-    elif exchange.host != usual.netloc:
-        yield f".env: FLOWITH_API_URL=https://{exchange.host}"
-
-
 def _row_changes(here: list[Exchange]) -> Iterator[str]:
+    plain = _find(here, "plain")
+    if plain is None or not _worked(plain):
+        return
     asked = {json.dumps(e.request.get("models") or e.request.get("model")) for e in here}
     rows = ", ".join(sorted(_shown(one.strip("[]")) for one in asked if "no-such" not in one))
     system, image, tool = (_find(here, call) for call in ("system message", "image", "tool"))

@@ -3,7 +3,6 @@
 It comes over the same connections as the service's own. Knows nothing of samples and masks nothing.
 """
 
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,12 +16,10 @@ from events import Done, Event, Reasoning, Text, ToolCall, Usage
 from flowith.dialects import DIALECTS
 from flowith.http_answer import HttpAnswer
 from flowith.refusal import to_refusal
-from flowith.tls import TlsSocket
 from flowith.transport import FOREIGN, asked_alone, causes
 from settings import Api
 
 LONGEST_BODY = 131_072  # bytes of a body that are read; our questions have short answers
-LAST_LOOK = 1.0  # seconds to wait for the end of a connection that was announced
 
 Blocks = tuple[tuple[float, bytes], ...]
 
@@ -34,10 +31,9 @@ def record(
     of it) are seconds. Raises what FOREIGN holds when not even a head came."""
     started = time.monotonic()
     with asked_alone("POST", url, headers, body, connect, patience) as (_, exchange):
-        head_at, answer, sock = time.monotonic() - started, exchange.answer, exchange.socket
+        head_at, answer = time.monotonic() - started, exchange.answer
         assert answer is not None  # there is a head
-        blocks, end, wrong = _read(answer, started, whole)
-        close_notify = _look_at_end(answer, sock, wrong) if isinstance(sock, TlsSocket) else None
+        blocks, end = _read(answer, started, whole)
     return Recording(
         status=answer.status,
         http=answer.version,
@@ -46,12 +42,11 @@ def record(
         framing=_framing(answer.headers),
         blocks=blocks,
         end=end,
-        close_notify=close_notify,
     )
 
 
-def _read(answer: HttpAnswer, started: float, whole: float) -> tuple[Blocks, End, Exception | None]:
-    """The body's blocks, as they are, how it ended, and what cut it short."""
+def _read(answer: HttpAnswer, started: float, whole: float) -> tuple[Blocks, End]:
+    """The body's blocks, as they are, and how it ended."""
     blocks: list[tuple[float, bytes]] = []
     received = 0
     try:
@@ -63,10 +58,10 @@ def _read(answer: HttpAnswer, started: float, whole: float) -> tuple[Blocks, End
             blocks += [(now, piece) for piece in answer.pieces]
             received += len(answer.read1())
             if received > LONGEST_BODY or now > whole:
-                return tuple(blocks), "stopped", None
+                return tuple(blocks), "stopped"
     except FOREIGN as wrong:
-        return tuple(blocks), _to_end(wrong), wrong
-    return tuple(blocks), "clean", None
+        return tuple(blocks), _to_end(wrong)
+    return tuple(blocks), "clean"
 
 
 def _to_end(wrong: Exception) -> End:
@@ -74,22 +69,6 @@ def _to_end(wrong: Exception) -> End:
     if any(isinstance(one, (TimeoutError, urllib3.exceptions.TimeoutError)) for one in beneath):
         return "silent"
     return "reset" if any(isinstance(one, ConnectionError) for one in beneath) else "cut"
-
-
-def _look_at_end(answer: HttpAnswer, sock: TlsSocket, wrong: Exception | None) -> bool | None:
-    """Whether TLS was ended well: where that is still to come, as announced, there is a moment for
-    it."""
-    announced = answer.headers.get("Connection", "").lower() == "close"
-    if wrong is None and answer.is_whole() and announced:
-        try:
-            sock.settimeout(LAST_LOOK)
-            sock.recv(1)
-        except OSError as at_the_end:
-            wrong = at_the_end
-    if sock.ended:
-        return True
-    broken = any(isinstance(one, (ssl.SSLError, ConnectionError)) for one in causes(wrong))
-    return False if broken else None
 
 
 def _framing(headers: Mapping[str, str]) -> Framing:

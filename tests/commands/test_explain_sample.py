@@ -1,7 +1,6 @@
 """What a sample says in words: how an API speaks, takes what it is sent, and what to change."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -12,16 +11,10 @@ from commands.sample_file import Exchange, Sample, read_sample
 DATA = ROOT / "tests" / "data"
 GOOD = read_sample(DATA / "stand-in-good-day.jsonl")
 BAD = read_sample(DATA / "stand-in-bad-day.jsonl")
-FLOWITH = {"llm": "edge.flowith.io", "web": "edge.flowith.io", "knowledge": "edge.flowith.net"}
 
 
 def told(sample: Sample, words: str) -> list[str]:
     return [line.strip(" -") for line in explain(sample) if words in line]
-
-
-def at_home(sample: Sample) -> list[Exchange]:
-    """The exchanges as if they had come from Flowith's own hosts."""
-    return [replace(one, host=FLOWITH[one.api]) for one in sample.exchanges]
 
 
 def changes(exchanges: list[Exchange]) -> list[str]:
@@ -30,7 +23,7 @@ def changes(exchanges: list[Exchange]) -> list[str]:
 
 
 def one_of(api: str, call: str) -> Exchange:
-    found = (one for one in at_home(GOOD) if (one.api, one.call) == (api, call))
+    found = (one for one in GOOD.exchanges if (one.api, one.call) == (api, call))
     return min(found, key=lambda one: one.status)
 
 
@@ -50,7 +43,7 @@ def test_a_good_day_is_explained() -> None:
     assert told(GOOD, "bare key: refused (401); bare login: taken; Bearer login: refused (401)")
     assert told(GOOD, "honours: system message: yes; image: yes; tool: yes; max_tokens: yes")
     assert told(GOOD, "error of 'unknown model' (Bearer key): 404, one JSON object")
-    assert changes(at_home(GOOD)) == [
+    assert changes(list(GOOD.exchanges)) == [
         'models.json: rows for "gpt-5.6-sol": "api": "llm", "native_tools": true'
     ]
 
@@ -64,18 +57,6 @@ def test_a_bad_day_is_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        ({"host": "edge.flowith.net"}, ".env: FLOWITH_API_URL=https://edge.flowith.net"),
-        ({"path": "/v2/llm"}, ".env: FLOWITH_API_URL=https://edge.flowith.io/v2/llm"),
-        ({"host": "xxx.x.x.x"}, "nothing that this sample shows"),
-    ],
-)
-def test_a_moved_address_is_a_line_for_env(more: dict[str, Any], said: str) -> None:
-    assert changes([replace(one_of("llm", "plain"), **more)]) == [said]
-
-
-@pytest.mark.parametrize(
     ("call", "said"), [("system message", '"system_role": false'), ("image", '"images": false')]
 )
 def test_what_is_refused_is_a_field_of_the_row(call: str, said: str) -> None:
@@ -83,12 +64,6 @@ def test_what_is_refused_is_a_field_of_the_row(call: str, said: str) -> None:
     assert changes([one_of("web", "plain"), refused]) == [
         f'models.json: rows for "gpt-5.6-sol": {said}'
     ]
-
-
-def test_an_api_that_is_gone_is_a_setting() -> None:
-    gone = replace(one_of("llm", "plain"), status=404)
-    (said,) = changes([gone, one_of("web", "plain")])
-    assert said == ".env: what needs llm does not work; FLOWITH_API=web does"
 
 
 def test_what_the_decoder_does_not_understand_is_to_be_reported() -> None:

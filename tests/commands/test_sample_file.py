@@ -29,7 +29,7 @@ GOOD = Exchange(
     call="plain", api="llm", date="2026-11-25T12:00:00Z", host="edge.flowith.io", path="/x",
     token="key", form="Bearer", request={"models": ["a"]}, status=200, http="1.1",
     headers=(("Content-Type", "text/plain"),), head_at=0.1, framing="chunked", end="clean",
-    close_notify=None, withheld="", decoded={"text": "é"}, blocks=((0.2, b"\xc3"), (0.3, b"\xa9")),
+    withheld="", decoded={"text": "é"}, blocks=((0.2, b"\xc3"), (0.3, b"\xa9")),
 )  # fmt: skip
 
 
@@ -106,19 +106,19 @@ def test_a_file_that_is_not_right_is_refused_by_its_line(
         ({"headers": [["A: b\nC", "d"]]}, "'headers' must be"),
         ({"headers": {"A": "b"}}, "'headers' must be"),
         ({"path": "x"}, "'path' must be a path"),
-        ({"request": json.loads("[" * 60 + "]" * 60)}, "'request' must be an object"),
-        ({"decoded": json.loads('{"a":' * 60 + "1" + "}" * 60)}, "'decoded' must be an object"),
+        ({"request": [1]}, "'request' must be an object"),
+        ({"decoded": None}, "'decoded' must be an object"),
         ({"head_at": -1}, "'head_at' must be seconds"),
         ({"head_at": 1e300}, "'head_at' must be seconds"),
         ({"head_at": True}, "'head_at' must be seconds"),
-        ({"head_at": float("inf")}, "Infinity is no number"),
+        ({"head_at": float("inf")}, "'head_at' must be seconds"),
         ({"blocks": "x"}, "'blocks' must be a list"),
         ({"blocks": [[0.2]]}, "block 0 must be a time and base64"),
         ({"blocks": [[0.2, "!!"]]}, "block 0 is not base64"),
         ({"blocks": [[0.3, "YQ=="], [0.2, "YQ=="]]}, "block 1: its time must be"),
         ({"blocks": [[0.01, "YQ=="]]}, "block 0: its time must be"),
         ({"blocks": [[1e9, "YQ=="]]}, "block 0: its time must be"),
-        ({"blocks": [[float("nan"), "YQ=="]]}, "NaN is no number"),
+        ({"blocks": [[float("nan"), "YQ=="]]}, "block 0: its time must be"),
     ],
 )
 def test_a_field_that_is_not_right_is_refused_by_its_line(

@@ -40,14 +40,16 @@ MEANING: dict[type[UpstreamError], str] = {
     errors.UpstreamRejected: "Flowith rejected the request for a picture.",
     UpstreamError: "Flowith failed to make the picture.",
 }
-GONE = {
-    "web_images": "Flowith's web API for pictures was not found there, or it does not know this"
-    " model. Try another row of models.json, a flo_... key, or another FLOWITH_API_URL; the web"
-    f" app's newer form, /image_gen/async, is not spoken here. {DOCTOR}",
-    "key_images": "Flowith's API for pictures by key was not found there, or it does not know this"
-    " model. Try another row of models.json, a web login in place of the key, or another"
-    f" FLOWITH_API_URL. {DOCTOR}",
-}
+WEB_GONE = (
+    "Flowith's web API for pictures was not found there, or it does not know this model. Try"
+    " another row of models.json, a flo_... key, or another FLOWITH_API_URL; the web app's newer"
+    f" form, /image_gen/async, is not spoken here. {DOCTOR}"
+)
+KEY_GONE = (
+    "Flowith's API for pictures by key was not found there, or it does not know this model. Try"
+    " another row of models.json, a web login in place of the key, or another FLOWITH_API_URL."
+    f" {DOCTOR}"
+)
 
 
 class FileLines:
@@ -199,18 +201,12 @@ class ImageDialect(Dialect):
     """One of the two APIs. Its answers are read alike, whatever type they claim to be."""
 
     ratios: tuple[str, ...] = RATIOS
+    gone: str = WEB_GONE  # what is said where nothing is found
 
     def payload(self, prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
         """The JSON body for the first of `upstream`, the model ids still to be tried."""
-        payload: dict[str, Any] = {"model": upstream[0]} | self._shape(prompt, model)
-        if self.name == "web_images":
-            payload |= {"target_feature": "image_generation", "messages": prompt.messages}
-            payload |= {**new_ids(), "stream": True}
-            if quality := prompt.options.get("quality"):
-                payload["quality"] = quality
-            return payload | ({"websearch": True} if prompt.online else {})
-        words, images = _last_words(prompt)
-        return payload | {"prompt": words} | ({"image_urls": images} if images else {})
+        shape = self._shape(prompt, model)
+        return {"model": upstream[0]} | shape | self.body(prompt, model, upstream)
 
     def _shape(self, prompt: Prompt, model: Model) -> dict[str, str]:
         size = prompt.drawing.size if prompt.drawing else None
@@ -228,7 +224,7 @@ class ImageDialect(Dialect):
         code = str(to_object(body).get("code", ""))
         refusal.retryable = refusal.retryable and code != FAILED
         if isinstance(refusal, errors.UpstreamNotFound):
-            refusal.message = GONE[self.name]
+            refusal.message = self.gone
         elif CREDITS.search(refusal.said + code):
             refusal = _with_meaning(errors.OutOfCredits, refusal.said)
         elif isinstance(refusal, errors.UpstreamRejected) and POLICY.search(refusal.said + code):
@@ -237,10 +233,18 @@ class ImageDialect(Dialect):
         return refusal
 
 
-def _last_words(prompt: Prompt) -> tuple[str, list[str]]:
+def _web_body(prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
+    body = {"target_feature": "image_generation", "messages": prompt.messages, "stream": True}
+    if quality := prompt.options.get("quality"):
+        body["quality"] = quality
+    return body | new_ids() | ({"websearch": True} if prompt.online else {})
+
+
+def _key_body(prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
     """The text of the last user message, and the addresses of its images."""
     content = next(m["content"] for m in reversed(prompt.messages) if m["role"] == "user")
-    return text_of(content), [part["image_url"]["url"] for part in images_of(content)]
+    images = [part["image_url"]["url"] for part in images_of(content)]
+    return {"prompt": text_of(content)} | ({"image_urls": images} if images else {})
 
 
 def image_dialects(given: str, chats: Mapping[str, Dialect] = DIALECTS) -> dict[str, ImageDialect]:
@@ -251,13 +255,16 @@ def image_dialects(given: str, chats: Mapping[str, Dialect] = DIALECTS) -> dict[
         "web_images",
         f"{origin or HOST}/image_gen",
         partial(FileLines, origin),
+        _web_body,
         chats["web"].headers,
     )
     key = ImageDialect(
         "key_images",
         f"{origin or HOST}/external/use/image/generate",
         partial(FileReply, origin),
+        _key_body,
         chats["llm"].headers,
         ratios=KEY_RATIOS,
+        gone=KEY_GONE,
     )
     return {"web": web, "llm": key, "knowledge": key}

@@ -10,7 +10,7 @@ from typing import Any
 
 import urllib3
 
-from commands.sample_file import End, Framing, Recording
+from commands.sample_file import Blocks, End, Framing, Recording
 from errors import ProxyError
 from events import Done, Event, Reasoning, Text, ToolCall, Usage
 from flowith.dialects import DIALECTS
@@ -20,8 +20,6 @@ from flowith.transport import FOREIGN, asked_alone, causes
 from settings import Api
 
 LONGEST_BODY = 131_072  # bytes of a body that are read; our questions have short answers
-
-Blocks = tuple[tuple[float, bytes], ...]
 
 
 def record(

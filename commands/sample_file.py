@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 VERSION = 1  # of this format; one more where an older reader would misunderstand
 LARGEST = 33_554_432  # bytes of a file
@@ -20,7 +20,6 @@ LONGEST_TIME = 3600.0  # seconds, from a request to its last block
 Api = Literal["web", "llm", "knowledge"]
 End = Literal["clean", "cut", "reset", "silent", "stopped"]
 Framing = Literal["chunked", "length", "close"]
-Check = tuple[Callable[[Any], bool], str]  # what has to hold of a field, and how that is told
 SHOWN = 60  # characters of somebody's file in a message
 
 
@@ -28,42 +27,71 @@ class SampleError(Exception):
     """A sample that is refused; the message names the line and the reason."""
 
 
+def _is_text(value: Any) -> bool:
+    """A string of one line: what goes into a head, or to a terminal, unchanged."""
+    return isinstance(value, str) and len(value) <= 4096 and value.isprintable()
+
+
+def _is_time(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and 0 <= value <= LONGEST_TIME
+
+
+def _is_headers(value: Any) -> bool:
+    pairs = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(_is_text, pair)) for pair in value
+    )
+    return pairs and all(re.fullmatch(r"[\w-]+", name, re.ASCII) for name, _ in value)
+
+
+# The type of a field says what has to hold of it in a file, and how that is told.
+Line = Annotated[str, _is_text, "a line of text"]
+Place = Annotated[str, lambda v: _is_text(v) and v.startswith("/"), "a path"]
+Seconds = Annotated[float, _is_time, f"seconds from 0 to {LONGEST_TIME:g}"]
+Status = Annotated[int, lambda v: type(v) is int and 100 <= v <= 999, "from 100 to 999"]
+Object = Annotated[dict[str, Any], lambda v: isinstance(v, dict), "an object"]
+Headers = Annotated[
+    tuple[tuple[str, str], ...], _is_headers, "a list of names and values, each a line of text"
+]
+Blocks = Annotated[tuple[tuple[float, bytes], ...], lambda v: isinstance(v, list), "a list"]
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """What came. All times are seconds since the request went out.
 
-    `http` is "1.0" or "1.1". `end` is clean (whole by its framing), cut (ended before that), reset,
-    silent (nothing came in time) or stopped (longer than anybody needs).
+    `end` is clean (whole by its framing), cut (ended before that), reset, silent (nothing came in
+    time) or stopped (longer than anybody needs).
     """
 
-    status: int
-    http: str
-    headers: tuple[tuple[str, str], ...]
-    head_at: float
+    status: Status
+    http: Line
+    headers: Headers
+    head_at: Seconds
     framing: Framing
     end: End
-    blocks: tuple[tuple[float, bytes], ...]
+    blocks: Blocks
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange(Recording):
     """One call and its answer.
 
-    `call` names what was asked, `token` is the kind of the token ("key" or "login") and `form` how
-    it was sent ("Bearer" or "bare"). `request` is the JSON that was sent. `withheld` says why the
-    blocks are left out, and is empty if they are not. `decoded` is what this service made of it.
+    `call` names what was asked, `token` is the kind of the token and `form` how it was sent.
+    `request` is the JSON that was sent. `withheld` says why the blocks are left out, and is empty
+    if they are not. `decoded` is what this service made of it.
     """
 
-    call: str
+    call: Line
     api: Api
-    date: str
-    host: str
-    path: str
-    token: str
-    form: str
-    request: dict[str, Any]
-    withheld: str
-    decoded: dict[str, Any]
+    date: Line
+    host: Line
+    path: Place
+    token: Literal["key", "login"]
+    form: Literal["Bearer", "bare"]
+    request: Object
+    withheld: Line
+    decoded: Object
 
     @property
     def body(self) -> bytes:
@@ -85,10 +113,11 @@ def first_line(date: str, service: str) -> bytes:
 
 def exchange_line(exchange: Exchange) -> bytes:
     """One exchange as a line. `body` repeats the blocks as text, for who reads the file."""
-    coded = [[round(at, 4), base64.b64encode(block).decode()] for at, block in exchange.blocks]
-    told = asdict(exchange) | {"head_at": round(exchange.head_at, 4), "blocks": coded}
+    told = asdict(exchange) | {"head_at": round(exchange.head_at, 4)}
     told["body"] = exchange.body.decode("utf-8", "replace")
-    return _to_line({name: told[name] for name in CHECKS})
+    del told["blocks"]
+    told["blocks"] = [[round(at, 4), base64.b64encode(b).decode()] for at, b in exchange.blocks]
+    return _to_line(told)
 
 
 def last_line(exchanges: int) -> bytes:
@@ -147,73 +176,31 @@ def _check_first(first: Mapping[str, Any]) -> None:
     if version > VERSION:
         text = f"the sample is of version {version}, this service reads up to {VERSION}"
         raise SampleError(f"{text}: take a newer version of it")
-    _check(first, {"date": TEXT, "service": TEXT})
+    for name in ("date", "service"):
+        if not _is_text(first.get(name)):
+            raise SampleError(f"{name!r} must be a line of text")
 
 
-def _is_text(value: Any) -> bool:
-    """A string of one line: what goes into a head, or to a terminal, unchanged."""
-    return isinstance(value, str) and len(value) <= 4096 and value.isprintable()
-
-
-def _is_time(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and 0 <= value <= LONGEST_TIME
-
-
-def _is_headers(value: Any) -> bool:
-    pairs = isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(map(_is_text, pair)) for pair in value
-    )
-    return pairs and all(re.fullmatch(r"[\w-]+", name, re.ASCII) for name, _ in value)
-
-
-def _one_of(*words: str) -> Check:
-    return lambda value: value in words, f"one of {', '.join(words)}"
-
-
-TEXT: Check = (_is_text, "a line of text")
-OBJECT: Check = (lambda value: isinstance(value, dict), "an object")
-CHECKS: Mapping[str, Check] = {
-    "call": TEXT,
-    "api": _one_of(*get_args(Api)),
-    "date": TEXT,
-    "host": TEXT,
-    "path": (lambda value: _is_text(value) and value.startswith("/"), "a path"),
-    "token": _one_of("key", "login"),
-    "form": _one_of("Bearer", "bare"),
-    "request": OBJECT,
-    "status": (lambda value: type(value) is int and 100 <= value <= 999, "from 100 to 999"),
-    "http": _one_of("1.0", "1.1"),
-    "headers": (_is_headers, "a list of names and values, each a line of text"),
-    "head_at": (_is_time, f"seconds from 0 to {LONGEST_TIME:g}"),
-    "framing": _one_of(*get_args(Framing)),
-    "end": _one_of(*get_args(End)),
-    "withheld": TEXT,
-    "decoded": OBJECT,
-    "body": (lambda value: isinstance(value, str), "text"),
-    "blocks": (lambda value: isinstance(value, list), "a list"),
-}
-
-
-def _check(line: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
-    for name, (holds, kind) in checks.items():
+def _to_exchange(line: dict[str, Any]) -> Exchange:
+    line.pop("body", None)
+    types = get_type_hints(Exchange, include_extras=True)
+    for name, kind in types.items():
+        holds, told = kind.__metadata__ if hasattr(kind, "__metadata__") else _one_of(kind)
         try:
             good = name in line and holds(line[name])
         except TypeError:  # what cannot be looked up among words
             good = False
         if not good:
-            raise SampleError(f"{name!r} must be {kind}")
-
-
-def _to_exchange(line: dict[str, Any]) -> Exchange:
-    for name in line:
-        if name not in CHECKS:
-            raise SampleError(f"an unknown field {name[:SHOWN]!r}")
-    _check(line, CHECKS)
+            raise SampleError(f"{name!r} must be {told}")
+    if unknown := line.keys() - types.keys():
+        raise SampleError(f"an unknown field {min(unknown)[:SHOWN]!r}")
     blocks = tuple(_to_blocks(line["blocks"], float(line["head_at"])))
     headers = tuple((name, value) for name, value in line["headers"])
-    fields = {name: value for name, value in line.items() if name != "body"}
-    return Exchange(**{**fields, "blocks": blocks, "headers": headers})
+    return Exchange(**{**line, "blocks": blocks, "headers": headers})
+
+
+def _one_of(words: Any) -> tuple[Callable[[Any], bool], str]:
+    return get_args(words).__contains__, f"one of {', '.join(get_args(words))}"
 
 
 def _to_blocks(blocks: list[Any], before: float) -> Iterator[tuple[float, bytes]]:

@@ -82,7 +82,7 @@ def test_the_longest_body_still_makes_a_line_that_is_read(tmp_path: Path) -> Non
         ([FIRST, exchange_line(GOOD)[:-9]], "line 2: not JSON, and it has no end"),
         ([FIRST, last_line(1)], "line 2: lines are missing"),
         ([FIRST, b'{"end": true}\n'], "line 2: lines are missing"),
-        ([FIRST, last_line(0), last_line(0)], "line 2: 'call' must be"),
+        ([FIRST, last_line(0), last_line(0)], "line 2: 'status' must be"),
     ],
 )
 def test_a_file_that_is_not_right_is_refused_by_its_line(

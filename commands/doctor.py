@@ -122,7 +122,7 @@ def examine(
     asking = Asking(settings, flowith.agent, down, model, everything)
     probes = ask_all(report, asking, flowith.accounts, tokens)
     if sample:
-        sample(asking, tokens, probes)
+        sample(asking, probes)
     conclude(report, settings, flowith.accounts, probes)
 
 
@@ -236,7 +236,6 @@ def take_sample(
     pictures: bool,
     agreed: bool,
     asking: Asking,
-    tokens: dict[Account, str],
     probes: list[Probe],
 ) -> None:
     """Name the price, then make the sample."""
@@ -249,8 +248,8 @@ def take_sample(
     if paid and not agreed and not click.confirm("Make the pictures?", err=report.as_json):
         calls = [call for call in calls if call not in paid]
     report.at_most += len(calls)
-    secrets = to_secrets(given(), [*tokens.values(), *kept_tokens(asking.settings)])
-    make_sample(report, target, asking, tokens, calls, secrets)
+    tokens = {*asking.settings.flowith_auth_token, *kept_tokens(asking.settings)}
+    make_sample(report, target, asking, calls, to_secrets(given(), tokens))
 
 
 def kept_tokens(settings: Settings) -> set[str]:

@@ -6,7 +6,7 @@ Holds every address that Flowith's APIs have had. Knows nothing of reports or of
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import orjson
 import requests
@@ -70,6 +70,7 @@ class Probe:
     """One account asked at one address, in one form of its token."""
 
     account: Account
+    token: str = field(repr=False)
     api: Api
     url: str
     bearer: bool
@@ -141,7 +142,7 @@ class Asking:
 
         def probe(bearer: bool, model: Model) -> Probe:
             said = self.down.get(origin_of(url)) or self._send(url, api, token, bearer, model)
-            return Probe(account, api, url, bearer, model, said)
+            return Probe(account, token, api, url, bearer, model, said)
 
         found = [probe(DIALECTS[api].bearer, rows[0])]
         if found[-1].said.outcome == "refused":

@@ -6,7 +6,7 @@ Knows nothing of what is asked, or of what a sample means.
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +21,6 @@ from commands.reach import PATIENCE, to_said
 from commands.recording import record, to_decoded
 from commands.report import Report
 from commands.sample_file import Exchange, Recording, exchange_line, first_line, last_line
-from flowith.accounts import Account
 from flowith.dialects import DIALECTS
 from flowith.image_dialects import image_dialects
 from flowith.transport import FOREIGN
@@ -40,7 +39,6 @@ def make_sample(
     report: Report,
     path: Path,
     asking: Asking,
-    tokens: Mapping[Account, str],
     calls: Collection[Call],
     secrets: Collection[str],
 ) -> None:
@@ -51,7 +49,7 @@ def make_sample(
     try:
         for number, call in enumerate(calls, 1):
             where = f"{number} of {len(calls)}: {call.probe.api}, {call.name}"
-            for exchange in _make(report, where, asking, tokens[call.probe.account], call, mask):
+            for exchange in _make(report, where, asking, call, mask):
                 lines.append(exchange_line(exchange))
     finally:
         lines.append(last_line(len(lines) - 1))
@@ -78,15 +76,13 @@ def _write(report: Report, path: Path, lines: Collection[bytes], secrets: Collec
         report.add("ok", "sample", f"{text} `flask doctor --read {path}` explains it")
 
 
-def _make(
-    report: Report, where: str, asking: Asking, token: str, call: Call, mask: Mask
-) -> Iterator[Exchange]:
+def _make(report: Report, where: str, asking: Asking, call: Call, mask: Mask) -> Iterator[Exchange]:
     """What came of one call, which is made again after a while if it met the rate limit."""
     for is_last in (False, True):
         report.sent += 1
         date = _now()
         try:
-            recording = _send(asking, token, call)
+            recording = _send(asking, call)
         except FOREIGN as wrong:
             report.add("warning", "sample", f"{where}: no answer, it {to_said(wrong).words}")
             return
@@ -100,8 +96,8 @@ def _make(
         time.sleep(wait)
 
 
-def _send(asking: Asking, token: str, call: Call) -> Recording:
-    headers = DIALECTS[call.probe.api].headers_for(token, call.bearer)
+def _send(asking: Asking, call: Call) -> Recording:
+    headers = DIALECTS[call.probe.api].headers_for(call.probe.token, call.bearer)
     headers["User-Agent"] = asking.agent
     connect = min(asking.settings.connect_timeout, PATIENCE)
     patience = min(asking.settings.first_token_timeout, call.patience)

@@ -20,6 +20,7 @@ from flowith.dialects import DIALECTS, Dialect, new_ids
 from flowith.file_address import Forbidden, origin_of, to_address
 from flowith.line_decoder import LONGEST_LINE, to_object
 from flowith.refusal import CREDITS, RATE, status_in, to_refusal
+from flowith.refusal import MEANING as USUAL
 from settings import Model
 
 HOST = "https://edge.flowith.io"
@@ -32,11 +33,16 @@ RESOLUTIONS = (("512", 400_000), ("1k", 1_900_000), ("2k", 5_000_000), ("4k", ma
 FAILED = "GENERATION_FAILED"  # the code of work that was begun
 GATEWAYS = (408, 504, 520, 521, 522, 523, 524)  # statuses that leave open what became of the work
 POLICY = re.compile("content.?policy|policy|moderation|flagged", re.IGNORECASE)
-BAD_INPUT = re.compile("invalid.?input", re.IGNORECASE)
+KINDS = (  # what words of Flowith's mean, where they are known to mean something
+    (CREDITS, errors.OutOfCredits),
+    (RATE, errors.RateLimited),
+    (POLICY, errors.WordsRefused),
+    (re.compile("invalid.?input", re.IGNORECASE), errors.UpstreamRejected),
+)
 MEANING: dict[type[UpstreamError], str] = {
     errors.WordsRefused: "Flowith refused to make this picture: it is against a content policy.",
-    errors.OutOfCredits: "The proxy's Flowith account is out of credits.",
-    errors.RateLimited: "Flowith's rate limit is reached; try again later.",
+    errors.OutOfCredits: USUAL[errors.OutOfCredits],
+    errors.RateLimited: USUAL[errors.RateLimited],
     errors.UpstreamRejected: "Flowith rejected the request for a picture.",
     UpstreamError: "Flowith failed to make the picture.",
 }
@@ -139,19 +145,8 @@ def refuse(frame: dict[str, Any]) -> None:
         return
     refusal = to_refusal(None, frame)
     told = json.dumps([frame.get(key) for key in ("error", "error_type", "code", "message")])
-    kind = _kind(told) or type(refusal)
+    kind = next((kind for words, kind in KINDS if words.search(told)), type(refusal))
     raise _with_meaning(kind if kind in MEANING else UpstreamError, refusal.said)
-
-
-def _kind(words: str) -> type[UpstreamError] | None:
-    """What words of Flowith mean, where they are known to mean something."""
-    if CREDITS.search(words):
-        return errors.OutOfCredits
-    if RATE.search(words):
-        return errors.RateLimited
-    if POLICY.search(words):
-        return errors.WordsRefused
-    return errors.UpstreamRejected if BAD_INPUT.search(words) else None
 
 
 def _with_meaning(kind: type[UpstreamError], said: str) -> UpstreamError:

@@ -166,15 +166,15 @@ def check_network(report: Report, settings: Settings, accounts: Accounts) -> dic
         in_use.append(origin_of(settings.flowith_identity_url))
     known = [origin_of(url) for api in APIS for url in addresses(api, settings.flowith_api_url)]
     down, patience = {}, min(settings.connect_timeout, PATIENCE)
-    for step in survey(list(dict.fromkeys(in_use + known)), patience):
-        spare = step.host and step.host not in in_use
-        mark: Mark = "note" if spare else "warning" if step.check == "clock" else "problem"
-        text = f"{step.host} {step.said.words}{' (not in use)' if spare else ''}".strip()
-        if step.said.outcome == "worked":
+    for check, host, said in survey(list(dict.fromkeys(in_use + known)), patience):
+        spare = host and host not in in_use
+        mark: Mark = "note" if spare else "warning" if check == "clock" else "problem"
+        if said.outcome == "worked":
             mark = "ok"
-        elif step.host:
-            down[step.host] = step.said
-        report.add(mark, step.check, text, host=step.host)
+        elif host:
+            down[host] = said
+        text = f"{host} {said.words}{' (not in use)' if spare else ''}".strip()
+        report.add(mark, check, text, host=host)
     return down
 
 

@@ -9,7 +9,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
@@ -41,40 +40,29 @@ SLOW = Said("no_connection", "accepts no connection in time: a firewall swallows
 TROUBLES = {"slow_connection": SLOW, "encoding": BROKEN, "cut": BROKEN}  # all others are outcomes
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One look, at a host (scheme, name and port) or, where that is empty, at this machine.
-
-    `check` is proxy, dns, connect or clock.
-    """
-
-    check: str
-    host: str
-    said: Said
-
-
-def survey(hosts: Sequence[str], patience: float) -> Iterator[Step]:
+def survey(hosts: Sequence[str], patience: float) -> Iterator[tuple[str, str, Said]]:
     """Look at all hosts side by side, with `patience` seconds for a name and for a connection; a
-    host that fails a step is left out of the next."""
+    host that fails a step is left out of the next. Of each look its kind (proxy, dns, connect or
+    clock), the host (empty for this machine) and what was found."""
     proxies = {host: _proxy(host) for host in hosts}
     for host in hosts:
         if proxies[host]:
-            yield Step("proxy", host, Said("worked", f"is reached through {proxies[host]}"))
+            yield "proxy", host, Said("worked", f"is reached through {proxies[host]}")
     if not any(proxies.values()):
-        yield Step("proxy", "", Said("worked", "there is none on the way"))
+        yield "proxy", "", Said("worked", "there is none on the way")
     if text := _bad_certificates():
-        yield Step("proxy", "", Said("tls", text))
+        yield "proxy", "", Said("tls", text)
     slow = Said("no_connection", f"did not answer within {patience:g} seconds")
     direct = [host for host in hosts if not proxies[host]]
     names = side_by_side(_look_up, direct, patience)
-    yield from (Step("dns", host, names.get(host, slow)) for host in direct)
+    yield from (("dns", host, names.get(host, slow)) for host in direct)
     up = [h for h in hosts if proxies[h] or (h in names and names[h].outcome == "worked")]
     knocks = side_by_side(partial(_knock, patience), up, 3 * patience)
-    yield from (Step("connect", host, knocks.get(host, (slow, None))[0]) for host in up)
+    yield from (("connect", host, knocks.get(host, (slow, None))[0]) for host in up)
     ahead = [seconds for _, seconds in knocks.values() if seconds is not None]
     if ahead and min(map(abs, ahead)) > CLOCK_LIMIT:
         text = f"this machine's is {abs(ahead[0]) / 60:.0f} minutes"
-        yield Step("clock", "", Said("failed", f"{text} {'fast' if ahead[0] > 0 else 'slow'}"))
+        yield "clock", "", Said("failed", f"{text} {'fast' if ahead[0] > 0 else 'slow'}")
 
 
 def side_by_side(

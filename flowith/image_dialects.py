@@ -18,7 +18,7 @@ from errors import DOCTOR, EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
 from flowith.dialects import DIALECTS, Dialect, new_ids
 from flowith.file_address import Forbidden, origin_of, to_address
-from flowith.line_decoder import LONGEST_LINE, to_object
+from flowith.line_decoder import LineDecoder, to_object
 from flowith.refusal import CREDITS, RATE, status_in, to_refusal
 from flowith.refusal import MEANING as USUAL
 from settings import Model
@@ -58,40 +58,23 @@ KEY_GONE = (
 )
 
 
-class FileLines:
+class FileLines(LineDecoder):
     """Lines of JSON, of which most only tell what goes on. What is no JSON says nothing."""
 
     def __init__(self, origin: str, content_type: str = "") -> None:
+        super().__init__(content_type)
         self._origin = origin
-        self._pieces: list[bytes] = []  # of a line that is not whole
-        self._size = 0
         self._file = self._hint = ""
 
-    def decode(self, block: bytes) -> list[Event]:
-        *lines, rest = block.split(b"\n")
-        for line in lines:
-            self._gather(line)
-            self._read()
-        self._gather(rest)
-        return []
-
     def flush(self) -> list[Event]:
-        self._read()
+        self.decode(b"\n")
         address = self._file or self._hint
         if not address:
             raise EmptyAnswer("Flowith ended its answer without a picture.")
         return [Picture(address), Done()]
 
-    def _gather(self, piece: bytes) -> None:
-        self._size += len(piece)
-        if self._size > LONGEST_LINE:
-            raise UpstreamError("Flowith's answer has a line without an end.")
-        self._pieces.append(piece)
-
-    def _read(self) -> None:
-        """What was gathered is whole."""
-        frame = to_object(b"".join(self._pieces).removeprefix(b"data:"))
-        self._pieces, self._size = [], 0
+    def _read_line(self, line: bytes, events: list[Event]) -> None:
+        frame = to_object(line.removeprefix(b"data:"))
         refuse(frame)
         if url := self._url_in(frame):
             self._file = to_address(url, self._origin)
@@ -107,11 +90,15 @@ class FileLines:
 
 
 class FileReply(FileLines):
-    """One JSON object, once the picture is made."""
+    """One JSON object, on however many lines, once the picture is made."""
 
-    def decode(self, block: bytes) -> list[Event]:
-        self._gather(block)
-        return []
+    def flush(self) -> list[Event]:
+        self.decode(b"\n")
+        super()._read_line(b"\n".join(self._held), [])
+        return super().flush()
+
+    def _read_line(self, line: bytes, events: list[Event]) -> None:
+        self._hold(line)
 
     def _url_in(self, frame: dict[str, Any]) -> object:
         data = frame.get("data")

@@ -116,8 +116,7 @@ def test_a_line_without_an_end_is_an_error() -> None:
         read(*[b"x" * 65_536] * 100)
     reply = FileReply(HERE)
     with pytest.raises(UpstreamError, match="endless"):
-        for _ in range(100):
-            reply.decode(b"x" * 65_535 + b"\n")
+        list(map(reply.decode, [b"x" * 65_535 + b"\n"] * 100))
 
 
 @pytest.mark.parametrize(

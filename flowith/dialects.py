@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+from uuid import UUID
 
 from chat_request import Prompt
 from errors import DOCTOR, UpstreamError
@@ -138,13 +139,12 @@ def moved(url: str, given: str) -> str:
 
 def new_ids() -> dict[str, str]:
     """The web API's ids of a canvas and of what is on it: new ones, which nothing there has."""
-    return {"nodeId": _random_id(), "convId": _random_id()}
+    return {"nodeId": _new_id(), "convId": _new_id()}
 
 
-def _random_id() -> str:
-    """A version 4 UUID without a system call: it has to be new, not unguessable."""
-    digits = f"{random.getrandbits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+def _new_id() -> str:
+    """Without a system call, as `uuid4` makes one: it has to be new, not unguessable."""
+    return str(UUID(int=random.getrandbits(128), version=4))
 
 
 def _fold_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

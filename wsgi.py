@@ -16,7 +16,8 @@ except SettingsError:
         raise
     app = Flask(__name__)
 if asked:
-    from commands import ALL
+    from commands.doctor import doctor
+    from commands.models import models
 
-    for command in ALL:
-        app.cli.add_command(command)
+    app.cli.add_command(doctor)
+    app.cli.add_command(models)

@@ -7,49 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
+from commands.outcomes import OUTCOMES
+from commands.probe import Probe
 from flowith.accounts import Account, Accounts
 from flowith.dialects import DIALECTS, moved
-from flowith.probe import ALIVE, Probe
+from flowith.file_address import origin_of
 from settings import APIS, Api, Settings
 
 Mark = Literal["ok", "note", "warning", "problem"]
 Way = tuple[Account, Api]
-NO_WAY = (
-    "This machine does not reach Flowith: see to its network, a firewall, HTTPS_PROXY, or the"
-    " address in FLOWITH_API_URL."
-)
-PORTAL = (
-    "Something between here and Flowith answers in its place: on a network that asks for a sign-in"
-    " open any page in a browser; else the firewall has to let this machine through, or the"
-    " address in FLOWITH_API_URL is wrong."
-)
-REMEDIES = {
-    "no_credits": "The account has no credits: top it up at Flowith, or set another token.",
-    "rate_limited": "Flowith's rate limit is reached: wait a minute.",
-    "empty": "Flowith answers without a word, which comes and goes: wait a minute.",
-    "refused": "The token is wrong, revoked or has expired: sign in at Flowith again and set"
-    " FLOWITH_AUTH_TOKEN.",
-    "not_found": "Flowith has moved, or none of the models asked for exists any more: try another"
-    " row (--model NAME); else take the address that the web app calls (a browser's developer"
-    " tools show it) or a newer version of this service, and set FLOWITH_API_URL.",
-    "unknown_model": "Give that row of models.json another model.",
-    "rejected": "Flowith wants the request otherwise, see its words above: try another row"
-    " (--model NAME).",
-    "redirect": PORTAL,
-    "web_page": PORTAL,
-    "other_api": "The address belongs to another of Flowith's APIs: empty FLOWITH_API_URL, or set"
-    " FLOWITH_API to fit it.",
-    "failed": "Flowith has trouble of its own: wait, and run this again.",
-    "timeout": "Flowith is slow or overloaded: wait, and run this again, perhaps with the row of a"
-    " small model (--model NAME).",
-    "no_dns": NO_WAY,
-    "no_connection": NO_WAY,
-    "proxy": "The proxy in HTTPS_PROXY is wrong or does not let this machine through; hosts that"
-    " need none belong into NO_PROXY.",
-    "tls": "No secure connection to Flowith: the line of its host above says why.",
-}
 
 
 def ways(settings: Settings, accounts: Accounts) -> set[Way]:
@@ -85,12 +52,10 @@ def to_change(settings: Settings, accounts: Accounts, probes: Sequence[Probe]) -
     What is nearest to these settings comes first: the address as it is or as it was shipped, then
     every host and every whole address that showed life; the API as it is, then by the token.
     """
-    alive = {
-        (probe.account, probe.api, probe.url) for probe in probes if probe.said.outcome in ALIVE
-    }
+    alive = {(probe.account, probe.api, probe.url) for probe in probes if probe.said.alive}
     probed = {probe.account for probe in probes}
     whole = sorted(url for _, _, url in alive)
-    hosts = [f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" for url in whole]
+    hosts = list(map(origin_of, whole))
 
     def sorted_out(changed: Settings) -> tuple[set[Way], set[Way]]:
         """The ways that lead somewhere, and those that do not."""
@@ -117,6 +82,6 @@ def remedies(settings: Settings, accounts: Accounts, probes: Sequence[Probe]) ->
     """What else is to be done where the service goes by these settings, the commonest first."""
     going = ways(settings, accounts)
     last = {(p.account, p.api): p for p in probes if p.url == address(settings, p.api)}
-    found = [probe.said.outcome for way, probe in last.items() if way in going]
+    found = [OUTCOMES[p.said.outcome].remedy for way, p in last.items() if way in going]
     found.sort(key=found.count, reverse=True)
-    return list(dict.fromkeys(REMEDIES[outcome] for outcome in found if outcome in REMEDIES))
+    return [remedy for remedy in dict.fromkeys(found) if remedy]

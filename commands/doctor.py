@@ -7,7 +7,8 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,17 @@ import click
 from commands.diagnosis import Mark, address, remedies, to_change, to_mark, ways
 from commands.explain_sample import explain
 from commands.masking import personal_values, to_secrets
+from commands.outcomes import Said
+from commands.probe import Asking, Probe, addresses
 from commands.questions import price, to_calls
+from commands.reach import PATIENCE, side_by_side, survey
 from commands.report import Report
 from commands.sample import check_target, make_sample
+from commands.sample_file import SampleError, read_sample
 from flowith.accounts import Account, Accounts
 from flowith.client import Flowith
+from flowith.file_address import origin_of
 from flowith.login import expiry
-from flowith.probe import Asking, Probe, addresses
-from flowith.reach import PATIENCE, UNSENT, Said, side_by_side, survey, to_host
-from flowith.sample_file import SampleError, read_sample
 from formats.model_names import find_model
 from server.pages import VERSION
 from settings import APIS, Settings, SettingsError, given, load
@@ -72,22 +75,14 @@ def doctor(
         check_target(target)
     report = Report(as_json)
     try:
-        examine(report, asked, everything, Wish(target, pictures, agreed) if target else None)
+        sample = partial(take_sample, report, target, pictures, agreed) if target else None
+        examine(report, asked, everything, sample)
     except KeyboardInterrupt:
         kept = f" {target} holds what had come until then." if target and target.exists() else ""
         click.echo(f"\nStopped before the end.{kept}", err=True)
         sys.exit(2)
     report.close()
     sys.exit(report.status)
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A sample that is wanted, with pictures or without, and whether their price is agreed."""
-
-    target: Path
-    pictures: bool
-    agreed: bool
 
 
 def read_aloud(source: Path) -> None:
@@ -100,7 +95,9 @@ def read_aloud(source: Path) -> None:
     click.echo("\n".join(explain(sample)))
 
 
-def examine(report: Report, asked: str | None, everything: bool, wish: Wish | None) -> None:
+def examine(
+    report: Report, asked: str | None, everything: bool, sample: Callable[..., None] | None
+) -> None:
     """All checks, in order. Raises click.BadParameter for a model that has no row."""
     try:
         settings = load()
@@ -110,13 +107,13 @@ def examine(report: Report, asked: str | None, everything: bool, wish: Wish | No
         report.advice = ["Correct this first, in .env or in the environment."]
         return
     model = find_model(settings, asked) if asked else None
+    why = ""
     if asked and model is None:
-        raise click.BadParameter(
-            f"{settings.models_file} has no row {asked!r}.", None, None, "model"
-        )
-    if model is not None and model.kind == "image":
-        text = f"{asked!r} makes pictures, which cost a lot; the doctor asks for none."
-        raise click.BadParameter(text, None, None, "model")
+        why = f"{settings.models_file} has no row {asked!r}."
+    elif model is not None and model.kind == "image":
+        why = f"{asked!r} makes pictures, which cost a lot; the doctor asks for none."
+    if why:
+        raise click.BadParameter(why, None, None, "model")
     flowith = Flowith(settings, f"flowith-openai-proxy/{VERSION}")
     check_settings(report, settings)
     check_state_file(report, settings)
@@ -124,8 +121,8 @@ def examine(report: Report, asked: str | None, everything: bool, wish: Wish | No
     tokens = {account: check_login(report, account) for account in flowith.accounts.all}
     asking = Asking(settings, flowith.agent, down, model, everything)
     probes = ask_all(report, asking, flowith.accounts, tokens)
-    if wish:
-        take_sample(report, wish, asking, tokens, probes)
+    if sample:
+        sample(asking, probes)
     conclude(report, settings, flowith.accounts, probes)
 
 
@@ -164,20 +161,20 @@ def check_state_file(report: Report, settings: Settings) -> None:
 def check_network(report: Report, settings: Settings, accounts: Accounts) -> dict[str, Said]:
     """The hosts that cannot be reached, and why."""
     going = {api for _, api in ways(settings, accounts)} or set(APIS)
-    in_use = [to_host(address(settings, api)) for api in APIS if api in going]
+    in_use = [origin_of(address(settings, api)) for api in APIS if api in going]
     if settings.flowith_refresh_token:
-        in_use.append(to_host(settings.flowith_identity_url))
-    known = [to_host(url) for api in APIS for url in addresses(api, settings.flowith_api_url)]
+        in_use.append(origin_of(settings.flowith_identity_url))
+    known = [origin_of(url) for api in APIS for url in addresses(api, settings.flowith_api_url)]
     down, patience = {}, min(settings.connect_timeout, PATIENCE)
-    for step in survey(list(dict.fromkeys(in_use + known)), patience):
-        spare = step.host and step.host not in in_use
-        mark: Mark = "note" if spare else "warning" if step.check == "clock" else "problem"
-        text = f"{step.host} {step.said.words}{' (not in use)' if spare else ''}".strip()
-        if step.said.outcome == "worked":
+    for check, host, said in survey(list(dict.fromkeys(in_use + known)), patience):
+        spare = host and host not in in_use
+        mark: Mark = "note" if spare else "warning" if check == "clock" else "problem"
+        if said.outcome == "worked":
             mark = "ok"
-        elif step.host:
-            down[step.host] = step.said
-        report.add(mark, step.check, text, host=step.host)
+        elif host:
+            down[host] = said
+        text = f"{host} {said.words}{' (not in use)' if spare else ''}".strip()
+        report.add(mark, check, text, host=host)
     return down
 
 
@@ -235,24 +232,24 @@ def ask_all(
 
 def take_sample(
     report: Report,
-    wish: Wish,
+    target: Path,
+    pictures: bool,
+    agreed: bool,
     asking: Asking,
-    tokens: dict[Account, str],
     probes: list[Probe],
 ) -> None:
     """Name the price, then make the sample."""
-    settings = asking.settings
-    calls = to_calls(probes, wish.pictures)
+    calls = to_calls(probes, pictures)
     if not calls:
-        report.add("problem", "sample", f"nobody can be asked, so {wish.target} was not written")
+        report.add("problem", "sample", f"nobody can be asked, so {target} was not written")
         return
     click.echo(price(calls), err=report.as_json)
     paid = [call for call in calls if call.name == "picture"]
-    if paid and not wish.agreed and not click.confirm("Make the pictures?", err=report.as_json):
+    if paid and not agreed and not click.confirm("Make the pictures?", err=report.as_json):
         calls = [call for call in calls if call not in paid]
     report.at_most += len(calls)
-    secrets = to_secrets(given(), [*tokens.values(), *kept_tokens(settings)])
-    make_sample(report, wish.target, asking, tokens, calls, secrets)
+    tokens = {*asking.settings.flowith_auth_token, *kept_tokens(asking.settings)}
+    make_sample(report, target, asking, calls, to_secrets(given(), tokens))
 
 
 def kept_tokens(settings: Settings) -> set[str]:
@@ -267,10 +264,9 @@ def kept_tokens(settings: Settings) -> set[str]:
 def add_probe(report: Report, mark: Mark, probe: Probe) -> None:
     """The line of one probe, and its part of the JSON."""
     form, model, said = "Bearer" if probe.bearer else "bare", probe.model.upstream[0], probe.said
-    sent = said.outcome not in UNSENT
-    report.sent += sent
+    report.sent += said.sent
     text = f"{probe.account.name} {probe.api} {probe.url} ({form}, {model}): "
-    text += said.words if sent else "not asked, as the host cannot be reached"
+    text += said.words if said.sent else "not asked, as the host cannot be reached"
     about: dict[str, Any] = {"account": probe.account.name, "api": probe.api, "url": probe.url}
     about |= {"form": form, "model": model, "outcome": said.outcome, "http_status": said.status}
     report.add(mark, "account", text, **about)

@@ -106,30 +106,27 @@ def _is_address(text: str) -> bool:
     return text.count(":") >= 3 or "::" in text
 
 
-def _always(text: str) -> bool:
-    return True
-
-
-# What looks like something personal, and what has to hold of it besides. All repetitions are
-# bounded or cannot be tried again from the next character, so that the work stays linear.
+# What looks like something personal, and what has to hold of it besides (`bool`: nothing). All
+# repetitions are bounded or cannot be tried again from the next character, so that the work stays
+# linear.
 LOOKS: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
-    (re.compile(r"[\w.!#$&*+=?^`|~'-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}"), _always),
-    (re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"), _always),
-    (re.compile(r"eyJ[\w-]{5,}(?:\.[\w-]*){0,2}"), _always),
+    (re.compile(r"[\w.!#$&*+=?^`|~'-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}"), bool),
+    (re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"), bool),
+    (re.compile(r"eyJ[\w-]{5,}(?:\.[\w-]*){0,2}"), bool),
     (
         re.compile(
             r"(?<!\w)(?:flo_|sk-|sb_(?:publishable|secret)_|gh[a-z]_|hf_|xox[a-z]-|AKIA|AIza)"
             r"[\w-]{4,}"
         ),
-        _always,
+        bool,
     ),
     (re.compile(r"(?<=[Bb]earer )[^\s\"'<>,;]{4,}"), _is_key),
-    (re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{16,}"), _always),
+    (re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{16,}"), bool),
     (re.compile(r"(?<!\w)\w{16,}", re.ASCII), _is_key),
     (re.compile(r"(?<![\w-])[\w-]{20,}", re.ASCII), _is_mixed),
     (re.compile(r"(?<![\w-])[\w-]{16,}", re.ASCII), _has_mixed_parts),
     (re.compile(r"(?<![\w+/])[A-Za-z0-9+/]{24,}={0,2}"), _is_mixed),
-    (re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])"), _always),
+    (re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])"), bool),
     (re.compile(r"(?<![\w:])[0-9a-fA-F:]{3,45}(?![\w:])"), _is_address),
 )
 # Members of JSON whose value belongs to somebody, whatever it looks like.

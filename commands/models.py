@@ -15,9 +15,9 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from commands.model_lists import Named, list_url, read_list
 from errors import UpstreamError
 from flowith.client import Flowith
-from flowith.model_lists import Named, list_url, read_list
 from settings import NO_TOKEN, Model, SettingsError, read_models, read_rows
 
 # Fields that only describe a model. A row under Flowith's own id with no other field is Flowith's

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chat_request import Content, Drawing, Prompt
+from commands.probe import Probe
 from flowith.dialects import DIALECTS
 from flowith.image_dialects import image_dialects
-from flowith.probe import ALIVE, Probe
-from flowith.reach import UNSENT
 from settings import Api, Model
 
 SILENCE = 90.0  # seconds without a byte; a model that thinks was seen to need 83
@@ -102,8 +101,8 @@ def to_calls(probes: Collection[Probe], pictures: bool) -> list[Call]:
     ways = dict.fromkeys((probe.account, probe.api) for probe in probes)
     for account, api in ways:
         here = [probe for probe in probes if (probe.account, probe.api) == (account, api)]
-        sent = [probe for probe in here if probe.said.outcome not in UNSENT]
-        alive = [probe for probe in sent if probe.said.outcome in ALIVE]
+        sent = [probe for probe in here if probe.said.sent]
+        alive = [probe for probe in sent if probe.said.alive]
         if alive:
             calls += [_to_call(alive[0], question) for question in QUESTIONS]
             calls += _to_picture_calls(alive[0]) if pictures else []

@@ -6,7 +6,8 @@ Knows nothing of what is asked, or of what a sample means.
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,15 +15,14 @@ import click
 import orjson
 
 from commands.masking import Mask, find_secret
+from commands.probe import KNOWN, Asking
 from commands.questions import Call
+from commands.reach import PATIENCE, to_said
+from commands.recording import record, to_decoded
 from commands.report import Report
-from flowith.accounts import Account
+from commands.sample_file import Exchange, Recording, exchange_line, first_line, last_line
 from flowith.dialects import DIALECTS
 from flowith.image_dialects import image_dialects
-from flowith.probe import KNOWN, Asking
-from flowith.reach import PATIENCE, to_said
-from flowith.recording import record, to_decoded
-from flowith.sample_file import Exchange, Recording, exchange_line, first_line, last_line
 from flowith.transport import FOREIGN
 
 WHOLE = 180.0  # seconds for one answer
@@ -39,7 +39,6 @@ def make_sample(
     report: Report,
     path: Path,
     asking: Asking,
-    tokens: Mapping[Account, str],
     calls: Collection[Call],
     secrets: Collection[str],
 ) -> None:
@@ -50,7 +49,7 @@ def make_sample(
     try:
         for number, call in enumerate(calls, 1):
             where = f"{number} of {len(calls)}: {call.probe.api}, {call.name}"
-            for exchange in _make(report, where, asking, tokens[call.probe.account], call, mask):
+            for exchange in _make(report, where, asking, call, mask):
                 lines.append(exchange_line(exchange))
     finally:
         lines.append(last_line(len(lines) - 1))
@@ -77,15 +76,13 @@ def _write(report: Report, path: Path, lines: Collection[bytes], secrets: Collec
         report.add("ok", "sample", f"{text} `flask doctor --read {path}` explains it")
 
 
-def _make(
-    report: Report, where: str, asking: Asking, token: str, call: Call, mask: Mask
-) -> Iterator[Exchange]:
+def _make(report: Report, where: str, asking: Asking, call: Call, mask: Mask) -> Iterator[Exchange]:
     """What came of one call, which is made again after a while if it met the rate limit."""
     for is_last in (False, True):
         report.sent += 1
         date = _now()
         try:
-            recording = _send(asking, token, call)
+            recording = _send(asking, call)
         except FOREIGN as wrong:
             report.add("warning", "sample", f"{where}: no answer, it {to_said(wrong).words}")
             return
@@ -99,8 +96,8 @@ def _make(
         time.sleep(wait)
 
 
-def _send(asking: Asking, token: str, call: Call) -> Recording:
-    headers = DIALECTS[call.probe.api].headers_for(token, call.bearer)
+def _send(asking: Asking, call: Call) -> Recording:
+    headers = DIALECTS[call.probe.api].headers_for(call.probe.token, call.bearer)
     headers["User-Agent"] = asking.agent
     connect = min(asking.settings.connect_timeout, PATIENCE)
     patience = min(asking.settings.first_token_timeout, call.patience)
@@ -121,26 +118,21 @@ def to_exchange(call: Call, recording: Recording, date: str, mask: Mask) -> Exch
     withheld = _why_withheld(headers, b"".join(block for _, block in blocks), mask)
     whole = recording.end == "clean"
     decoded = to_decoded(probe.api, recording.status, blocks, whole)
-    return Exchange(
-        call=call.name,
-        api=probe.api,
-        date=date,
-        host=mark_host(parts.netloc),
-        path=_mark_path(parts.path, parts.query, mask),
-        token="key" if probe.account.kind == "llm" else "login",
-        form="Bearer" if call.bearer else "bare",
-        request=orjson.loads(mask.body(orjson.dumps(call.payload))),
-        status=recording.status,
-        http=recording.http,
-        headers=tuple((name, _one_line(mask.text(value))) for name, value in headers),
-        head_at=recording.head_at,
-        framing=recording.framing,
-        end=recording.end,
-        close_notify=recording.close_notify,
-        withheld=withheld,
-        decoded={} if withheld or call.name == "picture" else decoded,
-        blocks=() if withheld else blocks,
-    )
+    told = asdict(recording) | {
+        "call": call.name,
+        "api": probe.api,
+        "date": date,
+        "host": mark_host(parts.netloc),
+        "path": _mark_path(parts.path, parts.query, mask),
+        "token": "key" if probe.account.kind == "llm" else "login",
+        "form": "Bearer" if call.bearer else "bare",
+        "request": orjson.loads(mask.body(orjson.dumps(call.payload))),
+        "headers": tuple((name, _one_line(mask.text(value))) for name, value in headers),
+        "withheld": withheld,
+        "decoded": {} if withheld or call.name == "picture" else decoded,
+        "blocks": () if withheld else blocks,
+    }
+    return Exchange(**told)
 
 
 def _why_withheld(headers: list[tuple[str, str]], body: bytes, mask: Mask) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import errors
 from errors import DOCTOR, Overloaded, UpstreamError
 from flowith.login import Login
+from flowith.refusal import MEANING
 from settings import NO_TOKEN, Api, mask
 
 RESTS: dict[type[UpstreamError], float] = {
@@ -163,6 +164,6 @@ def _is_the_accounts(refusal: UpstreamError, model: str, rests: dict[str, Rest])
 
 
 def _limited(seconds: float) -> errors.RateLimited:
-    why = errors.RateLimited("Flowith's rate limit is reached; try again later.")
+    why = errors.RateLimited(MEANING[errors.RateLimited])
     why.retry_after = max(1.0, seconds)
     return why

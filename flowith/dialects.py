@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+from uuid import UUID
 
 from chat_request import Prompt
 from errors import DOCTOR, UpstreamError
@@ -24,6 +25,7 @@ CONTENT_TYPES = {
     "", "text/plain", "text/event-stream", "text/markdown", "application/json",
     "application/x-ndjson", "application/jsonl", "application/octet-stream",
 }  # fmt: skip
+Body = Callable[[Prompt, Model, tuple[str, ...]], dict[str, Any]]
 PAGE = (
     "A web page came in place of an answer: a captive portal or a firewall is in the way, or"
     f" Flowith's address has moved. {DOCTOR}"
@@ -54,12 +56,13 @@ def to_content_type(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One of Flowith's APIs. `decoder` makes what an answer of a content type is read with;
-    `bearer`: which form of the token is tried first."""
+    """One of Flowith's APIs. `decoder` makes what an answer of a content type is read with, `body`
+    what a request has besides its messages; `bearer`: which form of the token is tried first."""
 
     name: str
     url: str
     decoder: Callable[[str], Decoder]
+    body: Body
     headers: Mapping[str, str]
     bearer: bool = True
     takes_system: bool = True
@@ -77,16 +80,21 @@ class Dialect:
         messages = prompt.messages
         if not (self.takes_system and model.system_role):
             messages = _fold_system(messages)
-        payload = {"messages": messages, "stream": True}
-        if self.name == "llm":
-            payload |= {"models": list(upstream), "thinking": prompt.thinking}
-            return payload | {"online": prompt.online} | prompt.options | prompt.tools
-        payload["model"] = upstream[0]
-        if self.name == "knowledge":
-            return payload | ({"kb_list": list(model.kb_list)} if model.kb_list else {})
-        payload |= new_ids()
-        payload["target_feature"] = "text_completion"
-        return payload | ({"websearch": True} if prompt.online else {})
+        return {"messages": messages, "stream": True} | self.body(prompt, model, upstream)
+
+
+def _web_body(prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
+    body = {"model": upstream[0], **new_ids(), "target_feature": "text_completion"}
+    return body | ({"websearch": True} if prompt.online else {})
+
+
+def _llm_body(prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
+    body = {"models": list(upstream), "thinking": prompt.thinking, "online": prompt.online}
+    return body | prompt.options | prompt.tools
+
+
+def _knowledge_body(prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
+    return {"model": upstream[0]} | ({"kb_list": list(model.kb_list)} if model.kb_list else {})
 
 
 DIALECTS: dict[str, Dialect] = {
@@ -94,14 +102,18 @@ DIALECTS: dict[str, Dialect] = {
         "web",
         "https://edge.flowith.io/completion",
         WebDecoder,
+        _web_body,
         {**HEADERS, "Origin": "https://flowith.io", "Referer": "https://flowith.io/"},
         bearer=False,
     ),
-    "llm": Dialect("llm", "https://edge.flowith.io/external/use/llm", LlmDecoder, HEADERS),
+    "llm": Dialect(
+        "llm", "https://edge.flowith.io/external/use/llm", LlmDecoder, _llm_body, HEADERS
+    ),
     "knowledge": Dialect(
         "knowledge",
         "https://edge.flowith.net/external/use/knowledge-base/seek",
         KnowledgeDecoder,
+        _knowledge_body,
         HEADERS,
         takes_system=False,
     ),
@@ -127,13 +139,12 @@ def moved(url: str, given: str) -> str:
 
 def new_ids() -> dict[str, str]:
     """The web API's ids of a canvas and of what is on it: new ones, which nothing there has."""
-    return {"nodeId": _random_id(), "convId": _random_id()}
+    return {"nodeId": _new_id(), "convId": _new_id()}
 
 
-def _random_id() -> str:
-    """A version 4 UUID without a system call: it has to be new, not unguessable."""
-    digits = f"{random.getrandbits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+def _new_id() -> str:
+    """Without a system call, as `uuid4` makes one: it has to be new, not unguessable."""
+    return str(UUID(int=random.getrandbits(128), version=4))
 
 
 def _fold_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

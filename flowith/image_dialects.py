@@ -18,8 +18,9 @@ from errors import DOCTOR, EmptyAnswer, UpstreamError
 from events import Done, Event, Picture
 from flowith.dialects import DIALECTS, Dialect, new_ids
 from flowith.file_address import Forbidden, origin_of, to_address
-from flowith.line_decoder import LONGEST_LINE, to_object
+from flowith.line_decoder import LineDecoder, to_object
 from flowith.refusal import CREDITS, RATE, status_in, to_refusal
+from flowith.refusal import MEANING as USUAL
 from settings import Model
 
 HOST = "https://edge.flowith.io"
@@ -32,100 +33,78 @@ RESOLUTIONS = (("512", 400_000), ("1k", 1_900_000), ("2k", 5_000_000), ("4k", ma
 FAILED = "GENERATION_FAILED"  # the code of work that was begun
 GATEWAYS = (408, 504, 520, 521, 522, 523, 524)  # statuses that leave open what became of the work
 POLICY = re.compile("content.?policy|policy|moderation|flagged", re.IGNORECASE)
-BAD_INPUT = re.compile("invalid.?input", re.IGNORECASE)
+KINDS = (  # what words of Flowith's mean, where they are known to mean something
+    (CREDITS, errors.OutOfCredits),
+    (RATE, errors.RateLimited),
+    (POLICY, errors.WordsRefused),
+    (re.compile("invalid.?input", re.IGNORECASE), errors.UpstreamRejected),
+)
 MEANING: dict[type[UpstreamError], str] = {
     errors.WordsRefused: "Flowith refused to make this picture: it is against a content policy.",
-    errors.OutOfCredits: "The proxy's Flowith account is out of credits.",
-    errors.RateLimited: "Flowith's rate limit is reached; try again later.",
+    errors.OutOfCredits: USUAL[errors.OutOfCredits],
+    errors.RateLimited: USUAL[errors.RateLimited],
     errors.UpstreamRejected: "Flowith rejected the request for a picture.",
     UpstreamError: "Flowith failed to make the picture.",
 }
-GONE = {
-    "web_images": "Flowith's web API for pictures was not found there, or it does not know this"
-    " model. Try another row of models.json, a flo_... key, or another FLOWITH_API_URL; the web"
-    f" app's newer form, /image_gen/async, is not spoken here. {DOCTOR}",
-    "key_images": "Flowith's API for pictures by key was not found there, or it does not know this"
-    " model. Try another row of models.json, a web login in place of the key, or another"
-    f" FLOWITH_API_URL. {DOCTOR}",
-}
+WEB_GONE = (
+    "Flowith's web API for pictures was not found there, or it does not know this model. Try"
+    " another row of models.json, a flo_... key, or another FLOWITH_API_URL; the web app's newer"
+    f" form, /image_gen/async, is not spoken here. {DOCTOR}"
+)
+KEY_GONE = (
+    "Flowith's API for pictures by key was not found there, or it does not know this model. Try"
+    " another row of models.json, a web login in place of the key, or another FLOWITH_API_URL."
+    f" {DOCTOR}"
+)
 
 
-class FileLines:
+class FileLines(LineDecoder):
     """Lines of JSON, of which most only tell what goes on. What is no JSON says nothing."""
 
     def __init__(self, origin: str, content_type: str = "") -> None:
+        super().__init__(content_type)
         self._origin = origin
-        self._line = _Gathered()
         self._file = self._hint = ""
 
-    def decode(self, block: bytes) -> list[Event]:
-        *lines, rest = block.split(b"\n")
-        for line in lines:
-            self._line.add(line)
-            self._read_line(self._line.take())
-        self._line.add(rest)
-        return []
-
     def flush(self) -> list[Event]:
-        self._read_line(self._line.take())
+        self.decode(b"\n")
         address = self._file or self._hint
         if not address:
             raise EmptyAnswer("Flowith ended its answer without a picture.")
         return [Picture(address), Done()]
 
-    def _read_line(self, line: bytes) -> None:
+    def _read_line(self, line: bytes, events: list[Event]) -> None:
         frame = to_object(line.removeprefix(b"data:"))
         refuse(frame)
-        file = frame.get("generatedFile")
-        if frame.get("type") == "generated_file" and isinstance(file, dict):
-            if file.get("status") == "ready":
-                self._file = to_address(file.get("url"), self._origin)
+        if url := self._url_in(frame):
+            self._file = to_address(url, self._origin)
         else:
             self._hint = _named(frame, self._origin) or self._hint
 
+    def _url_in(self, frame: dict[str, Any]) -> object:
+        """The address of the file where it stands in its place."""
+        file = frame.get("generatedFile")
+        if frame.get("type") != "generated_file" or not isinstance(file, dict):
+            return None
+        return file.get("url") if file.get("status") == "ready" else None
 
-class FileReply:
-    """One JSON object, once the picture is made."""
 
-    def __init__(self, origin: str, content_type: str = "") -> None:
-        self._origin = origin
-        self._body = _Gathered()
-
-    def decode(self, block: bytes) -> list[Event]:
-        self._body.add(block)
-        return []
+class FileReply(FileLines):
+    """One JSON object, on however many lines, once the picture is made."""
 
     def flush(self) -> list[Event]:
-        frame = to_object(self._body.take())
-        refuse(frame)
+        self.decode(b"\n")
+        super()._read_line(b"\n".join(self._held), [])
+        return super().flush()
+
+    def _read_line(self, line: bytes, events: list[Event]) -> None:
+        self._hold(line)
+
+    def _url_in(self, frame: dict[str, Any]) -> object:
         data = frame.get("data")
         if isinstance(data, list):
             data = data[0] if data else None
-        if isinstance(data, dict) and data.get("url"):
-            return [Picture(to_address(data["url"], self._origin)), Done()]
-        if address := _named(frame, self._origin):
-            return [Picture(address), Done()]
-        raise EmptyAnswer("Flowith answered without a picture.")
-
-
-class _Gathered:
-    """Pieces of a line or of a body, put together once. `add` raises UpstreamError above the
-    limit."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._size = 0
-
-    def add(self, piece: bytes) -> None:
-        self._size += len(piece)
-        if self._size > LONGEST_LINE:
-            raise UpstreamError("Flowith's answer has a line without an end.")
-        self._pieces.append(piece)
-
-    def take(self) -> bytes:
-        whole = b"".join(self._pieces)
-        self._pieces, self._size = [], 0
-        return whole
+        return data.get("url") if isinstance(data, dict) else None
 
 
 def _named(frame: dict[str, Any], origin: str) -> str:
@@ -153,19 +132,8 @@ def refuse(frame: dict[str, Any]) -> None:
         return
     refusal = to_refusal(None, frame)
     told = json.dumps([frame.get(key) for key in ("error", "error_type", "code", "message")])
-    kind = _kind(told) or type(refusal)
+    kind = next((kind for words, kind in KINDS if words.search(told)), type(refusal))
     raise _with_meaning(kind if kind in MEANING else UpstreamError, refusal.said)
-
-
-def _kind(words: str) -> type[UpstreamError] | None:
-    """What words of Flowith mean, where they are known to mean something."""
-    if CREDITS.search(words):
-        return errors.OutOfCredits
-    if RATE.search(words):
-        return errors.RateLimited
-    if POLICY.search(words):
-        return errors.WordsRefused
-    return errors.UpstreamRejected if BAD_INPUT.search(words) else None
 
 
 def _with_meaning(kind: type[UpstreamError], said: str) -> UpstreamError:
@@ -215,18 +183,12 @@ class ImageDialect(Dialect):
     """One of the two APIs. Its answers are read alike, whatever type they claim to be."""
 
     ratios: tuple[str, ...] = RATIOS
+    gone: str = WEB_GONE  # what is said where nothing is found
 
     def payload(self, prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
         """The JSON body for the first of `upstream`, the model ids still to be tried."""
-        payload: dict[str, Any] = {"model": upstream[0]} | self._shape(prompt, model)
-        if self.name == "web_images":
-            payload |= {"target_feature": "image_generation", "messages": prompt.messages}
-            payload |= {**new_ids(), "stream": True}
-            if quality := prompt.options.get("quality"):
-                payload["quality"] = quality
-            return payload | ({"websearch": True} if prompt.online else {})
-        words, images = _last_words(prompt)
-        return payload | {"prompt": words} | ({"image_urls": images} if images else {})
+        shape = self._shape(prompt, model)
+        return {"model": upstream[0]} | shape | self.body(prompt, model, upstream)
 
     def _shape(self, prompt: Prompt, model: Model) -> dict[str, str]:
         size = prompt.drawing.size if prompt.drawing else None
@@ -244,7 +206,7 @@ class ImageDialect(Dialect):
         code = str(to_object(body).get("code", ""))
         refusal.retryable = refusal.retryable and code != FAILED
         if isinstance(refusal, errors.UpstreamNotFound):
-            refusal.message = GONE[self.name]
+            refusal.message = self.gone
         elif CREDITS.search(refusal.said + code):
             refusal = _with_meaning(errors.OutOfCredits, refusal.said)
         elif isinstance(refusal, errors.UpstreamRejected) and POLICY.search(refusal.said + code):
@@ -253,10 +215,18 @@ class ImageDialect(Dialect):
         return refusal
 
 
-def _last_words(prompt: Prompt) -> tuple[str, list[str]]:
+def _web_body(prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
+    body = {"target_feature": "image_generation", "messages": prompt.messages, "stream": True}
+    if quality := prompt.options.get("quality"):
+        body["quality"] = quality
+    return body | new_ids() | ({"websearch": True} if prompt.online else {})
+
+
+def _key_body(prompt: Prompt, model: Model, upstream: tuple[str, ...]) -> dict[str, Any]:
     """The text of the last user message, and the addresses of its images."""
     content = next(m["content"] for m in reversed(prompt.messages) if m["role"] == "user")
-    return text_of(content), [part["image_url"]["url"] for part in images_of(content)]
+    images = [part["image_url"]["url"] for part in images_of(content)]
+    return {"prompt": text_of(content)} | ({"image_urls": images} if images else {})
 
 
 def image_dialects(given: str, chats: Mapping[str, Dialect] = DIALECTS) -> dict[str, ImageDialect]:
@@ -267,13 +237,16 @@ def image_dialects(given: str, chats: Mapping[str, Dialect] = DIALECTS) -> dict[
         "web_images",
         f"{origin or HOST}/image_gen",
         partial(FileLines, origin),
+        _web_body,
         chats["web"].headers,
     )
     key = ImageDialect(
         "key_images",
         f"{origin or HOST}/external/use/image/generate",
         partial(FileReply, origin),
+        _key_body,
         chats["llm"].headers,
         ratios=KEY_RATIOS,
+        gone=KEY_GONE,
     )
     return {"web": web, "llm": key, "knowledge": key}

@@ -16,7 +16,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -138,11 +138,11 @@ class Login:
         if state.get("used_elsewhere"):
             raise UpstreamAuth(f"{ELSEWHERE} {AGAIN}")
         # opened before the token is spent: a full or read-only disk shows while nothing is lost
-        with self._replacing() as write:
+        with self._place() as place:
             given = self._ask(state.get("refresh_token") or self._first)
             known: dict[str, Any] = {**given} if given else {**state, "used_elsewhere": True}
             kept = {"first": self._fingerprint(), **known}
-            self._unwritten = {} if write(json.dumps(kept)) else kept
+            self._unwritten = {} if self._keep(place, kept) else kept
         if given is None:
             raise UpstreamAuth(f"{ELSEWHERE} {AGAIN}")
         self.token = given["access_token"]
@@ -196,9 +196,9 @@ class Login:
         return hashlib.sha256(self._first.encode()).hexdigest()[:16]
 
     @contextmanager
-    def _replacing(self) -> Iterator[Callable[[str], bool]]:
-        """Gives a function that writes the state file anew, atomically and readable by its owner
-        alone, and tells whether it could. Raises UpstreamAuth where there is no place for it."""
+    def _place(self) -> Iterator[Path]:
+        """A file beside the state file, readable by its owner alone. Raises UpstreamAuth where
+        there is no place for one."""
         folder = self._file.resolve().parent
         try:
             number, name = tempfile.mkstemp(dir=folder, prefix=f"{self._file.name}.")
@@ -206,23 +206,25 @@ class Login:
             raise UpstreamAuth(
                 f"The login was not renewed: {folder} cannot be written (STATE_FILE). {DOCTOR}"
             ) from None
-        with os.fdopen(number, "w") as file:
+        os.close(number)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
-            def write(text: str) -> bool:
-                try:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                    Path(name).replace(self._file)
-                except OSError as wrong:
-                    log.error("the new login is in memory alone (STATE_FILE): %s", wrong.strerror)
-                    return False
-                return True
-
-            try:
-                yield write
-            finally:
-                Path(name).unlink(missing_ok=True)
+    def _keep(self, place: Path, state: Mapping[str, Any]) -> bool:
+        """Write the state file anew, all of it at once by way of `place`, and tell whether that
+        could be done."""
+        try:
+            with place.open("w") as file:
+                file.write(json.dumps(state))
+                file.flush()
+                os.fsync(file.fileno())
+            place.replace(self._file)
+        except OSError as wrong:
+            log.error("the new login is in memory alone (STATE_FILE): %s", wrong.strerror)
+            return False
+        return True
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

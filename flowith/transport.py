@@ -27,6 +27,31 @@ from flowith.encoding import UnknownEncoding
 from flowith.tls import decrypt_in_memory
 
 FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+PROXY = (
+    requests.exceptions.ProxyError,
+    requests.exceptions.InvalidProxyURL,
+    requests.exceptions.InvalidSchema,  # of a proxy: the addresses have been checked
+)
+TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+CUT = (UpstreamCut, "Flowith ({host}) broke off the connection before the answer was complete.")
+UNREACHABLE = (UpstreamUnreachable, "Flowith ({host}) cannot be reached. " + DOCTOR)
+# What callers are told of each trouble on the way.
+TOLD: Mapping[str, tuple[type[UpstreamError], str]] = {
+    "encoding": (UpstreamError, "Flowith encoded its answer in a way nobody asked for."),
+    "tls": (UpstreamUnreachable, "No secure connection to Flowith ({host}): TLS failed. " + DOCTOR),
+    "proxy": (
+        UpstreamUnreachable,
+        "The HTTP proxy on the way to Flowith ({host}) refused. " + DOCTOR,
+    ),
+    "slow_connection": (
+        UpstreamTimeout,
+        "Flowith ({host}) did not accept a connection in time. " + DOCTOR,
+    ),
+    "no_dns": UNREACHABLE,
+    "no_connection": UNREACHABLE,
+    "timeout": CUT,
+    "cut": CUT,
+}
 ERROR_BODY = 65_536  # bytes read of an error's body
 ERROR_TIME = 1.0  # seconds for it: its status has said the most of it
 SENT = requests.PreparedRequest()  # what a response keeps of its request
@@ -268,27 +293,28 @@ def forget_frames(wrong: BaseException) -> None:
         one.__traceback__ = None
 
 
-def to_error(wrong: Exception, url: str) -> UpstreamError:
-    """Map what requests, urllib3 and the socket raise, in one place, sending and reading alike.
-
-    Forgets the frames of `wrong`."""
-    forget_frames(wrong)
-    host = urllib3.util.parse_url(url).host
+def to_trouble(wrong: Exception) -> str:
+    """What went wrong on the way, as a word of TOLD: requests, urllib3 and the socket have many."""
     if isinstance(wrong, UnknownEncoding):
-        return UpstreamError("Flowith encoded its answer in a way nobody asked for.")
+        return "encoding"
     if isinstance(wrong, requests.exceptions.SSLError):
-        text = f"No secure connection to Flowith ({host}): TLS failed. {DOCTOR}"
-        return UpstreamUnreachable(text)
-    if isinstance(wrong, requests.exceptions.ProxyError):
-        text = f"The HTTP proxy on the way to Flowith ({host}) refused. {DOCTOR}"
-        return UpstreamUnreachable(text)
+        return "tls"
+    if isinstance(wrong, PROXY):
+        return "proxy"
     if isinstance(wrong, requests.ConnectTimeout):
-        return UpstreamTimeout(f"Flowith ({host}) did not accept a connection in time. {DOCTOR}")
-    if isinstance(wrong, requests.ConnectionError) and _never_connected(wrong):
-        return UpstreamUnreachable(f"Flowith ({host}) cannot be reached. {DOCTOR}")
-    return UpstreamCut(f"Flowith ({host}) broke off the connection before the answer was complete.")
-
-
-def _never_connected(wrong: requests.ConnectionError) -> bool:
+        return "slow_connection"
     reason = getattr(wrong.args[0] if wrong.args else None, "reason", None)
-    return isinstance(reason, urllib3.exceptions.NewConnectionError)
+    if isinstance(reason, urllib3.exceptions.NameResolutionError):
+        return "no_dns"
+    if isinstance(reason, urllib3.exceptions.NewConnectionError):
+        return "no_connection"
+    return "timeout" if any(isinstance(one, TIMEOUTS) for one in causes(wrong)) else "cut"
+
+
+def to_error(wrong: Exception, url: str) -> UpstreamError:
+    """What callers are told of a trouble, sending and reading alike. Forgets the frames of
+    `wrong`."""
+    trouble = to_trouble(wrong)
+    forget_frames(wrong)
+    kind, words = TOLD[trouble]
+    return kind(words.format(host=urllib3.util.parse_url(url).host))

@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parent.parent))
 
 from fake_flowith import CUT, DROP, HANG, Reply, Seen, Step, error  # noqa: E402
 
-from flowith.sample_file import Exchange, Sample, SampleError, read_sample  # noqa: E402
+from commands.sample_file import Exchange, Sample, SampleError, read_sample  # noqa: E402
 
 __all__ = ["Player", "SampleError", "read_sample", "to_reply"]
 

@@ -36,13 +36,14 @@ from fake_flowith import (
 from gate import Gate
 
 import errors
-from commands.diagnosis import REMEDIES
 from commands.doctor import doctor
+from commands.outcomes import OUTCOMES
+from commands.probe import KNOWN, addresses, rows_for
+from commands.reach import side_by_side
 from errors import DOCTOR
-from flowith.probe import KNOWN, WORDS, addresses, rows_for
-from flowith.reach import UNSENT, side_by_side
 from settings import Model, read_models
 
+REMEDIES = [outcome.remedy for outcome in OUTCOMES.values() if outcome.remedy]
 IO, NET, ING = "edge.flowith.io", "edge.flowith.net", "edge.flo.ing"
 FIRST, SECOND = (
     row.upstream[0] for row in rows_for(read_models(ROOT / "models.json").values(), "llm", None)
@@ -326,7 +327,7 @@ def test_what_flowith_says_is_told_in_plain_words(
     assert found.status == status, found.output
     assert words in found.lines("account", " llm ", mark)[-1]
     assert found.env == {}
-    assert status == 0 or any(remedy in found.output for remedy in REMEDIES.values())
+    assert status == 0 or any(remedy in found.output for remedy in REMEDIES)
 
 
 @pytest.mark.parametrize(("reply", "api"), [(web("OK."), "web"), (knowledge("OK."), "knowledge")])
@@ -453,7 +454,7 @@ def test_where_nothing_can_be_reached_the_network_is_named_as_the_reason(
     assert found.status == 1
     assert found.mark("connect", IO, "not let through by the HTTP proxy") == "problem"
     assert "small requests" not in found.output
-    assert REMEDIES["proxy"] in found.output
+    assert OUTCOMES["proxy"].remedy in found.output
     assert sorted(gate.asked) == sorted([IO, NET, ING])  # to see whether they answer, never again
     assert flowith.requests == []
 
@@ -465,7 +466,7 @@ def test_silence_is_told_after_a_short_time(run: Run, fake: FakeFlowith) -> None
     fake.reset()
     fake.reply(Reply(delay=HANG))
     found = run(FLOWITH_API_URL=fake.url, CONNECT_TIMEOUT="0.3")
-    assert found.mark("connect", fake.url, "gives no answer in time") == "problem"
+    assert found.mark("connect", fake.url, "gave no answer in time") == "problem"
 
 
 @pytest.mark.parametrize(
@@ -579,7 +580,7 @@ def test_two_accounts_get_the_settings_that_suit_both(run: Run, flowith: FakeFlo
     flowith.reply(lambda seen: error(401) if seen.path == "/completion" else by_kind(seen))
     half = run(FLOWITH_AUTH_TOKEN=both)
     assert (half.status, half.env) == (1, {})
-    assert REMEDIES["refused"] in half.output
+    assert OUTCOMES["refused"].remedy in half.output
 
 
 def test_an_account_that_was_not_asked_is_no_reason_to_change_anything(
@@ -600,7 +601,7 @@ def test_a_row_for_an_api_that_does_not_work_is_a_problem(
     found = run(MODELS_FILE=str(models))
     assert found.status == 1
     assert found.mark("account", f"{SEEK} (bare", NET) == "problem"
-    assert REMEDIES["refused"] in found.output
+    assert OUTCOMES["refused"].remedy in found.output
     models.write_text('{"a": {"model": "gpt-5.5", "api": "llm"}}')
     flowith.reset()
     found = run(MODELS_FILE=str(models))
@@ -658,10 +659,10 @@ def test_rows_are_chosen_by_api_and_the_second_asks_for_another_model() -> None:
 
 
 def test_every_outcome_has_its_remedy_and_its_line_in_the_docs() -> None:
-    assert set(REMEDIES) == (set(WORDS) | UNSENT) - {"worked"}
+    assert [name for name, outcome in OUTCOMES.items() if not outcome.remedy] == ["worked"]
     page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
     told = {name for cell in re.findall(r"^\| (`.*?) \|", page, re.M) for name in cell.split("`")}
-    assert set(REMEDIES) <= told
+    assert set(OUTCOMES) - {"worked"} <= told
 
 
 @pytest.mark.parametrize(
@@ -689,11 +690,12 @@ def test_errors_about_token_and_address_name_the_doctor(
         {"FLOWITH_API_URL": "http://127.0.0.1:1"},
         {"FLOWITH_API_URL": "http://nothing.invalid"},
         {"FLOWITH_API_URL": "https://flowith.invalid", "HTTPS_PROXY": "http://127.0.0.1:1"},
+        {"FLOWITH_API_URL": "https://flowith.invalid", "HTTPS_PROXY": "socks5://127.0.0.1:1"},
         {"FLOWITH_AUTH_TOKEN": ""},
         {"FLOWITH_AUTH_TOKEN": "", "FLOWITH_REFRESH_TOKEN": "x", "STATE_FILE": "/nowhere/state"},
         {"FLOWITH_AUTH_TOKEN": "", "FLOWITH_REFRESH_TOKEN": "x"},
     ],
-    ids=["refused port", "no dns", "proxy", "no token", "state file", "login"],
+    ids=["refused port", "no dns", "proxy", "no http proxy", "no token", "state file", "login"],
 )
 def test_errors_about_the_way_and_the_login_name_the_doctor(
     api: MakeApi,

@@ -1,27 +1,22 @@
-"""What a sample says in words: how an API speaks, open questions, and what to change."""
+"""What a sample says in words: how each call was answered, and what to change."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from conftest import ROOT
 
 from commands.explain_sample import body_form, explain
-from flowith.sample_file import Exchange, Sample, read_sample
+from commands.sample_file import Exchange, Sample, read_sample
 
 DATA = ROOT / "tests" / "data"
 GOOD = read_sample(DATA / "stand-in-good-day.jsonl")
 BAD = read_sample(DATA / "stand-in-bad-day.jsonl")
-FLOWITH = {"llm": "edge.flowith.io", "web": "edge.flowith.io", "knowledge": "edge.flowith.net"}
 
 
-def told(sample: Sample, words: str) -> list[str]:
-    return [line.strip(" -") for line in explain(sample) if words in line]
-
-
-def at_home(sample: Sample) -> list[Exchange]:
-    """The exchanges as if they had come from Flowith's own hosts."""
-    return [replace(one, host=FLOWITH[one.api]) for one in sample.exchanges]
+def told(sample: Sample, call: str) -> str:
+    """What is said of a call: "llm, plain, Bearer key: 200"."""
+    (found,) = [one for one in "\n".join(explain(sample)).split("\n\n") if one.startswith(call)]
+    return found
 
 
 def changes(exchanges: list[Exchange]) -> list[str]:
@@ -30,50 +25,33 @@ def changes(exchanges: list[Exchange]) -> list[str]:
 
 
 def one_of(api: str, call: str) -> Exchange:
-    found = (one for one in at_home(GOOD) if (one.api, one.call) == (api, call))
+    found = (one for one in GOOD.exchanges if (one.api, one.call) == (api, call))
     return min(found, key=lambda one: one.status)
 
 
 def test_a_good_day_is_explained() -> None:
-    assert told(GOOD, "expected: bare text") == [
-        "the plain call: 200, bare text; expected: bare text"
-    ]
-    assert told(GOOD, "thoughts:") == [
-        "thoughts: <think> in the text",
-        "thoughts: member reasoning_content",
-        "thoughts: none came",
-    ]
-    assert "usage: never comes" in told(GOOD, "usage:")
-    assert told(GOOD, "finish_reason length, stop, tool_calls")
-    assert told(GOOD, "Content-Type text/event-stream")
-    assert told(GOOD, "Does the LLM API still answer? yes")
-    assert told(GOOD, "bare key: refused (401); bare login: taken; Bearer login: refused (401)")
-    assert told(GOOD, "system message: yes; image: yes; tools: called natively; max_tokens: yes")
-    assert told(GOOD, "unknown model at llm: 404 as one JSON object")
-    assert told(GOOD, "was not asked (--pictures)")
-    assert changes(at_home(GOOD)) == [
+    thinking = told(GOOD, "llm, thinking, Bearer key: 200, clean")
+    assert "/external/use/llm: HTTP/1.1, chunked, text/event-stream" in thinking
+    assert "data: lines with choices, completion_tokens, content, delta" in thinking
+    assert 'it begins: data: {"model": "demo", "choices": [{"index": 0, "delta": {"re' in thinking
+    assert 'read as: text "9.9", reasoning "Compare the tenths.", finish "stop", us' in thinking
+    assert "<think>" in told(GOOD, "web, thinking, bare login: 200")
+    for call in ("system message", "image", "tool", "max_tokens"):
+        assert "what it asks for is honoured: yes" in told(GOOD, f"llm, {call}, Bearer key: 200")
+    assert "what it asks for is honoured: no" in told(GOOD, "web, tool, bare login: 200")
+    refused = told(GOOD, "llm, wrong token form, bare key: 401")
+    assert 'one JSON object with error, request_id\n  - it begins: {"error": "Una' in refused
+    assert changes(list(GOOD.exchanges)) == [
         'models.json: rows for "gpt-5.6-sol": "api": "llm", "native_tools": true'
     ]
 
 
 def test_a_bad_day_is_explained() -> None:
-    assert told(BAD, "yes, but not well: cut, read as upstream_cut")
-    assert told(BAD, "404, a web page")
-    assert told(BAD, "system message: failed (upstream_error); image: failed (empty_response)")
-    assert told(BAD, "tools: not told, as its body is left out")
-    assert told(BAD, "max_tokens at llm: 429")
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        ({"host": "edge.flowith.net"}, ".env: FLOWITH_API_URL=https://edge.flowith.net"),
-        ({"path": "/v2/llm"}, ".env: FLOWITH_API_URL=https://edge.flowith.io/v2/llm"),
-        ({"host": "xxx.x.x.x"}, "nothing that this sample shows"),
-    ],
-)
-def test_a_moved_address_is_a_line_for_env(more: dict[str, Any], said: str) -> None:
-    assert changes([replace(one_of("llm", "plain"), **more)]) == [said]
+    assert 'read as: text "Hello", error "upstream_cut"' in told(BAD, "llm, plain, Bearer key: 200")
+    assert "  - a web page\n" in told(BAD, "llm, unknown model, Bearer key: 404")
+    assert 'error "empty_response"' in told(BAD, "llm, image, Bearer key: 200, clean")
+    assert "left out (the body is compressed" in told(BAD, "llm, tool, Bearer key: 200")
+    assert 'error "rate_limit_exceeded"' in told(BAD, "llm, max_tokens, Bearer key: 429")
 
 
 @pytest.mark.parametrize(
@@ -86,10 +64,9 @@ def test_what_is_refused_is_a_field_of_the_row(call: str, said: str) -> None:
     ]
 
 
-def test_an_api_that_is_gone_is_a_setting() -> None:
-    gone = replace(one_of("llm", "plain"), status=404)
-    (said,) = changes([gone, one_of("web", "plain")])
-    assert said == ".env: what needs llm does not work; FLOWITH_API=web does"
+def test_an_api_that_refuses_every_call_says_nothing_of_its_rows() -> None:
+    refused = [replace(one_of("web", call), status=400) for call in ("plain", "image")]
+    assert changes(refused) == ["nothing that this sample shows"]
 
 
 def test_what_the_decoder_does_not_understand_is_to_be_reported() -> None:
@@ -107,9 +84,9 @@ def test_what_the_decoder_does_not_understand_is_to_be_reported() -> None:
         (b"<think>\nHm\n</think>\nHi", "bare text"),
         (b'{"a": 1}', "one JSON object"),
         (b'{"a": 1}\n{"a": 2}\n', "a JSON object on each line"),
-        (b'data: {"choices": []}\n\n', "data: lines with OpenAI's chunks"),
-        (b'data: {"tag": "final"}\n\n', "data: lines with a tag"),
-        (b'event: x\ndata: {"heartbeat": 1}\n\n', "data: lines with JSON"),
+        (b'data: {"choices": []}\n\n', "data: lines"),
+        (b'data: {"tag": "final"}\n\n', "data: lines"),
+        (b'event: x\ndata: {"heartbeat": 1}\n\n', "data: lines"),
         (b"Hello", "bare text"),
     ],
 )

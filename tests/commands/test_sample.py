@@ -19,7 +19,7 @@ from test_doctor import WEB_TOKEN
 from commands.doctor import doctor
 from commands.questions import QUESTIONS
 from commands.sample import mark_host
-from flowith.sample_file import Exchange, Sample, read_sample
+from commands.sample_file import Exchange, Sample, read_sample
 
 LLM = "/external/use/llm"
 Make = Callable[..., Result]
@@ -331,7 +331,7 @@ def test_read_explains_and_refuses(target: Path) -> None:
     good = ROOT / "tests" / "data" / "stand-in-good-day.jsonl"
     told = CliRunner().invoke(doctor, ["--read", str(good)])
     assert told.exit_code == 0
-    assert "How the LLM API speaks:" in told.output
+    assert "llm, thinking, Bearer key: 200, clean" in told.output
     target.write_bytes(good.read_bytes()[:900])
     refused = CliRunner().invoke(doctor, ["--read", str(target)])
     assert refused.exit_code == 2

@@ -112,8 +112,11 @@ def test_an_error_in_a_200_is_one_and_costs_no_second_picture(
 
 
 def test_a_line_without_an_end_is_an_error() -> None:
-    with pytest.raises(UpstreamError, match="without an end"):
+    with pytest.raises(UpstreamError, match="endless"):
         read(*[b"x" * 65_536] * 100)
+    reply = FileReply(HERE)
+    with pytest.raises(UpstreamError, match="endless"):
+        list(map(reply.decode, [b"x" * 65_535 + b"\n"] * 100))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import resource
 import signal
 import stat
 import threading
@@ -236,3 +237,16 @@ def test_a_login_that_the_disk_does_not_take_lives_on_in_memory(
     first = login.renew()
     assert expiry(first)
     assert login._unwritten["refresh_token"] == "demo-refresh-1"
+
+
+def test_a_disk_that_is_full_costs_no_login(fake: FakeFlowith, tmp_path: Path) -> None:
+    login = Login(Settings.from_env(renewing(fake, tmp_path, "")), "", Transport(5, 5))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))  # bytes of a file
+    try:
+        first = login.renew()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert expiry(first)
+    assert login._unwritten["access_token"] == first
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json.lock"]

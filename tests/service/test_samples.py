@@ -19,8 +19,8 @@ from conftest import HELLO, ROOT, MakeApi
 from fake_flowith import FakeFlowith
 from sample_player import to_reply
 
-from flowith.recording import record
-from flowith.sample_file import Exchange, read_sample
+from commands.recording import record
+from commands.sample_file import Exchange, read_sample
 
 SAMPLES = sorted((ROOT / "tests" / "data").glob("*.jsonl"))
 

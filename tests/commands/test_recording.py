@@ -1,17 +1,13 @@
 """One exchange written down: blocks, times, framing, and each way in which an answer can end."""
 
-import socket
 import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 import requests
-from fake_flowith import CUT, DROP, HANG, FakeFlowith, Raw, Reply, error, llm, web
+from fake_flowith import ABORT, CUT, DROP, HANG, FakeFlowith, Raw, Reply, error, llm, web
 
-from flowith.recording import LONGEST_BODY, record, to_decoded
-from flowith.sample_file import Recording
+from commands.recording import LONGEST_BODY, record, to_decoded
+from commands.sample_file import Recording
 
 
 def ask(url: str, patience: float = 5, whole: float = 10) -> Recording:
@@ -27,7 +23,6 @@ def test_blocks_come_with_their_times_and_the_head_with_all_its_lines(fake: Fake
     assert 0 <= found.head_at <= first < second
     assert second - first >= 0.1
     assert ("Server", "edge") in found.headers
-    assert found.close_notify is None
 
 
 @pytest.mark.parametrize(
@@ -82,54 +77,22 @@ def test_without_a_head_it_raises_what_requests_raises(fake: FakeFlowith) -> Non
         ask(fake.url)
 
 
-@pytest.fixture
-def answer_once(tls: ssl.SSLContext) -> Iterator[list[object]]:
-    """A TLS server for one call; it says [0] and ends TLS as it should if [1]. [2] is its port."""
-    asked: list[object] = [b"", True, 0]
-    listener = socket.create_server(("127.0.0.1", 0))
-    asked[2] = listener.getsockname()[1]
-
-    def serve() -> None:
-        plain = listener.accept()[0]
-        secure = tls.wrap_socket(plain, server_side=True)
-        while b"{}" not in secure.recv(4096):
-            pass
-        said, well = asked[0], asked[1]
-        assert isinstance(said, bytes)
-        secure.sendall(said)
-        with suppress(OSError):  # the caller may leave without a word
-            if well:
-                secure.unwrap()
-            secure.shutdown(socket.SHUT_WR)
-        secure.close()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    yield asked
-    thread.join(5)
-    listener.close()
-
-
-HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
-
-
 @pytest.mark.parametrize(
-    ("said", "well", "end"),
+    ("reply", "end"),
     [
-        (HEAD + b"\r\nHello", True, "clean"),
-        (HEAD + b"\r\nHello", False, "cut"),
-        (HEAD + b"Content-Length: 5\r\n\r\nHello", True, "clean"),
-        (HEAD + b"Content-Length: 5\r\n\r\nHello", False, "clean"),
-        (HEAD + b"Content-Length: 9\r\n\r\nHello", False, "cut"),
+        (web("Hello", framing="close"), "clean"),
+        (web("Hello", ABORT, framing="close"), "cut"),
+        (web("Hello", framing="length", headers={"Connection": "close"}), "clean"),
+        (web("Hello", ABORT, framing="length"), "cut"),
     ],
-    ids=["to the end", "ragged", "framed", "framed and ragged", "short and ragged"],
+    ids=["to the end", "ragged", "framed", "short and ragged"],
 )
-def test_whether_tls_is_closed_well_is_seen(
-    answer_once: list[object], said: bytes, well: bool, end: str
+def test_over_tls_a_body_to_the_end_ends_as_tls_says(
+    tls: ssl.SSLContext, reply: Reply, end: str
 ) -> None:
-    answer_once[0], answer_once[1] = said, well
-    found = ask(f"https://localhost:{answer_once[2]}")
-    assert (found.end, found.close_notify) == (end, well)
+    with FakeFlowith(tls=tls) as fake:
+        fake.reply(reply)
+        assert ask(fake.url.replace("127.0.0.1", "localhost")).end == end
 
 
 def test_the_decoder_s_view_is_told() -> None:

@@ -10,16 +10,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import requests
-
-from errors import UpstreamError, UpstreamTimeout
+from commands.reach import to_said
+from errors import UpstreamError
 from flowith.accounts import Account
 from flowith.client import Flowith
-from flowith.connection import Exchange
-from flowith.dialects import Dialect
 from flowith.file_address import origin_of
 from flowith.refusal import to_refusal
-from flowith.transport import FOREIGN, read_whole, to_error
+from flowith.transport import FOREIGN, asked_alone, read_whole
 from settings import SIZES, Api
 
 LONGEST = 4_194_304  # bytes of a list
@@ -38,7 +35,7 @@ Named = dict[str, dict[str, Any]]  # fields of a row by id, as far as Flowith gi
 def list_url(flowith: Flowith, account: Account) -> str:
     """Where an account's list is; FLOWITH_API_URL moves its host, too."""
     api = _lister(flowith, account)
-    return _beside(flowith.dialects[api], LISTS[api])
+    return _url(flowith, api, LISTS[api])
 
 
 def _lister(flowith: Flowith, account: Account) -> Api:
@@ -137,29 +134,26 @@ def _tiers(flowith: Flowith, account: Account) -> set[str]:
     return told and told | {""}
 
 
-def _beside(dialect: Dialect, path: str) -> str:
-    return f"{origin_of(dialect.url)}/{path}"
+def _url(flowith: Flowith, api: Api, path: str) -> str:
+    return f"{origin_of(flowith.dialects[api].url)}/{path}"
 
 
 def _get(flowith: Flowith, account: Account, api: Api, path: str) -> Any:
     """GET the JSON at a path of an API's host; a refused token is tried in its other form once."""
-    transport, patience = flowith.transport, flowith.settings.connect_timeout
-    dialect = flowith.dialects[api]
-    url = _beside(dialect, path)
+    dialect, patience = flowith.dialects[api], flowith.settings.connect_timeout
+    url = _url(flowith, api, path)
     token = account.login.renew() if account.login else account.token
     for bearer in (dialect.bearer, not dialect.bearer):
-        headers, exchange = dialect.headers_for(token, bearer), Exchange()
+        headers = dialect.headers_for(token, bearer)
         try:
-            response = transport.send_once("GET", url, headers, None, exchange, patience)
-        except requests.Timeout as wrong:
-            raise UpstreamTimeout(f"No answer within {patience:g} seconds.") from wrong
+            with asked_alone("GET", url, headers, None, patience, patience) as (answer, exchange):
+                body = read_whole(exchange, url, LONGEST, patience)
         except FOREIGN as wrong:
-            raise to_error(wrong, url) from wrong
-        body = read_whole(exchange, url, LONGEST, patience)
-        if response.status_code != 401:
+            raise UpstreamError(f"Flowith {to_said(wrong).words}.") from wrong
+        if answer.status_code != 401:
             break
-    if response.status_code != 200:
-        raise to_refusal(response.status_code, body, response.headers)
+    if answer.status_code != 200:
+        raise to_refusal(answer.status_code, body, answer.headers)
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

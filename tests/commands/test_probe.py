@@ -3,14 +3,15 @@
 import pytest
 from fake_flowith import HANG, FakeFlowith, Raw, Reply, llm
 
+from commands.outcomes import Said
+from commands.probe import KNOWN, Asking, Probe
 from flowith.accounts import Account
-from flowith.probe import KNOWN, Asking, Probe
-from flowith.reach import Said, to_host
+from flowith.file_address import origin_of
 from settings import Model, Settings
 
 OK = b"HTTP/1.1 200 OK\r\n"
 WORDS = b'data: {"choices":[{"delta":{"content":"OK"}}]}\n\n'
-NOWHERE = {to_host(url): Said("no_dns", "is not there") for urls in KNOWN.values() for url in urls}
+NOWHERE = {origin_of(url): Said.of("no_dns") for urls in KNOWN.values() for url in urls}
 
 
 def ask(fake: FakeFlowith) -> Probe:

@@ -9,7 +9,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
@@ -17,17 +16,15 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
 
-from flowith.transport import FOREIGN, asked_alone, causes
+from commands.outcomes import Said
+from flowith.transport import FOREIGN, asked_alone, causes, to_trouble
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 HEADERS = {"Accept": "*/*", "User-Agent": "flowith-proxy"}
 PATIENCE = 10.0  # seconds for a name, and for a connection, at most
 CLOCK_LIMIT = 300.0  # seconds by which a clock may be wrong without harm
-UNSENT = {"no_dns", "no_connection", "proxy", "tls"}  # outcomes that mean that nothing was sent
-NO_DNS = "has no address: the name is wrong, or there is no DNS here"
 CLOCK = "or this machine's clock is wrong"
 CERTIFICATE = {  # OpenSSL's X509_V_ERR_*
     9: f"its certificate is not valid yet, {CLOCK}",
@@ -38,60 +35,34 @@ UNKNOWN_ISSUER = (
     "nobody whom this machine trusts has signed its certificate: a company's proxy or a virus"
     " scanner reads along (name its certificate in REQUESTS_CA_BUNDLE), or somebody else does"
 )
+BROKEN = Said("failed", "breaks off the connection")
+SLOW = Said("no_connection", "accepts no connection in time: a firewall swallows it")
+TROUBLES = {"slow_connection": SLOW, "encoding": BROKEN, "cut": BROKEN}  # all others are outcomes
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What was found out, as a stable word and in plain words; `status` is HTTP's, if any.
-
-    Here `outcome` is worked, no_dns, no_connection, proxy, tls, timeout, failed or clock.
-    """
-
-    outcome: str
-    words: str
-    status: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One look, at a host (scheme, name and port) or, where that is empty, at this machine.
-
-    `check` is proxy, dns, connect or clock.
-    """
-
-    check: str
-    host: str
-    said: Said
-
-
-def to_host(url: str) -> str:
-    """Scheme, name and port of a URL."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def survey(hosts: Sequence[str], patience: float) -> Iterator[Step]:
+def survey(hosts: Sequence[str], patience: float) -> Iterator[tuple[str, str, Said]]:
     """Look at all hosts side by side, with `patience` seconds for a name and for a connection; a
-    host that fails a step is left out of the next."""
+    host that fails a step is left out of the next. Of each look its kind (proxy, dns, connect or
+    clock), the host (empty for this machine) and what was found."""
     proxies = {host: _proxy(host) for host in hosts}
     for host in hosts:
         if proxies[host]:
-            yield Step("proxy", host, Said("worked", f"is reached through {proxies[host]}"))
+            yield "proxy", host, Said("worked", f"is reached through {proxies[host]}")
     if not any(proxies.values()):
-        yield Step("proxy", "", Said("worked", "there is none on the way"))
+        yield "proxy", "", Said("worked", "there is none on the way")
     if text := _bad_certificates():
-        yield Step("proxy", "", Said("tls", text))
+        yield "proxy", "", Said("tls", text)
     slow = Said("no_connection", f"did not answer within {patience:g} seconds")
     direct = [host for host in hosts if not proxies[host]]
     names = side_by_side(_look_up, direct, patience)
-    yield from (Step("dns", host, names.get(host, slow)) for host in direct)
+    yield from (("dns", host, names.get(host, slow)) for host in direct)
     up = [h for h in hosts if proxies[h] or (h in names and names[h].outcome == "worked")]
     knocks = side_by_side(partial(_knock, patience), up, 3 * patience)
-    yield from (Step("connect", host, knocks.get(host, (slow, None))[0]) for host in up)
+    yield from (("connect", host, knocks.get(host, (slow, None))[0]) for host in up)
     ahead = [seconds for _, seconds in knocks.values() if seconds is not None]
     if ahead and min(map(abs, ahead)) > CLOCK_LIMIT:
         text = f"this machine's is {abs(ahead[0]) / 60:.0f} minutes"
-        yield Step("clock", "", Said("clock", f"{text} {'fast' if ahead[0] > 0 else 'slow'}"))
+        yield "clock", "", Said("failed", f"{text} {'fast' if ahead[0] > 0 else 'slow'}")
 
 
 def side_by_side(
@@ -139,7 +110,7 @@ def _look_up(url: str) -> Said:
     try:
         found = socket.getaddrinfo(urlsplit(url).hostname, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        return Said("no_dns", NO_DNS)
+        return Said.of("no_dns")
     return Said("worked", "is " + ", ".join(dict.fromkeys(str(info[4][0]) for info in found)))
 
 
@@ -148,7 +119,7 @@ def _knock(patience: float, url: str) -> tuple[Said, float | None]:
     clock."""
     try:
         with asked_alone("HEAD", url, HEADERS, None, patience, patience) as (answer, _):
-            said = Said("worked", "answers", answer.status_code)
+            said = Said("worked", "answers")
             date = parsedate_to_datetime(answer.headers["Date"])
     except FOREIGN as wrong:
         return to_said(wrong), None
@@ -159,27 +130,13 @@ def _knock(patience: float, url: str) -> tuple[Said, float | None]:
 
 def to_said(wrong: Exception) -> Said:
     """Foreign exceptions in plain words; their own may quote headers or a proxy's password."""
-    beneath = list(causes(wrong))
-
-    def has(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(one, kinds) for one in beneath)
-
-    if has(requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL):
-        return Said("proxy", "is not let through by the HTTP proxy, or that cannot be reached")
-    if has(requests.exceptions.InvalidSchema):
-        return Said("proxy", "needs a proxy that is http:// or https:// (see HTTPS_PROXY)")
-    for one in beneath:
+    trouble = to_trouble(wrong)
+    if trouble != "tls":
+        return TROUBLES.get(trouble) or Said.of(trouble)
+    for one in causes(wrong):
         if isinstance(one, ssl.SSLCertVerificationError):
             why = CERTIFICATE.get(one.verify_code, UNKNOWN_ISSUER)
             return Said("tls", f"cannot show who it is: {why}")
         if isinstance(one, ssl.SSLError):
-            return Said("tls", f"does not speak TLS there, or is disturbed ({one.reason})")
-    if has(socket.gaierror):
-        return Said("no_dns", NO_DNS)
-    if has(requests.ConnectTimeout):
-        return Said("no_connection", "accepts no connection in time: a firewall swallows it")
-    if has(urllib3.exceptions.NewConnectionError):
-        return Said("no_connection", "cannot be reached: nothing listens there, or no network")
-    if has(requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
-        return Said("timeout", "gives no answer in time")
-    return Said("failed", "breaks off the connection")
+            return Said.of("tls", more=f" ({one.reason})")
+    return Said.of("tls")

@@ -5,21 +5,23 @@ Holds every address that Flowith's APIs have had. Knows nothing of reports or of
 
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import orjson
 import requests
 
 import errors
 from chat_request import Prompt
+from commands.outcomes import OUTCOMES, Said
+from commands.reach import PATIENCE, to_said
 from errors import UpstreamError
 from events import Done, Event, Reasoning, Text, ToolCall
 from flowith.accounts import Account
 from flowith.connection import Exchange
 from flowith.dialects import DIALECTS, Dialect, moved
+from flowith.file_address import origin_of
 from flowith.line_decoder import is_error, to_object
-from flowith.reach import PATIENCE, Said, to_host, to_said
 from flowith.refusal import quote, to_refusal
 from flowith.transport import FOREIGN, asked_alone, read_refusal
 from settings import Api, Model, Settings
@@ -46,24 +48,13 @@ KNOWN: Mapping[Api, tuple[str, ...]] = {
 FIRST_WORDS = 20.0  # seconds
 ASKED = Prompt([{"role": "user", "content": "Say OK."}], thinking=False, options={"max_tokens": 16})
 LONGEST = 1_048_576  # bytes without a word
-FRAMES: Mapping[str, bytes] = {"web": b"", "llm": b'"choices"', "knowledge": b'"tag"'}
-ALIVE = {"worked", "empty", "no_credits", "rate_limited"}  # address, API and token are right
-WORDS = {
-    "worked": "worked",
-    "empty": "answered without a word, which Flowith does at times; ask again",
-    "no_credits": "no credits: the address and the token are right",
-    "rate_limited": "rate limit reached, so it lives: the address and the token are right",
-    "refused": "refused the token",
-    "not_found": "not found: the address has moved, or the model is unknown there",
-    "unknown_model": "does not know this model, but does know another: the address is right",
-    "rejected": "rejected the request",
-    "redirect": "redirects, which is not followed: a captive portal, or the address has moved",
-    "web_page": "a web page came in place of an answer: a captive portal or a firewall",
-    "other_api": "answered, but not as this API does: another API is at this address",
-    "failed": "failed",
-    "timeout": "gave no answer in time",
+PAGE = re.compile(rb"\s*<(!doctype|html)", re.I)
+OWN = {  # what is in an answer of this API, or not at its beginning
+    "web": re.compile(rb"\A\s*+(?!data:|\{)"),
+    "llm": re.compile(rb'"choices"'),
+    "knowledge": re.compile(rb'"tag"'),
 }
-OUTCOMES: dict[type[UpstreamError], str] = {
+REFUSALS: dict[type[UpstreamError], str] = {
     errors.UpstreamAuth: "refused",
     errors.OutOfCredits: "no_credits",
     errors.RateLimited: "rate_limited",
@@ -79,6 +70,7 @@ class Probe:
     """One account asked at one address, in one form of its token."""
 
     account: Account
+    token: str = field(repr=False)
     api: Api
     url: str
     bearer: bool
@@ -123,7 +115,7 @@ class Asking:
 
     def at_most(self, api: Api) -> int:
         """Requests for one account: two forms of its token and another model, at each address."""
-        up = [url for url in self._urls(api) if to_host(url) not in self.down]
+        up = [url for url in self._urls(api) if origin_of(url) not in self.down]
         rows = rows_for(self.settings.models.values(), api, self.model)
         return len(up) * (1 + len(rows)) * bool(rows)
 
@@ -133,40 +125,40 @@ class Asking:
         found: list[Probe] = []
         for url in self._urls(api) if rows else ():
             found += self._ask_at(url, account, token, api, rows)
-            if found[-1].said.outcome in ALIVE and not self.everything:
+            if found[-1].said.alive and not self.everything:
                 break
         return found
 
     def _urls(self, api: Api) -> list[str]:
         """The service's own address, whatever its state, and the others that can be reached."""
         own, *others = addresses(api, self.settings.flowith_api_url)
-        return [own, *(url for url in others if to_host(url) not in self.down)]
+        return [own, *(url for url in others if origin_of(url) not in self.down)]
 
     def _ask_at(
         self, url: str, account: Account, token: str, api: Api, rows: list[Model]
     ) -> list[Probe]:
-        found: list[Probe] = []
+        """The token in its usual form, in its other one if that is refused, another model if the
+        first may be unknown."""
 
-        def send(bearer: bool, model: Model) -> str:
-            said = self.down.get(to_host(url)) or self._send(
-                url, DIALECTS[api], token, bearer, model
-            )
-            found.append(Probe(account, api, url, bearer, model, said))
-            return said.outcome
+        def probe(bearer: bool, model: Model) -> Probe:
+            said = self.down.get(origin_of(url)) or self._send(url, api, token, bearer, model)
+            return Probe(account, token, api, url, bearer, model, said)
 
-        bearer = DIALECTS[api].bearer
-        outcome = send(bearer, rows[0])
-        if outcome == "refused":
-            bearer = not bearer
-            outcome = send(bearer, rows[0])
-        if outcome in ("not_found", "rejected") and rows[1:] and send(bearer, rows[1]) in ALIVE:
-            status = found[-2].said.status
-            unknown = Said("unknown_model", f"{WORDS['unknown_model']} ({status})", status)
-            found[-2] = replace(found[-2], said=unknown)
+        found = [probe(DIALECTS[api].bearer, rows[0])]
+        if found[-1].said.outcome == "refused":
+            found.append(probe(not found[-1].bearer, rows[0]))
+        last = found[-1]
+        if last.said.outcome in ("not_found", "rejected") and rows[1:]:
+            other = probe(last.bearer, rows[1])
+            if other.said.alive:
+                status = last.said.status
+                found[-1] = replace(last, said=Said.of("unknown_model", status, f" ({status})"))
+            found.append(other)
         return found
 
-    def _send(self, url: str, dialect: Dialect, token: str, bearer: bool, model: Model) -> Said:
+    def _send(self, url: str, api: Api, token: str, bearer: bool, model: Model) -> Said:
         """Send one tiny request, wait for the first words and hang up."""
+        dialect = DIALECTS[api]
         headers = {**dialect.headers_for(token, bearer), "User-Agent": self.agent}
         body = orjson.dumps(dialect.payload(ASKED, model, model.upstream[:1]))
         patience = min(self.settings.first_token_timeout, FIRST_WORDS)
@@ -181,55 +173,47 @@ class Asking:
 
 
 def _read(dialect: Dialect, answer: requests.Response, exchange: Exchange, until: float) -> Said:
-    """Raises UpstreamError. `until` is monotonic seconds."""
+    """Raises UpstreamError, and what FOREIGN holds. `until` is monotonic seconds."""
     status = answer.status_code
     if 300 <= status < 400:
         to = re.match(r"https?://([\w.-]+)", answer.headers.get("Location", ""), re.ASCII)
-        return Said("redirect", WORDS["redirect"] + (f" (to {to[1]})" if to else ""), status)
+        return Said.of("redirect", status, f" (to {to[1]})" if to else "")
     if not 200 <= status < 300:
-        said = read_refusal(exchange)
-        if status in (401, 403) and _is_page(said):
-            return Said("web_page", f"{WORDS['web_page']} ({status})", status)
-        raise to_refusal(status, said, answer.headers)
-    decoder, received = dialect.decoder(""), b""
-    read = exchange.reader()
-    while block := read():
-        if _is_page(block):
-            return Said("web_page", WORDS["web_page"], status)
-        if dialect.name == "web" and re.match(rb"\s*(data:|\{)", block):
-            told = to_object(block)
-            if is_error(told):
-                raise to_refusal(None, told)
-            return Said("other_api", WORDS["other_api"], status)
-        received += block
-        try:
-            spoken = any(map(_says_something, decoder.decode(block)))
-        except UpstreamError as wrong:
-            return _unread(wrong, dialect, received, status)
-        if spoken:
-            return Said("worked", WORDS["worked"], status)
-        if time.monotonic() > until or len(received) > LONGEST:
-            return Said("timeout", WORDS["timeout"], status)
+        body = read_refusal(exchange)
+        if status in (401, 403) and PAGE.match(body):
+            return Said.of("web_page", status, f" ({status})")
+        raise to_refusal(status, body, answer.headers)
+    return _listen(dialect, status, exchange.reader(), until)
+
+
+def _listen(dialect: Dialect, status: int, read: Callable[[], bytes], until: float) -> Said:
+    """The first words of an answer, or what else it is. Raises as `_read`."""
+    decoder, received, outcome = dialect.decoder(""), b"", ""
+    refusal: UpstreamError | None = None
     try:
-        spoken = any(map(_says_something, decoder.flush()))
+        while not outcome:
+            block = read()
+            received += block
+            events = decoder.decode(block) if block else decoder.flush()
+            if any(map(_says_something, events)):
+                outcome = "worked"
+            elif not block:
+                outcome = "empty"
+            elif time.monotonic() > until or len(received) > LONGEST:
+                return Said.of("timeout", status)
     except UpstreamError as wrong:
-        return _unread(wrong, dialect, received, status)
-    if received and FRAMES[dialect.name] not in received:
-        return Said("other_api", WORDS["other_api"], status)
-    outcome = "worked" if spoken else "empty"
-    return Said(outcome, WORDS[outcome], status)
-
-
-def _unread(wrong: UpstreamError, dialect: Dialect, received: bytes, status: int) -> Said:
-    """What an answer is that could not be read: another API's. Raises the error that it tells."""
-    own = not received or FRAMES[dialect.name] in received or b'"error"' in received
-    if own or type(wrong) in OUTCOMES:
-        raise wrong
-    return Said("other_api", WORDS["other_api"], status)
-
-
-def _is_page(block: bytes) -> bool:
-    return bool(re.match(rb"\s*<(!doctype|html)", block, re.I))
+        refusal = wrong
+    if PAGE.match(received):
+        return Said.of("web_page", status)
+    said = to_object(received)
+    if dialect.name == "web" and is_error(said):
+        raise to_refusal(None, said)
+    told = refusal and (type(refusal) in REFUSALS or b'"error"' in received)
+    if received and not told and not OWN[dialect.name].search(received):
+        return Said.of("other_api", status)
+    if refusal:
+        raise refusal
+    return Said.of(outcome, status)
 
 
 def _says_something(event: Event) -> bool:
@@ -243,8 +227,8 @@ def _says_something(event: Event) -> bool:
 
 
 def _refused(refusal: UpstreamError, secrets: Collection[str]) -> Said:
-    outcome = OUTCOMES.get(type(refusal), "failed")
+    outcome = REFUSALS.get(type(refusal), "failed")
     status = f" ({refusal.upstream_status})" if refusal.upstream_status else ""
-    refusal.message = f"{WORDS[outcome]}{status};"
+    refusal.message = f"{OUTCOMES[outcome].words}{status};"
     quote(refusal, secrets, [str(m["content"]) for m in ASKED.messages])
     return Said(outcome, refusal.message.rstrip(";"), refusal.upstream_status)

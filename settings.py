@@ -5,26 +5,17 @@ that exist: `.env.example`, the table in the README and the start-up log follow 
 """
 
 import json
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-
-from setting_kinds import (
-    choice,
-    number,
-    parse_header,
-    parse_keys,
-    parse_tokens,
-    parse_url,
-    seconds,
-    secret,
-    setting,
-)
 
 Api = Literal["web", "llm", "knowledge"]
 Kind = Literal["chat", "image"]
@@ -36,6 +27,7 @@ DEFAULT_KEY = "123456"
 DEMO_TOKEN = "demo"  # what `make run` sets when it starts the bundled stand-in
 NO_TOKEN = "No Flowith token is set: put FLOWITH_AUTH_TOKEN into .env or the secrets."
 AROUND = " \t\r\n\"'"  # a value; `docker run --env-file` leaves quotes on
+PLACEHOLDERS = {"your_actual_token_here", "changeme", "your_token_here"}
 USER = re.compile("(//)[^/]*@")
 QUERY = re.compile(r"\?.+", re.DOTALL)
 LONG_PART = re.compile("(?<=[^/]/)[^/?]{20,}")
@@ -87,58 +79,130 @@ class Model:
     sizes: tuple[str, ...] = ()
 
 
+def _list(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _keys(value: str) -> tuple[str, ...]:
+    keys = _list(value)
+    if not keys or not all(key.isprintable() for key in keys):
+        raise ValueError("must be one key or more, of printable characters")
+    return keys
+
+
+def _in_header(value: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("may hold printable ASCII characters only")
+    return value
+
+
+def _tokens(value: str) -> tuple[str, ...]:
+    bare = (t.removeprefix("Bearer ").removeprefix("bearer ").strip() for t in _list(value))
+    return tuple(dict.fromkeys(_in_header(t) for t in bare if t and t.lower() not in PLACEHOLDERS))
+
+
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        good = False
+    if value and not good:
+        raise ValueError("must start with http:// or https:// and a host")
+    return value.rstrip("/") if value.count("/") <= 3 else value
+
+
+def _setting(
+    default: str, meaning: str, parse: Callable[[str], Any] = str, secret: bool = False
+) -> Any:
+    told = {"default": default, "parse": parse, "meaning": meaning, "secret": secret}
+    return field(default=parse(default), repr=not secret, metadata=told)
+
+
+_secret = partial(_setting, secret=True)
+
+
+def _choice(default: str, allowed: Sequence[str], of: str = "") -> Any:
+    """A setting that is one of a few words, whatever their case."""
+
+    def parse(value: str) -> str:
+        if value.lower() not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return value.lower()
+
+    return _setting(default, f"{of}{', '.join(allowed[:-1])} or {allowed[-1]}", parse)
+
+
+def _number(default: str, least: float, most: float, meaning: str) -> Any:
+    """A setting that is a number; a whole one where its limits are."""
+    kind = float if isinstance(least, float) else int
+
+    def parse(value: str) -> float:
+        try:
+            number = kind(value)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:
+            raise ValueError(f"must be a number from {least:g} to {most:g}")
+        return number
+
+    return _setting(default, meaning, parse)
+
+
+def _seconds(default: str, meaning: str) -> Any:
+    return _number(default, 0.05, 86_400, meaning)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings; the environment variable is the field's name in capitals."""
 
-    flowith_auth_token: tuple[str, ...] = secret(
-        "", "Flowith token, flo_... key or web login; several with commas", parse_tokens
+    flowith_auth_token: tuple[str, ...] = _secret(
+        "", "Flowith token, flo_... key or web login; several with commas", _tokens
     )
-    api_key: tuple[str, ...] = secret(
-        DEFAULT_KEY, "key that callers send; several with commas", parse_keys
+    api_key: tuple[str, ...] = _secret(
+        DEFAULT_KEY, "key that callers send; several with commas", _keys
     )
-    flowith_api: str = choice("auto", ("auto", *APIS), "Flowith API: ")
-    flowith_api_url: str = setting(
-        "", "Flowith's address, when it has moved: a host, or a whole URL", parse_url
+    flowith_api: str = _choice("auto", ("auto", *APIS), "Flowith API: ")
+    flowith_api_url: str = _setting(
+        "", "Flowith's address, when it has moved: a host, or a whole URL", _url
     )
-    flowith_refresh_token: str = secret(
-        "", "refresh token of the web login; keeps the (first) web token alive", parse_header
+    flowith_refresh_token: str = _secret(
+        "", "refresh token of the web login; keeps the (first) web token alive", _in_header
     )
-    flowith_identity_url: str = setting(
-        "https://aibdxsebwhalbnugsqel.supabase.co",
-        "Flowith's login service, for the refresh",
-        parse_url,
+    flowith_identity_url: str = _setting(
+        "https://aibdxsebwhalbnugsqel.supabase.co", "Flowith's login service, for the refresh", _url
     )
-    flowith_identity_key: str = secret(
-        "", "the login service's public key (sb_publishable_...), for the refresh", parse_header
+    flowith_identity_key: str = _secret(
+        "", "the login service's public key (sb_publishable_...), for the refresh", _in_header
     )
-    state_file: str = setting(".flowith-state.json", "where refreshed tokens are kept (mode 0600)")
-    models_file: str = setting("models.json", "the model mapping")
-    host: str = setting("0.0.0.0", "address to listen on", lambda host: host.strip("[]"))
-    port: int = number("7860", 0, 65_535, "port to listen on")
-    web_concurrency: int = number("1", 1, 64, "worker processes")
-    max_streams: int = number("1200", 1, 100_000, "answers under way per worker; above it 503")
-    max_body_mb: float = number("32", 0.001, 1024, "largest request, MB")
-    body_timeout: float = seconds("15", "seconds a sender may pause within a request")
-    max_choices: int = number("8", 1, 128, "largest n (answers per request)")
-    hold: float = seconds("5", "seconds to wait for Flowith before the 200 goes out")
-    heartbeat: float = seconds("5", "seconds of silence between signs of life")
-    keep_alive_after: float = number(
+    state_file: str = _setting(".flowith-state.json", "where refreshed tokens are kept (mode 0600)")
+    models_file: str = _setting("models.json", "the model mapping")
+    host: str = _setting("0.0.0.0", "address to listen on", lambda host: host.strip("[]"))
+    port: int = _number("7860", 0, 65_535, "port to listen on")
+    web_concurrency: int = _number("1", 1, 64, "worker processes")
+    max_streams: int = _number("1200", 1, 100_000, "answers under way per worker; above it 503")
+    max_body_mb: float = _number("32", 0.001, 1024, "largest request, MB")
+    body_timeout: float = _seconds("15", "seconds a sender may pause within a request")
+    max_choices: int = _number("8", 1, 128, "largest n (answers per request)")
+    hold: float = _seconds("5", "seconds to wait for Flowith before the 200 goes out")
+    heartbeat: float = _seconds("5", "seconds of silence between signs of life")
+    keep_alive_after: float = _number(
         "50", 0.0, 86_400, "seconds until a slow non-stream call sends white space; 0 = off"
     )
-    connect_timeout: float = seconds("10", "seconds to reach Flowith")
-    first_token_timeout: float = seconds("150", "seconds until the first token")
-    idle_timeout: float = seconds("120", "seconds between two tokens")
-    image_timeout: float = seconds("300", "seconds until a picture is made")
-    total_timeout: float = seconds("1800", "seconds for a whole answer")
-    retry_attempts: int = number("4", 1, 50, "calls to Flowith per answer, before its first token")
-    retry_seconds: float = seconds("30", "no new try after so many seconds")
-    graceful_timeout: int = number(
+    connect_timeout: float = _seconds("10", "seconds to reach Flowith")
+    first_token_timeout: float = _seconds("150", "seconds until the first token")
+    idle_timeout: float = _seconds("120", "seconds between two tokens")
+    image_timeout: float = _seconds("300", "seconds until a picture is made")
+    total_timeout: float = _seconds("1800", "seconds for a whole answer")
+    retry_attempts: int = _number("4", 1, 50, "calls to Flowith per answer, before its first token")
+    retry_seconds: float = _seconds("30", "no new try after so many seconds")
+    graceful_timeout: int = _number(
         "30", 4, 3600, "seconds that running streams get when the service is stopped"
     )
-    reasoning_format: str = choice(REASONING[0], REASONING, "how thoughts are sent: ")
-    log_level: str = choice("info", ("debug", "info", "warning", "error"))
-    log_format: str = choice("text", ("text", "json"))
+    reasoning_format: str = _choice(REASONING[0], REASONING, "how thoughts are sent: ")
+    log_level: str = _choice("info", ("debug", "info", "warning", "error"))
+    log_format: str = _choice("text", ("text", "json"))
     models: Mapping[str, Model] = field(default_factory=dict, repr=False)
     default_model: str = ""  # of a request that names none, where its address does
     on_space: bool = False  # Hugging Face sets SPACE_ID in every Space; not for people to set
@@ -148,13 +212,13 @@ class Settings:
         """Read all settings. Raises SettingsError that names every mistake at once."""
         values: dict[str, Any] = {"on_space": bool(environ.get("SPACE_ID"))}
         mistakes: list[str] = []
-        for one in cls.described():
-            text = environ.get(one.name.upper(), "").strip(AROUND)
+        for setting in cls.described():
+            text = environ.get(setting.name.upper(), "").strip(AROUND)
             try:
-                values[one.name] = one.metadata["parse"](text) if text else one.default
+                values[setting.name] = setting.metadata["parse"](text) if text else setting.default
             except ValueError as wrong:
-                shown = "" if one.metadata["secret"] else f" (it is {mask_url(text)[:60]!r})"
-                mistakes.append(f"{one.name.upper()} {wrong}{shown}")
+                shown = "" if setting.metadata["secret"] else f" (it is {mask_url(text)[:60]!r})"
+                mistakes.append(f"{setting.name.upper()} {wrong}{shown}")
         try:
             values["models"] = read_models(Path(values["models_file"]))
         except SettingsError as wrong:

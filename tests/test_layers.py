@@ -15,8 +15,7 @@ WORDS = {"chat_request", "events", "errors", "settings"}  # the vocabulary: what
 ALLOWED: dict[str, set[str]] = {
     "events": set(),
     "errors": set(),
-    "setting_kinds": set(),
-    "settings": {"setting_kinds"},
+    "settings": set(),
     "clock": {"errors"},
     "chat_request": {"events", "jsontools"},
     "jsontools": {"clock", "jsontools"},
@@ -132,7 +131,7 @@ def test_the_table_finds_what_it_forbids() -> None:
 
 def test_at_the_root_stand_only_the_named_modules() -> None:
     named = {"wsgi", "proxy", "translate", "chat_request", "events", "errors", "settings", "clock"}
-    named |= {"run", "gunicorn.conf", "setting_kinds"}
+    named |= {"run", "gunicorn.conf"}
     assert {path.stem for path in ROOT.glob("*.py")} == named
 
 

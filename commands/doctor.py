@@ -5,7 +5,6 @@ Knows nothing of OpenAI or of Flowith's wire; `diagnosis.py` judges what is foun
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +27,7 @@ from commands.sample_file import SampleError, read_sample
 from flowith.accounts import Account, Accounts
 from flowith.client import Flowith
 from flowith.file_address import origin_of
-from flowith.login import expiry
+from flowith.login import expiry, why_not_kept
 from formats.model_names import find_model
 from server.pages import VERSION
 from settings import APIS, Settings, SettingsError, given, load
@@ -147,15 +146,11 @@ def check_state_file(report: Report, settings: Settings) -> None:
     if not settings.flowith_refresh_token:
         report.add("ok", "state", "not needed, as there is no FLOWITH_REFRESH_TOKEN")
         return
-    try:
-        tempfile.TemporaryFile(dir=file.resolve().parent).close()  # noqa: SIM115
-        for there in (file, Path(f"{file}.lock")):
-            if there.exists():
-                there.open("r+").close()  # noqa: SIM115
+    if why := why_not_kept(file):
+        text = f"{file} cannot be written ({why}): the login would be lost when it is renewed."
+        report.add("problem", "state", f"{text} Set STATE_FILE to a place that can be.")
+    else:
         report.add("ok", "state", f"{file} can be written")
-    except OSError as wrong:
-        text = f"{file} cannot be written ({wrong.strerror}): the login would be lost when it is"
-        report.add("problem", "state", f"{text} renewed. Set STATE_FILE to a place that can be.")
 
 
 def check_network(report: Report, settings: Settings, accounts: Accounts) -> dict[str, Said]:

@@ -8,6 +8,7 @@ import resource
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from chat_request import Prompt
 from clock import Clock
@@ -21,7 +22,7 @@ from flowith.dialects import Dialect, dialects_at
 from flowith.download import Download
 from flowith.file_address import origin_of
 from flowith.image_dialects import image_dialects
-from flowith.login import Login
+from flowith.login import Login, why_not_kept
 from flowith.retries import Retries
 from flowith.transport import Transport
 from settings import Api, Model, Settings
@@ -58,6 +59,8 @@ class Flowith:
                 first = Account(len(accounts.all) + 1, "")
                 accounts.all.append(first)
             first.login = Login(self.settings, first.token, self.transport)
+            if why := why_not_kept(Path(self.settings.state_file)):
+                log.warning("no login can be renewed: STATE_FILE cannot be written: %s", why)
         return accounts
 
     def open(self, prompt: Prompt, model: Model, label: str = "") -> "Answer":

@@ -56,6 +56,19 @@ def expiry(token: str) -> float | None:
         return None
 
 
+def why_not_kept(file: Path) -> str:
+    """Why a renewed login could not be kept in that file; empty where it can be. Leaves nothing
+    behind."""
+    try:
+        tempfile.TemporaryFile(dir=file.resolve().parent).close()  # noqa: SIM115
+        for there in (file, Path(f"{file}.lock")):
+            if there.exists():
+                there.open("r+").close()  # noqa: SIM115
+    except OSError as wrong:
+        return wrong.strerror or "unknown"
+    return ""
+
+
 def _is_token(given: object) -> bool:
     """Whether it can be one: a header has to hold it."""
     return isinstance(given, str) and given != "" and given.isascii() and given.isprintable()

@@ -15,6 +15,7 @@ import pytest
 from conftest import MakeApi, Serve
 from fake_flowith import FakeFlowith, error, json_reply
 
+from flowith.client import Flowith
 from flowith.login import Login, expiry
 from flowith.transport import Transport
 from settings import Settings
@@ -250,3 +251,16 @@ def test_a_disk_that_is_full_costs_no_login(fake: FakeFlowith, tmp_path: Path) -
     assert expiry(first)
     assert login._unwritten["access_token"] == first
     assert [path.name for path in tmp_path.iterdir()] == ["state.json.lock"]
+
+
+@pytest.mark.parametrize("place", ["nowhere/state.json", "folder"])
+def test_a_place_that_takes_no_login_is_told_at_the_start(
+    place: str, fake: FakeFlowith, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "folder").mkdir()
+    given = renewing(fake, tmp_path, "")
+    Flowith(Settings.from_env(given), "test")
+    assert "STATE_FILE" not in caplog.text
+    Flowith(Settings.from_env({**given, "STATE_FILE": str(tmp_path / place)}), "test")
+    assert "STATE_FILE cannot be written" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

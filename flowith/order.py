@@ -23,8 +23,12 @@ from flowith.uploads import with_addresses
 from settings import Model
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-# the key itself may well be good, so it must not rest for this
-NO_STORE = "Flowith's file store takes no images from this kind of key: send an https: URL instead."
+# The key itself may well be good, so it must not rest for this. Upon "could not process image"
+# Claude Code leaves the image out and goes on.
+NO_STORE = (
+    "Flowith could not process image data: its file store takes none from this kind of key. Send an"
+    " https: URL instead."
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,6 +212,7 @@ def test_a_key_the_file_store_does_not_know_goes_on_working(
     refused = ours.post(messages=picture(data_url(b"third")))
     assert refused.status_code == 400
     assert refused.json["error"]["param"] == "messages"
+    assert "could not process image" in refused.json["error"]["message"]  # Claude Code's cue
     assert ours.post().status_code == 200
 
 

@@ -21,7 +21,7 @@ from events import Done, Event, Text, ToolCall
 from jsontools.budget import Budget
 
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
-_PLAIN = re.compile(r"[^<`\[\n=+]*[^<`\[\n=+\s](?<!\st)(?<!\sto)[^\S\n]*")
+_PLAIN = re.compile(r"[^<`\[\n=+]*[^<`\]\[\n=+\s](?<!\st)(?<!\sto)[^\S\n]*")
 _CODE_END = re.compile("[`~]")
 _OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
 _TAIL_CUT = re.compile(r"`{1,3}|\]{1,2}|</?[\w:|｜‖▁-]*|[\w:]*")
@@ -215,8 +215,9 @@ class _Finder(Outlet):
             calls = self._instead_of(wrong)
         if not calls:
             return self._pass(unit)
+        still_open = self._fences if self.after_call else 0
         self._emit(calls)
-        self._fences = unit.calls[-1].head.fences
+        self._fences = still_open + unit.calls[-1].head.fences
         return unit.rest
 
     def _doubts(self) -> bool:

@@ -189,6 +189,7 @@ class Candidate(Unit):
 
     def _end(self, whole: bool) -> None:
         if self.head is None:
+            self.broken = not whole
             return
         body = self.head.body
         end = body.finish(self.text[self._began :]) if whole else -1

@@ -186,6 +186,8 @@ class _Steps(TagSteps):
         head, end = self.head, word.end()
         head.tool = self.names.find(word[0])
         head.called = head.called or is_prefixed(word[0])
+        if not head.tool and head.firm and call_words.NAME_TOKEN.startswith(self.text[end:][:16]):
+            return self._on(word)  # the id of the call
         if not head.tool:
             return self._glued_key(word) if head.taught else Verdict.NO
         braced = head.vouched and self.text.startswith("{", end)

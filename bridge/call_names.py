@@ -17,7 +17,7 @@ _PREFIX_PART = re.compile(r"(?i)call:\w{0,24}:?\Z")
 # Kimi: `functions.f:0`; Llama: `f.call`; and what of a form stays on a name that stands in JSON.
 _SUFFIX = re.compile(r":\d{0,4}\Z|\.call\Z|\(\)\Z|<\|.*", re.DOTALL)
 _SUFFIX_PART = re.compile(r"(?::\d{0,4}|\.(?:c(?:a(?:ll?)?)?)?)\Z")
-_FOLD = str.maketrans("", "", "-_.:/ ")
+_FOLD = str.maketrans("", "", "-_.:/ \\")
 
 
 def fold(name: str) -> str:

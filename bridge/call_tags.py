@@ -48,10 +48,10 @@ ARGUMENT_WORDS = (
 )  # fmt: skip
 # Without bars these say nothing.
 _JOIN_TOKENS = words(
-    "channel constrain message msg start plugin message_model message_sep role_sep",
+    "begin channel constrain message msg start plugin message_model message_sep role_sep",
     "start_header_id end_header_id",
 )
-_END_TOKENS = words("end return eom turn tag end_message end_of_msg")
+_END_TOKENS = words("end return eom turn tag flush end_message end_of_msg")
 _TURN_TOKENS = words("im_start user")  # a turn that is not the model's to write
 _ONLY_TOKENS = _JOIN_TOKENS | _END_TOKENS | _TURN_TOKENS
 _ROLES = {
@@ -85,7 +85,7 @@ ROLES = {word: role for role, known in _ROLES.items() for word in known}
 _MAKER = re.compile(r"[a-z0-9]{2,24}_(?=(?:tool|function)_call|arg_(?:key|value)$)|:\w+\Z")
 # Solar's pairs: a key ends where its value begins.
 _PAIRS = {"tool_arg:start": "arg_key", "tool_arg:value": "arg_value", "tool_arg:end": "arg_value"}
-_GAPS = str.maketrans("▁- ", "___")
+_GAPS = str.maketrans("▁- ", "___", "\\")  # `tool\_call` is as Markdown would have it
 _BAR = "|｜‖"
 _BARS = f"[{_BAR}]{{1,2}}"
 _MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:[A-Z]{{2}}ML[ \t]?{_BARS}[ \t]?)?"
@@ -94,7 +94,7 @@ _NAMESPACE = r"(?:(?!tool_|arg_)[\w-]{1,24}[:|])?"
 _LOOSE_TOKEN = r"(?:tool|end)(?: [a-z]{2,8}){1,2}(?=\s?[|｜])"
 # Kimi K3's brackets: `<|open|>call tool="f"<|sep|>`, `<|close|>call<|sep|>`.
 _BRACKET = r"(?:open|close)\|"
-_WORD_CHARS = rf"(?:{_LOOSE_TOKEN}|(?!{_BRACKET})[A-Za-z][\w.▁-]{{0,99}}(?::\w{{1,24}})?)"
+_WORD_CHARS = rf"(?:{_LOOSE_TOKEN}|(?!{_BRACKET})[A-Za-z][\w.▁\\-]{{0,99}}(?::\w{{1,24}})?)"
 _ATTRIBUTE = (
     r"\s{1,50}[\w:.-]{1,60}\s?=\s?(?:\"[^\"]{0,900}\"|'[^']{0,900}'|[^\s\"'<>]{1,200}[\"']?)"
 )
@@ -107,7 +107,7 @@ TAG = re.compile(
 # A tag whose end has not come yet, with or without a whole word.
 _TAG_PART = re.compile(
     rf"(?i)<(?:\|{_BRACKET}>?)?(?:/?(?:[ \t]?[{_BAR}]{{0,2}}[ \t]?"
-    rf"(?:[A-Z]{{2}}ML[ \t{_BAR}]{{0,4}})?)/?{_NAMESPACE}[\w:.▁-]{{0,125}}|"
+    rf"(?:[A-Z]{{2}}ML[ \t{_BAR}]{{0,4}})?)/?{_NAMESPACE}[\w:.▁\\-]{{0,125}}|"
     rf"/?{_MARKS}/?{_NAMESPACE}(?P<word>{_WORD_CHARS})"
     rf"(?:\s?=?\s?[\"']?[\w.:-]*[\"']?(?:{_ATTRIBUTE}){{0,20}}"
     rf"(?:\s{{1,50}}[\w:.-]{{0,60}}\s?(?:=\s?(?:\"[^\"]*|'[^']*|[^\s\"'<>]*)?)?)?)"

@@ -68,10 +68,11 @@ CODE_BEHIND = re.compile(
     r"`{3,9}(?!(?:json|xml|te?xt|tool_call|tool_code)\s)[\w-]{1,30}\s)"
 )
 GLUED = re.compile(r"(?:json|code)\Z")  # where the token is lost that parts it from the recipient
-WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
+WORD = re.compile(r"[A-Za-z0-9_][\w.:-]{0,150}")
 # What makes a call of a name that nothing vouches for.
 TOUCHING = re.compile(r"(?i)\(|\[A|<(?:[|｜]|\Z)|\{\s{0,9}(?:[\"}]|\Z)|\[?\Z")
 OBJECT_PART = re.compile(r"\{\s{0,9}\Z")
+NAME_TOKEN = "<|tool_call:name"  # Solar Open
 PRINT = re.compile(r"print\s?\(")
 TOGETHER = "multi_tool_use.parallel"
 VOUCHING = frozenset(("tool_code", TOGETHER))  # words that stand before calls and nothing else

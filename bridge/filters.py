@@ -25,6 +25,7 @@ THOUGHTS |= {
     "[think]": "[/think]",
     "<|channel>thought": "<channel|>",
     "<|start_thinking|>": "<|end_thinking|>",
+    "<|think|>": "<|end|>",
     "<|think:start|>": "<|think:end|>",
     "<|thought_start|>": "<|thought_end|>",
     "<|inner_prefix|>": "<|inner_suffix|>",

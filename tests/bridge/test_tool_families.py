@@ -60,6 +60,7 @@ REQUEST = (
     "<|plamo:end_tool_name:plamo|><|plamo:begin_tool_arguments:plamo|><|plamo:constrain|>json"
     "<|plamo:msg|>{}<|plamo:end_tool_arguments:plamo|><|plamo:end_tool_request:plamo|>"
 )
+SOLAR = "<|tool_call:begin|>{}<|tool_call:name|>{}<|tool_call:args|>{}<|tool_call:end|>"
 # What is written, the calls in it, and the words that are left of it.
 FAMILIES: dict[str, tuple[str, list[list[Any]], str]] = {
     "a maker's name": (
@@ -225,6 +226,17 @@ FAMILIES: dict[str, tuple[str, list[list[Any]], str]] = {
         "keep(count=07, share=-1.05, tags=['007', 10, 0])",
         [["keep", {"count": 7, "share": -1.05, "tags": ["007", 10, 0]}]],
         "",
+    ),
+    "an id before the name": (
+        "<|think|>I look.<|end|><|begin|>assistant<|tool_calls|>"
+        f"{SOLAR.format('a1b2c3', 'show_map', PLAIN)}{SOLAR.format('0', 'ping', '{}')}<|flush|>",
+        [OSLO, PONG],
+        "",
+    ),
+    "underscores as in Markdown": (
+        f"I look.\n<tool\\_call>\n{JSON.replace('_', chr(92) + '_')}\n</tool\\_call>",
+        [OSLO],
+        "I look.",
     ),
     "a number below zero": (
         'call:keep{note:"a,b:c",count:-7,share:-1.5e-3}',

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bridge.call_python import python_value
-from bridge.call_tags import ARGUMENT_WORDS, CDATA, CDATA_END, ROLES, Role, plain
+from bridge.call_tags import ARGUMENT_WORDS, CDATA, CDATA_END, FILLER, ROLES, Role, plain
 from bridge.call_xml import Value, XmlBody
 from bridge.tool_schemas import inner_rule, kinds_of, properties
 from chat_request import Tool
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 _VALUE_ENDS = (Role.PARAMETER, Role.ARGUMENTS)
-# A number with zeros in front, which neither JSON nor Python takes.
-_PADDED = re.compile(r"-?0\d{1,20}", re.ASCII)
 # A plain value has no comment and none of the marks that would make it something else.
 _PAIR = re.compile(r"([\w-]{1,64}):[ \t]+([\w./~$+-](?:(?!\s#|:\s).)*|[\[{\"].*)")
 _STRAY_ENDS = re.compile(r"\s*</[\w:.|｜-]{1,60}>\s*\Z")  # of an argument that never began
 _NO_VALUE = re.compile(r"<[!?]")
+_FILLER = re.compile(rf"{re.escape(FILLER)}\s*")
 _MOST_TAGS = 10_000  # in one value; each takes up to 20 us
 _LAYOUT = re.compile(r"\r?\n(?:(.*?)\r?\n)?[ \t]*", re.DOTALL)
 
@@ -110,7 +109,7 @@ def _texts(
         given = value.given["name"] or value.given.get("key", "")
         own = value.word if value.word in rules or ROLES.get(word) is not Role.PARAMETER else ""
         name = key if word == "arg_value" else given or own
-        text = body[value.start : value.end]
+        text = _FILLER.sub("", body[value.start : value.end])
         if not value.closed:
             text = _without_wrong_end(text, name)
         text = _value_text(text, closed=value.closed)
@@ -155,12 +154,15 @@ def _typed(text: str, rule: Any, root: dict[str, Any], *, literal: bool = False)
     if bare.startswith("<") and kinds & {"array", "object"}:
         with suppress(ValueError):
             return _from_elements(bare, rule, root)
-    if _PADDED.fullmatch(bare) and kinds & {"integer", "number"}:
-        return int(bare)
-    for read in (partial(read_json, strict=False), python_value):
+    for read in (partial(read_json, strict=False), python_value, _escaped):
         with suppress(ValueError):
             return read(bare)
     return text
+
+
+def _escaped(text: str) -> Any:
+    r"""JSON as it would stand in a string: `[{\"a\": 1}]`."""
+    return read_json(read_json(f'"{text}"', strict=False), strict=False)
 
 
 def _from_elements(text: str, rule: Any, root: dict[str, Any]) -> Any:

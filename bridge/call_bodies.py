@@ -14,7 +14,6 @@ from jsontools.text import JsonScan
 QUOTE_TOKENS = ('<|"|>', "<escape>", "<ctrl46>")
 _FENCES = ("```", "~~~")
 _BRACKET = re.compile(r"[\]}]\s{0,20}(?=</)")
-_THOUGHT_END = "<|end|>"
 _ENDS = (Role.OPEN, Role.END, Role.RESULT, Role.WRAP)
 
 
@@ -54,15 +53,6 @@ class NoBody(Body):
 
 
 WHOLE = NoBody()
-
-
-class ThoughtBody(Body):
-    """A thought that stands before a call; it ends at a token of its own."""
-
-    def _end_in(self, window: str) -> int:
-        at = window.find(_THOUGHT_END)
-        self._kept = window[-len(_THOUGHT_END) + 1 :]
-        return at + len(_THOUGHT_END) if at >= 0 else -1
 
 
 class _TokenScan(JsonScan):

@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 from bridge import call_words
-from bridge.call_bodies import JsonBody, LineBody, SecondBody, ThoughtBody
+from bridge.call_bodies import JsonBody, LineBody, SecondBody
 from bridge.call_head_tags import Head, Verdict, wait_if
 from bridge.call_heads import read_head
 from bridge.call_names import Names
@@ -17,10 +17,12 @@ from bridge.call_tags import ROLES, TAG, Role, is_closing, may_be_tag, may_open,
 from bridge.markdown import is_shown
 
 _LOOSE_ENDS = re.compile(
-    r"(?i)(?:\]\]>|</s>|\](?!\]?\Z)|[\s}),;]|>(?=</)|\[(?:/|END_)[A-Z_]{3,20}\])+"
+    r"(?i)(?:\]\]>|\]<\]minimax\[>\[|</(?:s|answer|assistant|response)>|\](?!\]?\Z|<(?:\]|\Z))|"
+    r"[\s}),;]|>(?=</)|\[(?:/|END_|\|end)[A-Z_]{3,20}\|?\])+"
 )
 _LOOSE_PART = re.compile(
-    r"(?i)(?:><?|\]{1,2}|\[(?:/[A-Z_]{0,20}|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z"
+    r"(?i)(?:><?|\](?:\]|<(?:\][minax]{0,7}\[?>?)?)?|"
+    r"\[(?:[/|][A-Z_]{0,20}\|?|E(?:N(?:D(?:_[A-Z_]{0,20})?)?)?)?)\Z"
 )
 _SPACES = re.compile(r"\s*")
 _MARKS = re.compile(r"`+|~+")
@@ -162,9 +164,6 @@ class Candidate(Unit):
         begin, self._began = self._began, self._began + end
         if self._is_name(head, self.text[begin : self._began]):
             return self._fill(head, self.text[self._began :])
-        if isinstance(head.body, ThoughtBody):
-            self.head = None
-            return self._look_at_head()
         self.calls.append(Written(head, self.text[begin : self._began]))
         self.skip = self._began
         rest = self.text[self._began :]
@@ -190,11 +189,12 @@ class Candidate(Unit):
 
     def _end(self, whole: bool) -> None:
         if self.head is None:
+            self.broken = not whole
             return
         body = self.head.body
         end = body.finish(self.text[self._began :]) if whole else -1
         if end < 0:
-            self.broken = not isinstance(body, ThoughtBody)
+            self.broken = True
             self.skip = self.size if isinstance(body, JsonBody) else self._began
         elif not self._end_body(self.head, end):
             self._look_behind("", final=True)

@@ -133,8 +133,8 @@ class TagSteps:
         return wait_if(running or may_be_tag(self.text, self.at, names))
 
     def _open_tag(self, opened: re.Match[str]) -> Verdict:
-        """A tag that begins a call and runs into its JSON: `<function=f{"a": 1}`. Without a name
-        most words may begin other markup (`<Action {...}>`)."""
+        """A tag that begins a call and runs on without its end: `<function=f{"a": 1}`. Without a
+        name most words may begin other markup (`<Action {...}>`)."""
         head, word = self.head, plain(opened["word"])
         if head.tool or ROLES.get(word) is not Role.OPEN:
             return Verdict.NO
@@ -163,7 +163,7 @@ class TagSteps:
                 return Verdict.NO
             head.closers.add(plain(head.tool.name))
             head.given = arguments_in(tag, properties(head.tool))
-        self.at = tag.end()
+        self.at = tag.end() + self.text.startswith(":", tag.end())  # Gemma's slip
         if not tag["alone"]:
             return Verdict.ON
         return self._body(WHOLE) if head.tool else Verdict.NO

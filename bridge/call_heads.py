@@ -7,15 +7,14 @@ what kind of body follows.
 import re
 
 from bridge import call_words
-from bridge.call_bodies import JsonBody, LineBody, PythonBody, ThoughtBody
+from bridge.call_bodies import JsonBody, LineBody, PythonBody
 from bridge.call_head_tags import Head, TagSteps, Verdict
 from bridge.call_names import Names, is_prefixed
-from bridge.call_tags import plain
+from bridge.call_tags import FILL, FILLER, plain
 from bridge.tool_schemas import lone_text, properties
 
 HEAD_CHARS = 1000  # no real head comes near it
 _STEPS = 12  # tags, words and fences of one head
-_SPACES = re.compile(r"\s{0,200}")
 
 
 def read_head(text: str, names: Names, *, line: bool) -> tuple[Verdict, Head]:
@@ -31,9 +30,6 @@ class _Steps(TagSteps):
 
     def take(self) -> Verdict:
         """Take one step after the other, until it is known what came of them."""
-        if thought := call_words.THOUGHT.match(self.text):
-            self.at = thought.end()
-            return self._body(ThoughtBody())
         for _ in range(_STEPS):
             verdict = self._step()
             if verdict is Verdict.MORE and len(self.text) > HEAD_CHARS:
@@ -44,8 +40,8 @@ class _Steps(TagSteps):
 
     def _step(self) -> Verdict:
         head, start = self.head, self.at
-        self.at = _SPACES.match(self.text, start).end()  # type: ignore[union-attr]
-        if self.at == len(self.text):
+        self.at = FILL.match(self.text, start).end()  # type: ignore[union-attr]
+        if FILLER.startswith(self.text[self.at :]):
             return Verdict.MORE
         first = self.text[self.at]
         if head.tool and head.tool.custom and head.closers and first not in "<{`":
@@ -142,7 +138,7 @@ class _Steps(TagSteps):
         if action := call_words.ACTION.match(text, at):
             head.called = True
             head.labelled = bool(head.tool) and "input" in action[0].lower()
-            return self._on(action) if head.line else Verdict.NO
+            return self._on(action) if head.line or head.vouched else Verdict.NO
         if passed := call_words.STRAY.match(text, at) or call_words.PRINT.match(text, at):
             return self._on(passed)
         key = self._key_behind_name() if head.tool and head.taught else None
@@ -190,6 +186,8 @@ class _Steps(TagSteps):
         head, end = self.head, word.end()
         head.tool = self.names.find(word[0])
         head.called = head.called or is_prefixed(word[0])
+        if not head.tool and head.firm and call_words.NAME_TOKEN.startswith(self.text[end:][:16]):
+            return self._on(word)  # the id of the call
         if not head.tool:
             return self._glued_key(word) if head.taught else Verdict.NO
         braced = head.vouched and self.text.startswith("{", end)

@@ -9,13 +9,15 @@ from bisect import bisect_left
 from chat_request import Tool
 
 _PREFIXES = ("call", "declaration", "default_api", "function", "functions", "tool", "tools")
-# Gemini puts a namespace of its own between: `call:custom:f`.
-_PREFIX = re.compile(rf"(?i)(?:call:\w{{1,24}}:(?=\w)|(?:{'|'.join(_PREFIXES)})[.:/](?=.))")
+# Gemini puts a namespace of its own between (`call:custom:f`), Muse the name itself (`f.f`).
+_PREFIX = re.compile(
+    rf"(?i)(?:call:\w{{1,24}}:(?=\w)|(?:{'|'.join(_PREFIXES)})[.:/](?=.)|([\w-]{{1,64}})\.(?=\1\Z))"
+)
 _PREFIX_PART = re.compile(r"(?i)call:\w{0,24}:?\Z")
 # Kimi: `functions.f:0`; Llama: `f.call`; and what of a form stays on a name that stands in JSON.
 _SUFFIX = re.compile(r":\d{0,4}\Z|\.call\Z|\(\)\Z|<\|.*", re.DOTALL)
 _SUFFIX_PART = re.compile(r"(?::\d{0,4}|\.(?:c(?:a(?:ll?)?)?)?)\Z")
-_FOLD = str.maketrans("", "", "-_.:/ ")
+_FOLD = str.maketrans("", "", "-_.:/ \\")
 
 
 def fold(name: str) -> str:

@@ -5,6 +5,7 @@ Knows nothing of the forms in which calls are written.
 
 import ast
 import re
+from keyword import kwlist
 from typing import Any
 
 from bridge.tool_schemas import properties
@@ -15,6 +16,12 @@ STRING = re.compile(
     r"(?:'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")",
     re.DOTALL,
 )
+# What Python would not take beside strings: its own words as names, and zeros before a number.
+_UNTIDY = re.compile(
+    rf"(?P<string>{STRING.pattern})|\b(?P<word>{'|'.join(kwlist)})(?=\s?=)|(?<![\w.])0+(?=[1-9])",
+    re.DOTALL,
+)
+_OWN = "_of_the_tool"  # stands behind such a word while it is read
 _ESCAPE = re.compile(r"\\(?:[\\'\"abfnrtv\n0-7]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|N\{|U)|\\")
 _MOST_MARKS = 12_000  # of which each takes Python's parser, and what mends JSON, up to 15 us
 _MOST_ESCAPES = 40_000
@@ -36,7 +43,7 @@ def from_python(text: str, tool: Tool) -> dict[str, Any]:
     if len(call.args) == 1 and isinstance(call.args[0], ast.Dict):
         given = {"arguments": call.args[0]}
     for keyword in call.keywords:
-        given[keyword.arg or "arguments"] = keyword.value
+        given[_named(keyword) or "arguments"] = keyword.value
     return {name: _value(node) for name, node in given.items()}
 
 
@@ -59,13 +66,20 @@ def _parsed(text: str) -> ast.expr:
     if is_dense(text):
         raise ValueError("too many values")
     try:
-        return ast.parse(STRING.sub(_tidy, text), mode="eval").body
+        return ast.parse(_UNTIDY.sub(_tidy, text), mode="eval").body
     except (SyntaxError, MemoryError, RecursionError, ValueError):
         raise ValueError("no Python") from None
 
 
+def _named(keyword: ast.keyword) -> str:
+    return (keyword.arg or "").removesuffix(_OWN)
+
+
 def _tidy(string: re.Match[str]) -> str:
-    """A string with raw line ends or backslashes that Python alone would not take."""
+    """A string without the raw line ends and backslashes that Python alone would not take, or what
+    else is to stand in a place."""
+    if not string["string"]:
+        return string["word"] + _OWN if string["word"] else ""
     if string[0][0] in "rR":
         return string[0]
     text = _ESCAPE.sub(literal, string[0])
@@ -100,7 +114,7 @@ def _converted(node: ast.expr) -> Any:
             pairs = zip(keys, values, strict=True)
             return {str(k.value): _converted(v) for k, v in pairs if isinstance(k, ast.Constant)}
         case ast.Call(args=[], keywords=given) if all(k.arg for k in given):
-            return {str(k.arg): _converted(k.value) for k in given}  # Gemini's nested objects
+            return {_named(k): _converted(k.value) for k in given}  # Gemini's nested objects
     raise ValueError("no plain value")
 
 

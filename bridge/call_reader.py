@@ -39,6 +39,7 @@ from jsontools.text import clean, compact, read_json
 
 UNKNOWN = "The model called a tool that is not offered."
 MOST_CALLS = 128  # no real answer comes near it
+OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
 _WITH_COLON = re.compile(r"[\"']?\w{1,64}[\"']?\s{0,20}:")
 _EMPTY = re.compile(r"\{\s{0,100}\}")
 _NAME_IN_JSON = re.compile(rf"[\"'](?:{'|'.join(NAME_KEYS)})[\"']\s?:\s?[\"']([\w.:-]+)")
@@ -102,7 +103,9 @@ class Reader:
     def is_meant(self, unit: Unit, *, whole: bool) -> bool:
         """Whether what broke off was to be a call of a tool on offer."""
         head = unit.head
-        if head is None or (isinstance(unit, Fenced) and is_shown(unit.before, "")):
+        if head is None:
+            return unit.line and bool(OPENED.match(unit.text))
+        if isinstance(unit, Fenced) and is_shown(unit.before, ""):
             return False
         is_json = isinstance(head.body, JsonBody)
         if is_json and not head.tool:

@@ -35,7 +35,8 @@ _FIRM_OPEN = words(
     "tool_call toolcall tool_use function_call functioncall tool_code tool_request",
     "tool_call_begin tool_call_start python_tag python_start start_action action_start",
     "start_function_call ctrl42 functioncallbegin tool_usage_card tool_invocation",
-    "call_tool use_tool invoke_tool execute_tool use_mcp_tool mcp_tool_call",
+    "call_tool use_tool invoke_tool execute_tool use_mcp_tool mcp_tool_call begin_tool_request",
+    "content_invoke_tool_json",
 )
 _FIRM_JOIN = words("tool_sep tool_call_argument_begin")
 FIRM_WORDS = _FIRM_OPEN | _FIRM_JOIN
@@ -46,8 +47,11 @@ ARGUMENT_WORDS = (
     "function_args", "function_arguments", "function_parameters",
 )  # fmt: skip
 # Without bars these say nothing.
-_JOIN_TOKENS = words("channel constrain message start plugin")
-_END_TOKENS = words("end return eom turn")
+_JOIN_TOKENS = words(
+    "begin channel constrain message msg start plugin message_model message_sep role_sep",
+    "start_header_id end_header_id",
+)
+_END_TOKENS = words("end return eom turn tag flush end_message end_of_msg")
 _TURN_TOKENS = words("im_start user")  # a turn that is not the model's to write
 _ONLY_TOKENS = _JOIN_TOKENS | _END_TOKENS | _TURN_TOKENS
 _ROLES = {
@@ -55,7 +59,7 @@ _ROLES = {
     Role.WRAP: words(
         "tool_calls function_calls tool_uses calls tools functions",
         "tool_calls_begin tool_calls_section_begin tool_call_section_begin tools_prefix",
-        "call_records invokes toolcalls functioncalls functions_calls",
+        "call_records invokes toolcalls functioncalls functions_calls begin_tool_requests",
     ),
     Role.JOIN: _FIRM_JOIN | _JOIN_TOKENS,
     Role.END: _END_TOKENS
@@ -63,7 +67,8 @@ _ROLES = {
         "tool_call_end tool_calls_end tool_calls_section_end tool_call_section_end tools_suffix",
         "python_end end_action action_end end_function_call ctrl43 eom_id eot_id eot",
         "im_end endoftext end_of_text end_of_sentence end_of_turn end_of_turn_token",
-        "role_end assistant_end functioncallend end_code",
+        "role_end assistant_end functioncallend end_code content_model_end_sampling",
+        "end_tool_arguments end_tool_request end_tool_requests",
     ),
     Role.RESULT: _TURN_TOKENS
     | words(
@@ -71,37 +76,42 @@ _ROLES = {
         "tool_output_begin function_result function_results function_response observation",
         "start_function_response functionresultbegin",
     ),
-    Role.ARGUMENTS: frozenset(map(str.lower, ARGUMENT_WORDS)),
+    Role.ARGUMENTS: words("begin_tool_arguments") | {*map(str.lower, ARGUMENT_WORDS)},
     Role.PARAMETER: words("parameter param arg argument arg_key arg_value"),
-    Role.NAME: words("name tool_name toolname function_name tool_call_name"),
+    Role.NAME: words("name tool_name toolname function_name tool_call_name begin_tool_name"),
 }
 ROLES = {word: role for role, known in _ROLES.items() for word in known}
-# A maker's name before a word that means calls and nothing else.
-_MAKER = re.compile(r"[a-z0-9]{2,24}_(?=(?:tool|function)_call|arg_(?:key|value)$)")
-_GAPS = str.maketrans("▁- ", "___")
+# A maker's name before a word that means calls and nothing else, and what one puts behind words.
+_MAKER = re.compile(r"[a-z0-9]{2,24}_(?=(?:tool|function)_call|arg_(?:key|value)$)|:\w+\Z")
+# Solar's pairs: a key ends where its value begins.
+_PAIRS = {"tool_arg:start": "arg_key", "tool_arg:value": "arg_value", "tool_arg:end": "arg_value"}
+_GAPS = str.maketrans("▁- ", "___", "\\")  # `tool\_call` is as Markdown would have it
 _BAR = "|｜‖"
 _BARS = f"[{_BAR}]{{1,2}}"
 _MARKS = rf"(?:[ \t]?{_BARS}[ \t]?)?(?:[A-Z]{{2}}ML[ \t]?{_BARS}[ \t]?)?"
-_NAMESPACE = r"(?:[\w-]{1,24}[:|])?"
+_NAMESPACE = r"(?:(?!tool_|arg_)[\w-]{1,24}[:|])?"
 # DeepSeek's tokens where their `▁` has become a space.
 _LOOSE_TOKEN = r"(?:tool|end)(?: [a-z]{2,8}){1,2}(?=\s?[|｜])"
-_WORD_CHARS = rf"(?:{_LOOSE_TOKEN}|[A-Za-z][\w.▁-]{{0,99}})"
+# Kimi K3's brackets: `<|open|>call tool="f"<|sep|>`, `<|close|>call<|sep|>`.
+_BRACKET = r"(?:open|close)\|"
+_WORD_CHARS = rf"(?:{_LOOSE_TOKEN}|(?!{_BRACKET})[A-Za-z][\w.▁\\-]{{0,99}}(?::\w{{1,24}})?)"
 _ATTRIBUTE = (
     r"\s{1,50}[\w:.-]{1,60}\s?=\s?(?:\"[^\"]{0,900}\"|'[^']{0,900}'|[^\s\"'<>]{1,200}[\"']?)"
 )
 _SHORT = r"=\s?[\"']?[\w.:-]{1,100}[\"']?"
 TAG = re.compile(
-    rf"(?i)<(?P<end>/?){_MARKS}(?P<end2>/?){_NAMESPACE}(?P<word>{_WORD_CHARS})"
-    rf"(?P<given>(?:\s?{_SHORT})?(?:{_ATTRIBUTE}){{0,20}})\s{{0,50}}{_MARKS}(?P<alone>/?)>"
+    rf"(?i)<(?:\|open\|>|(?P<end>\|close\|>|/?)){_MARKS}(?P<end2>/?){_NAMESPACE}"
+    rf"(?P<word>{_WORD_CHARS})(?P<given>(?:\s?{_SHORT})?(?:{_ATTRIBUTE}){{0,20}})"
+    rf"(?:\s{{0,50}}{_MARKS}(?P<alone>/?)>|<\|sep\|>)"
 )
 # A tag whose end has not come yet, with or without a whole word.
 _TAG_PART = re.compile(
-    rf"(?i)<(?:/?(?:[ \t]?[|｜‖]{{0,2}}[ \t]?(?:[A-Z]{{2}}ML[ \t|｜‖]{{0,4}})?)/?"
-    rf"{_NAMESPACE}[\w:.▁-]{{0,125}}|"
+    rf"(?i)<(?:\|{_BRACKET}>?)?(?:/?(?:[ \t]?[{_BAR}]{{0,2}}[ \t]?"
+    rf"(?:[A-Z]{{2}}ML[ \t{_BAR}]{{0,4}})?)/?{_NAMESPACE}[\w:.▁\\-]{{0,125}}|"
     rf"/?{_MARKS}/?{_NAMESPACE}(?P<word>{_WORD_CHARS})"
     rf"(?:\s?=?\s?[\"']?[\w.:-]*[\"']?(?:{_ATTRIBUTE}){{0,20}}"
     rf"(?:\s{{1,50}}[\w:.-]{{0,60}}\s?(?:=\s?(?:\"[^\"]*|'[^']*|[^\s\"'<>]*)?)?)?)"
-    rf"[\s|｜‖]{{0,4}}/?)\Z"
+    rf"[\s|｜‖]{{0,4}}/?)(?:<(?:\|s?e?p?\|?)?)?\Z"
 )
 _TAG_WORD = re.compile(rf"(?i)<{_MARKS}{_NAMESPACE}({_WORD_CHARS})")
 _HAS_BAR = re.compile(f"[{_BAR}]")
@@ -114,14 +124,18 @@ _RESULTS = (
     "Observation:", "**Observation", "[TOOL_RESULTS]", "```tool_output", "<|start|>functions.",
 )  # fmt: skip
 LOOK_AHEAD = 400  # a tag and the white space before it are never longer
+# MiniMax M3 puts this before each of its tags, which otherwise are as in XML.
+FILLER = "]<]minimax[>["
+FILL = re.compile(rf"(?:\s|{re.escape(FILLER)}){{0,{LOOK_AHEAD}}}")
 _NAME_ATTRIBUTES = ("name", "tool", "function", "tool_name", "function_name")
-_OWN_ATTRIBUTES = (*_NAME_ATTRIBUTES, "id", "type")  # they speak of the call, not of its arguments
+# They speak of the call, not of its arguments.
+_OWN_ATTRIBUTES = (*_NAME_ATTRIBUTES, "id", "type", "index")
 
 
 def plain(word: str) -> str:
     """A tag's word as the tables have it, without what families differ in."""
     known = word.lower().translate(_GAPS)
-    return known if known in ROLES else _MAKER.sub("", known)
+    return known if known in ROLES else _PAIRS.get(known) or _MAKER.sub("", known)
 
 
 def role_of(tag: re.Match[str]) -> Role | None:
@@ -130,14 +144,15 @@ def role_of(tag: re.Match[str]) -> Role | None:
     barred = bool(_HAS_BAR.search(tag[0]))
     if word in _ONLY_TOKENS and not barred:
         return None
-    if word == "call" and barred:
+    if word == "call" and barred and not tag["given"]:
         return Role.END
     return ROLES.get(word)
 
 
 def is_closing(tag: re.Match[str]) -> bool:
     """Whether a tag closes; one of Gemma's that does has its bar at the end alone."""
-    return bool(tag["end"] or tag["end2"] or (tag[0].endswith("|>") and tag[0][1] not in _BAR))
+    closed = tag["end"] or tag["end2"] or tag["word"].endswith(":end")
+    return bool(closed or (tag[0].endswith("|>") and tag[0][1] not in _BAR))
 
 
 def given_in(tag: re.Match[str]) -> dict[str, str]:

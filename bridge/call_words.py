@@ -8,15 +8,15 @@ import re
 
 from bridge.call_tags import ARGUMENT_WORDS, words
 
-NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}</[^<>]{1,60}>")
+NAME_CHILD = re.compile(r"(?i)<[\w:|｜‖]{0,40}>\s{0,50}([\w.:-]{1,100})\s{0,50}<[/|][^<>]{1,60}>")
 NAME_CHILD_PART = re.compile(r"<[\w:|｜‖]{0,40}>\s{0,50}[\w.:-]{0,100}\s{0,50}(?:<[^<>]{0,60})?\Z")
 # An element of plain text.
 ELEMENT = re.compile(r"<([\w:.-]{1,60})>[^<>]{0,500}</\1>")
 ELEMENT_PART = re.compile(r"<[\w:.-]{1,60}>[^<>]{0,500}(?:<(?:/[\w:.-]{0,60})?)?\Z")
-# A tag that lacks its end and runs into JSON.
+# A tag that lacks its end and runs into JSON or into its first parameter.
 OPEN_TAG = re.compile(
     r"<(?P<word>[A-Za-z_]{4,30})(?:\s?[=(]\s?(?P<name>[\w.:-]{1,100})\)?)?"
-    r"[\s=,(\[\]]{0,6}>?\s{0,20}(?=\{)"
+    r"[\s=,(\[\]]{0,6}>?\s{0,20}(?=\{|<p)"
 )
 OPEN_TAG_PART = re.compile(
     r"<[A-Za-z_]{4,30}(?:\s?[=(]\s?[\w.:-]{0,100}\)?)?[\s=,(\[\]]{0,6}>?\s{0,20}\Z"
@@ -28,7 +28,6 @@ KEY = re.compile(r"([\w.-]{1,64})\s{0,9}</(?:\w{1,24}_)?arg_key>")
 # YAML's pairs, of which each has its line.
 PAIR = re.compile(r"([\w-]{1,64}):(?:\s|\Z)")
 KEY_PART = re.compile(r"[\w.-]{1,64}\s{0,9}(?:<(?:/\w{0,32})?)?\Z")
-THOUGHT = re.compile(r"(?i)(?:<\|start\|> ?assistant)?<\|channel\|> ?analysis<\|message\|>")
 MARKER = re.compile(r"(?i)\[(?:TOOL_CALLS?|ARGS|CALL_ID\][\w-]{1,60}(?=[\[{])|TOOL_REQUEST)\]?")
 MARKER_PART = re.compile(r"(?i)\[[A-Z_]{0,12}(?:\][\w-]{0,60})?\Z")
 FIRST_MARKER = re.compile(r"(?i)\[TOOL_(?:CALLS?|REQUEST)\]?(?!:)")
@@ -56,8 +55,10 @@ _ACTIONS = (
     "calling tool", "calling function",
 )  # fmt: skip
 _BOLD_ACTION = r"\*\*action(?:[ _]input)?\s?(?::\*\*|\*\*\s?:)"
-ACTION = re.compile(rf"(?i)(?:{'|'.join(_ACTIONS).replace(' ', '[ _]')})\s?:|{_BOLD_ACTION}")
+_ANY_ACTION = "|".join(_ACTIONS).replace(" ", "[ _]")
+ACTION = re.compile(rf"(?i)(?:{_ANY_ACTION})\s?(?::|(?=<\|role_sep))|{_BOLD_ACTION}")
 ACTIONS = {f"{label}:".replace(" ", gap) for label in _ACTIONS for gap in " _"}
+ACTIONS |= {"function call<|role_sep"}  # GigaChat
 ACTIONS |= {f"**{label}{end}" for label in _ACTIONS[:2] for end in (":**", "**:")}
 BOLD = re.compile(r"(?i)\*(?:\Z|\*(?:\Z|a))")  # such a label in bold letters, or its beginning
 # Such a label before a block in a programming language, or one that is indented, tells of code.
@@ -67,10 +68,11 @@ CODE_BEHIND = re.compile(
     r"`{3,9}(?!(?:json|xml|te?xt|tool_call|tool_code)\s)[\w-]{1,30}\s)"
 )
 GLUED = re.compile(r"(?:json|code)\Z")  # where the token is lost that parts it from the recipient
-WORD = re.compile(r"[A-Za-z_][\w.:-]{0,150}")
+WORD = re.compile(r"[A-Za-z0-9_][\w.:-]{0,150}")
 # What makes a call of a name that nothing vouches for.
 TOUCHING = re.compile(r"(?i)\(|\[A|<(?:[|｜]|\Z)|\{\s{0,9}(?:[\"}]|\Z)|\[?\Z")
 OBJECT_PART = re.compile(r"\{\s{0,9}\Z")
+NAME_TOKEN = "<|tool_call:name"  # Solar Open
 PRINT = re.compile(r"print\s?\(")
 TOGETHER = "multi_tool_use.parallel"
 VOUCHING = frozenset(("tool_code", TOGETHER))  # words that stand before calls and nothing else

@@ -12,6 +12,8 @@ from bridge.call_bodies import Body
 from bridge.call_tags import (
     CDATA,
     CDATA_END,
+    FILL,
+    FILLER,
     LOOK_AHEAD,
     Role,
     given_in,
@@ -207,12 +209,11 @@ class XmlBody(Body):
 
     def _follows(self, value: Value, at: int) -> bool | None:
         """Whether what comes at `at` may come behind a value; None: it has not come yet."""
-        behind = self._window[at : at + LOOK_AHEAD]
-        rest = behind.lstrip()
-        if not rest:
-            waiting = not self._final and len(behind) < LOOK_AHEAD
+        begun = FILL.match(self._window, at).end()  # type: ignore[union-attr]
+        rest = self._window[begun : at + LOOK_AHEAD]
+        if FILLER.startswith(rest):
+            waiting = not self._final and len(self._window) < at + LOOK_AHEAD
             return None if waiting else self._final
-        begun = at + len(behind) - len(rest)
         tag = tag_at(self._window, begun)
         if plain(value.word) == _VALUE:
             if call_words.KEY_PART.match(rest):

@@ -15,8 +15,34 @@ from events import Done, Event, Reasoning, Silence, Text, ToolCall, Usage, Worki
 
 OPEN, CLOSE = "<think>", "</think>"
 CALL, CALL_END = "<tool_call>", "</tool_call>"
-OPENERS = (OPEN, "<thinking>", "<thought>", "<seed:think>", "<mm:think>")
-LONGEST = max(map(len, OPENERS)) + 1  # with the stroke of the closing tag
+_TAGS = (
+    "think", "thinking", "thought", "seed:think", "mm:think", "longcat_think", "think:opensource",
+    "ifm|think", "ifm|think_fast", "ifm|think_faster",
+)  # fmt: skip
+# What thoughts begin and end with, in small letters. Of a closing tag that nothing opened no more
+# is said than that what follows are none.
+THOUGHTS = {f"<{tag}>": f"</{tag}>" for tag in _TAGS} | {f"</{tag}>": "" for tag in _TAGS}
+THOUGHTS |= {
+    "[think]": "[/think]",
+    "<|channel>thought": "<channel|>",
+    "<|start_thinking|>": "<|end_thinking|>",
+    "<|think|>": "<|end|>",
+    "<|think:start|>": "<|think:end|>",
+    "<|thought_start|>": "<|thought_end|>",
+    "<|inner_prefix|>": "<|inner_suffix|>",
+    "<|open|>think<|sep|>": "<|close|>think<|sep|>",
+    "<|plamo:begin_think:plamo|>": "<|plamo:end_think:plamo|>",
+    "◁think▷": "◁/think▷",
+}
+# Those in messages of their own, of which the first may lack its beginning.
+_MESSAGES = (
+    ("<|message_model|>", "<|content_thinking|>", "<|end_message|>"),
+    ("<|start|>assistant", "<|channel|>analysis<|message|>", "<|end|>"),
+    ("<|start|> assistant", "<|channel|> analysis<|message|>", "<|end|>"),
+    ("<|start|>assistant ", "to=self<|message|>", "<|eom|>"),
+)
+THOUGHTS |= {first + kind: end for begin, kind, end in _MESSAGES for first in ("", begin)}
+_LONGEST = max(map(len, THOUGHTS))
 TAIL = 256  # characters whose tokens are counted together, so that small pieces add up right
 
 
@@ -78,6 +104,7 @@ class _Splitter:
         self.over = False
         self.said = False  # whether a word of the answer itself has been passed on
         self.close = ""  # the tag that ends the thoughts we are in
+        self.closing = re.compile("")  # the same, in letters of any case
         self.held = ""  # a possible part of a tag
         self.spaces: list[str] = []  # before the first tag
         self.breaks = 0  # line ends behind a thought, which go where the tag closes
@@ -94,14 +121,15 @@ class _Splitter:
             self.spaces.append(piece[: len(piece) - len(bare)])
             piece = bare
         self.held += piece
-        beginning = self.held[:LONGEST].lower()
-        for tag in OPENERS:
+        beginning = self.held[:_LONGEST].lower()
+        for tag, close in THOUGHTS.items():
             if beginning.startswith(tag):
                 rest = self.held[len(tag) :]
-                self.close, self.held, self.found, self.begun = f"</{tag[1:]}", "", True, False
+                self.close, self.held, self.found, self.begun = close, "", True, False
+                self.closing = re.compile(re.escape(close), re.IGNORECASE | re.ASCII)
                 self.spaces.clear()
                 return rest
-        if not any(tag.startswith(beginning) for tag in OPENERS):
+        if not any(tag.startswith(beginning) for tag in THOUGHTS):
             self.over = True
             yield from self.flush()
         return ""
@@ -109,11 +137,11 @@ class _Splitter:
     def _think(self, piece: str) -> Generator[Event, None, str]:
         """Pass thoughts on up to their end; returns what stands behind it."""
         text, self.held = self.held + piece, ""
-        closed = re.search(self.close, text, re.IGNORECASE | re.ASCII)
+        closed = self.closing.search(text)
         if closed:
             end, rest = closed.start(), text[closed.end() :]
         else:
-            end, rest = len(text) - _partial_suffix(text[-LONGEST:].lower(), self.close), ""
+            end, rest = len(text) - _partial_suffix(text[-_LONGEST:].lower(), self.close), ""
             self.held = text[end:]
         thought = text[:end].rstrip("\n")
         breaks = end - len(thought)

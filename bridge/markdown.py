@@ -15,7 +15,8 @@ _LINE_END = re.compile(r"\n[ \t]*\Z")
 _RUN = re.compile(r"`+|~+")
 _FENCE = 3  # so many of them open or close a code block
 _WORDS = r"(?<!\S)(?:t(?:o(?:=|\Z)|\Z)|\+(?:#|\Z))"  # what GPT puts before the name of a tool
-_MARKS = rf"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\[(?=TOOL_|T?O?O?L?\Z)|{_WORDS}"
+# MiniMax begins a call with `]<]minimax[>[`.
+_MARKS = rf"\n|`+|<(?=[A-Za-z|｜‖ \t]|\Z)|\](?=<\]|<?\Z)|\[(?=TOOL_|T?O?O?L?\Z)|{_WORDS}"
 _MARK = re.compile(rf"{_MARKS}|<(?=!(?:--|-?\Z))")
 _MARK_ASIDE = re.compile(rf"{_MARKS}|</|-(?=->|-?\Z)")
 # Elements and comments that show what they hold: how each begins, and how it ends.
@@ -23,7 +24,7 @@ _ELEMENTS = ("think", "thinking", "thought", "pre", "code")
 _ASIDES = {**{f"<{word}": f"</{word}" for word in _ELEMENTS}, "<!--": "-->"}
 _ASIDE = re.compile(rf"(?i)<(?:!--|(?:{'|'.join(_ELEMENTS)})(?=[\s>]))")
 _ASIDE_CHARS = max(map(len, _ASIDES)) + 1
-_COMMENT_PARTS = ("", "!", "!-")  # behind a `<`: only what follows tells whether it begins one
+_UNSURE = ("", "!", "!-", "<")  # behind a mark: only what follows tells what that begins
 _QUOTING = (">", "|", "+<", "-<")  # a quotation, a table, a diff
 _QUOTES = "\"'“‘«„"
 _TAG_AT_END = re.compile(r"<[^<>/\n][^<>\n]*>[ \t\r]*\n")
@@ -230,11 +231,11 @@ class Markdown:
         if self._fence or self._ticks or self._quoted:
             return mark.end()
         before = text[at - 1] if at else self.before
-        if first == "<" and before in _QUOTES:
+        if first in "<]" and before in _QUOTES:
             return self._citation(text, mark)
         if first == "<":
             return self._tag(text, at, Spot.INLINE)
-        free = first == "[" or before.isspace()
+        free = first in "[]" or before.isspace()
         return self._found(Spot.INLINE, at) if free else mark.end()
 
     def _quoted_tag(self, text: str, at: int) -> int:
@@ -248,7 +249,7 @@ class Markdown:
 
     def _citation(self, text: str, mark: re.Match[str]) -> int:
         """A tag that stands behind a quotation mark, with all that the marks are around."""
-        if text[mark.end() : mark.end() + len("!--")] in _COMMENT_PARTS:
+        if text[mark.end() : mark.end() + len("!--")] in _UNSURE:
             return mark.start()
         self._cited = not text[mark.end()].isspace()
         return mark.end()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from bridge.call_candidates import Candidate, Fenced, Unit, loose_ends, may_begin
 from bridge.call_json import Found, NoCall
 from bridge.call_outlet import HELD_CHARS, MOST_SPACES, QUIET, Held, Outlet, UnknownCall
-from bridge.call_reader import MOST_CALLS, UNKNOWN, Reader, Unknown, Unusable
+from bridge.call_reader import MOST_CALLS, OPENED, UNKNOWN, Reader, Unknown, Unusable
 from bridge.call_tags import is_result, may_be_result
 from bridge.markdown import Markdown, Spot
 from chat_request import ToolUse
@@ -21,10 +21,8 @@ from events import Done, Event, Text, ToolCall
 from jsontools.budget import Budget
 
 # In most pieces of prose no call can begin; `to=` may, and its letters come one by one.
-_PLAIN = re.compile(r"[^<`\[\n=+]*[^<`\[\n=+\s](?<!\st)(?<!\sto)[^\S\n]*")
+_PLAIN = re.compile(r"[^<`\[\n=+]*[^<`\]\[\n=+\s](?<!\st)(?<!\sto)[^\S\n]*")
 _CODE_END = re.compile("[`~]")
-_OPENED = re.compile(r"(?:<[\w:|｜‖▁]{1,60}>\s*)+")
-_TAIL_CUT = re.compile(r"`{1,3}|\]{1,2}|</?[\w:|｜‖▁-]*|[\w:]*")
 _LETTERS = re.compile(r"\S+")
 _AT_ONCE = 2_048  # characters; the rest of them is copied behind each head that came to nothing
 # What comes to nothing is looked at again, for what may begin behind its first character: without
@@ -215,8 +213,9 @@ class _Finder(Outlet):
             calls = self._instead_of(wrong)
         if not calls:
             return self._pass(unit)
+        still_open = self._fences if self.after_call else 0
         self._emit(calls)
-        self._fences = unit.calls[-1].head.fences
+        self._fences = still_open + unit.calls[-1].head.fences
         return unit.rest
 
     def _doubts(self) -> bool:
@@ -319,14 +318,16 @@ class _Finder(Outlet):
             if unit is None:
                 break
             unit.finish(whole=whole)
-            if self.after_call and _OPENED.fullmatch(unit.text):
+            if self.after_call and OPENED.fullmatch(unit.text):
                 break  # an opening tag in place of the closing one
             broken = unit.broken and self.reader.is_meant(unit, whole=whole)
             if not broken:
                 self._read(self._settle(unit))
+        if self.after_call:
+            self.held = ""  # the beginning of what only closes the call
         if not self.held.strip():
             self._take_unknown()
-        if self.held and not (self.after_call and _TAIL_CUT.fullmatch(self.held)):
+        if self.held:
             self._release(self.held)
         if self.gap and not (self.after_call or broken):
             self.say(self.gap)

@@ -1,8 +1,9 @@
-"""What the reader of tool calls makes of an answer, in whatever pieces it comes."""
+"""What is made of the thoughts and calls in an answer, in whatever pieces it comes."""
 
 import json
 from typing import Any
 
+from bridge.filters import split_think
 from bridge.tool_calls import find_calls
 from chat_request import ToolUse
 from errors import Unmet
@@ -16,7 +17,7 @@ def found(
     said, calls, ending = "", [], ""
     events: list[Event] = [*map(Text, pieces), Done(done)]
     try:
-        for event in find_calls(iter(events), use, last_try=last_try):
+        for event in find_calls(split_think(iter(events), calls=True), use, last_try=last_try):
             match event:
                 case Text(text):
                     said += text

@@ -67,6 +67,8 @@ HEADS = {
     "noise": ("json\n", 66),
     "elements before a name": ("<tool_call><id>x</id>", 34),
     "signs": (" +#+#+#+ ", 14),
+    "fillers": ("]<]minimax[>[<tool_call>", 54),
+    "brackets of tokens": ("<|open|>tools<|sep|>", 54),
     "labels": ("\ntool call: ", 20),
     "names in quotes": ("<tool_call>'get_weather' ", 9),
     "unclosed calls": ('<invoke name="get_weather"><parameter name="city">', 4),

@@ -249,9 +249,17 @@ def test_choice_none_lets_everything_pass() -> None:
         (f"<tool_call>{PARIS[:-9]}", ("", [], "length")),
         (f"Hi {BLOCK} <tool_call>{PARIS[:-9]}", ("Hi", [CALLS[0]], "length")),
         ('<invoke name="get_weather"><parameter name="city">Par', ("", [], "length")),
+        ('Hi\n<tool_call>\n{"na', ("Hi", [], "length")),
+        ("Hi\n<｜DSML｜tool_calls>\n<｜DSML｜inv", ("Hi", [], "length")),
+        (f"{BLOCK}\n<tool_call>get_w", ("", [CALLS[0]], "length")),
+        (f"{BLOCK}]<]minimax[>", ("", [CALLS[0]], "length")),
+        ("Write <tool_call>", ("Write <tool_call>", [], "length")),
         ("Hi ", ("Hi ", [], "length")),
     ],
-    ids=["in a call", "in the second", "in a value of XML", "in prose"],
+    ids=[
+        *("in a call", "in the second", "in a value of XML", "in a name", "in an inner tag"),
+        *("in the second name", "in a closing mark", "in a tag in prose", "in prose"),
+    ],
 )
 @pytest.mark.parametrize("use", [USE, REQUIRED], ids=["auto", "required"])
 def test_a_call_cut_off_by_a_limit_is_never_completed(

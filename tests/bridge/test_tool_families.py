@@ -17,6 +17,7 @@ KEEP = Tool(
         "properties": {
             "note": TEXT,
             "count": {"type": "integer"},
+            "index": {"type": "integer"},
             "share": {"type": "number"},
             "box": {"$ref": "#/$defs/Box"},
             "rows": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Box"}}]},
@@ -47,6 +48,19 @@ GCML = (
     'string="true">Oslo</｜GCML｜parameter></｜GCML｜invoke></｜GCML｜tool_calls>'
 )
 ANNOUNCED = f"**Tool Call:**\n```json\n{JSON}\n```"
+OPEN_TOOLS = "<|open|>tools<|sep|>"
+PLACE = '<|open|>argument key="place" type="string"<|sep|>Oslo<|close|>argument<|sep|>'
+BRACKETS = '<|open|>call tool="{}" index="1"<|sep|>{}<|close|>call<|sep|>'
+CLOSE_TOOLS = "<|close|>tools<|sep|><|close|>message<|sep|>"
+FILL = "]<]minimax[>["
+ROW = f"{FILL}<item>{FILL}<name>R&D{FILL}</name>{FILL}<size>2{FILL}</size>{FILL}</item>"
+MARKED = PAIR.replace("key>", "key:x1>").replace("value>", "value:x1>").format("")
+REQUEST = (
+    "<|plamo:begin_tool_request:plamo|><|plamo:begin_tool_name:plamo|>{}"
+    "<|plamo:end_tool_name:plamo|><|plamo:begin_tool_arguments:plamo|><|plamo:constrain|>json"
+    "<|plamo:msg|>{}<|plamo:end_tool_arguments:plamo|><|plamo:end_tool_request:plamo|>"
+)
+SOLAR = "<|tool_call:begin|>{}<|tool_call:name|>{}<|tool_call:args|>{}<|tool_call:end|>"
 # What is written, the calls in it, and the words that are left of it.
 FAMILIES: dict[str, tuple[str, list[list[Any]], str]] = {
     "a maker's name": (
@@ -98,6 +112,132 @@ FAMILIES: dict[str, tuple[str, list[list[Any]], str]] = {
         [["keep", {"tags": ["a", "b"]}]],
         "",
     ),
+    "brackets of tokens": (
+        f"I look.{OPEN_TOOLS}{BRACKETS.format('show_map', PLACE)}{BRACKETS.format('ping', '')}"
+        f"{CLOSE_TOOLS}",
+        [OSLO, PONG],
+        "I look.",
+    ),
+    "the number of a call": (
+        OPEN_TOOLS + BRACKETS.format("keep", PLACE.replace("place", "note")) + CLOSE_TOOLS,
+        [["keep", {"note": "Oslo"}]],
+        "",
+    ),
+    "a filler before each tag": (
+        f"I look.{FILL}<tool_call>\n{FILL}<invoke name='show_map'>{FILL}<place>Oslo{FILL}</place>"
+        f"{FILL}</invoke>\n{FILL}<invoke name='ping'>{FILL}</invoke>\n{FILL}</tool_call>",
+        [OSLO, PONG],
+        "I look.",
+    ),
+    "fillers in a value": (
+        f"{FILL}\n<tool_call>{FILL}\n<invoke name='keep'>{FILL}\n<rows>{ROW}{ROW}{FILL}\n</rows>"
+        f"{FILL}\n<count>3{FILL}\n</count>{FILL}\n</invoke>{FILL}\n</tool_call>",
+        [["keep", {"rows": [{"name": "R&D", "size": 2}] * 2, "count": 3}]],
+        "",
+    ),
+    "a mark behind each word": (
+        f"<tool_calls:x1>\n<tool_call:x1>show_map<tool_sep:x1>{MARKED}</tool_call:x1>\n"
+        "<tool_call:x1>ping<tool_sep:x1></tool_call:x1>\n</tool_calls:x1>",
+        [OSLO, PONG],
+        "",
+    ),
+    "pairs of tokens": (
+        "<|tool_call:start|>show_map\n<|tool_arg:start|>place<|tool_arg:value|>Oslo<|tool_arg:end|>\n"
+        "<|tool_call:end|>\n<|tool_call:start|>ping\n<|tool_call:end|>",
+        [OSLO, PONG],
+        "",
+    ),
+    "a maker's name around each word": (
+        f"<|plamo:begin_tool_requests:plamo|>{REQUEST.format('show_map', PLAIN)}"
+        f"{REQUEST.format('ping', '{}')}<|plamo:end_tool_requests:plamo|><|plamo:tag|>",
+        [OSLO, PONG],
+        "",
+    ),
+    "a space in each tag": (
+        '<｜DSML｜ calls>\n<｜DSML｜ invoke name="show_map">\n<｜DSML｜ parameter name="place" '
+        'string="true">Oslo</｜DSML｜ parameter>\n</｜DSML｜ invoke>\n</｜DSML｜ calls>',
+        [OSLO],
+        "",
+    ),
+    "a message that invokes": (
+        "<|message_model|><|content_thinking|>I need it.<|end_message|><|message_model|>show_map"
+        f"<|content_invoke_tool_json|>{JSON.replace('arguments', 'args')}<|end_message|>"
+        "<|content_model_end_sampling|>",
+        [OSLO],
+        "",
+    ),
+    "a message of another role": (
+        f"I look.<|message_sep|>\n\nfunction call<|role_sep|>\n{JSON}<|message_sep|>\n\n",
+        [OSLO],
+        "I look.",
+    ),
+    "a role in a line": (
+        f"function call<|role_sep|>\n{JSON}\nfunction call<|role_sep|>\n{JSON}",
+        [OSLO, OSLO],
+        "",
+    ),
+    "the head of a turn": (
+        f"<|start_header_id|>assistant<|end_header_id|>\n\n{JSON}<|eot_id|>",
+        [OSLO],
+        "",
+    ),
+    "a thought in tokens": (
+        f"<|START_THINKING|>I need it.<|END_THINKING|><|START_ACTION|>[{JSON}]<|END_ACTION|>",
+        [OSLO],
+        "",
+    ),
+    "a thought in a channel": (
+        '<|channel>thought\nI need it.\n<channel|>call:show_map{place:<|"|>Oslo<|"|>}<turn|>',
+        [OSLO],
+        "",
+    ),
+    "a thought": (
+        "<|channel|>analysis<|message|>I need it.<|end|><|start|>assistant<|channel|>commentary "
+        f"to=functions.show_map <|constrain|>json<|message|>{PLAIN}<|call|>",
+        [OSLO],
+        "",
+    ),
+    "the end of thoughts alone": (f"</think>\n\n<tool_call>{JSON}</tool_call>", [OSLO], ""),
+    "a stray colon": ('<|tool_call>:call:show_map{place:<|"|>Oslo<|"|>}<tool_call|>', [OSLO], ""),
+    "a name as its own namespace": (
+        ATEM.format("show_map.show_map", ARG.replace("parameter", "atem:parameter")) + "<|eom|>",
+        [OSLO],
+        "",
+    ),
+    "several in a fence in a tag": (
+        "<|tool_call_start|>\n```python\nshow_map(place='Oslo')\nping()\n```\n<|tool_call_end|>\n"
+        "See:\n```\nls\n```",
+        [OSLO, PONG],
+        "See:\n```\nls\n```",
+    ),
+    "a fence that is not closed": (
+        f"<tool_call>\n```json\n{JSON}\n</tool_call>\nSo.\n<tool_call>{JSON}</tool_call>\n"
+        "```\nls\n```",
+        [OSLO, OSLO],
+        "So.\n```\nls\n```",
+    ),
+    "a bracket and a tag": (f'a["b"]<tool_call>{JSON}</tool_call>', [OSLO], 'a["b"]'),
+    "Python's own words as names": (
+        "<|tool_call_start|>[keep(from='x =', class='is=', box=Box(in=1))]<|tool_call_end|>",
+        [["keep", {"from": "x =", "class": "is=", "box": {"in": 1}}]],
+        "",
+    ),
+    "zeros in Python": (
+        "keep(count=07, share=-1.05, tags=['007', 10, 0])",
+        [["keep", {"count": 7, "share": -1.05, "tags": ["007", 10, 0]}]],
+        "",
+    ),
+    "an id before the name": (
+        "<|think|>I look.<|end|><|begin|>assistant<|tool_calls|>"
+        f"{SOLAR.format('a1b2c3', 'show_map', PLAIN)}{SOLAR.format('0', 'ping', '{}')}<|flush|>",
+        [OSLO, PONG],
+        "",
+    ),
+    "underscores as in Markdown": (
+        f"I look.\n<tool\\_call>\n{JSON.replace('_', chr(92) + '_')}\n</tool\\_call>",
+        [OSLO],
+        "I look.",
+    ),
     "a number below zero": (
         'call:keep{note:"a,b:c",count:-7,share:-1.5e-3}',
         [["keep", {"note": "a,b:c", "count": -7, "share": -0.0015}]],
@@ -109,7 +249,10 @@ FAMILIES: dict[str, tuple[str, list[list[Any]], str]] = {
         "",
     ),
 }
-ENDS = ("</s>", "<turn|>", "<|eom|>", "<|role_end|>", "<|assistant_end|>")
+ENDS = (
+    "</s>", "<turn|>", "<|eom|>", "<|role_end|>", "<|assistant_end|>", "[|endofturn|]",
+    "</assistant>", "\n</answer>", "<|message_sep|>",
+)  # fmt: skip
 FAMILIES |= {f"the end {end}": (f"I look.\n{JSON}{end}", [OSLO], "I look.") for end in ENDS}
 
 
@@ -128,6 +271,12 @@ def test_a_family_is_understood_however_it_is_cut(family: str) -> None:
         assert find(pieces) == (said, calls, "tool_calls"), pieces
 
 
+def test_calls_with_fillers_are_made_while_the_answer_goes_on() -> None:
+    wire, calls, said = FAMILIES["a filler before each tag"]
+    for pieces in cuts(f"{wire}\nSo"):
+        assert find(pieces, done="length") == (f"{said}\nSo", calls, "length")
+
+
 QUOTED = {
     "a citation": f'It says "<tool_calls><tool_call>{JSON}</tool_call></tool_calls>" there.',
     "a citation in typographic marks": f"Sie schrieb „<function_calls>{INVOKE[:22]}</invoke>“.",
@@ -136,6 +285,11 @@ QUOTED = {
     "stray words": "call\nme, the court\nis <b>here</b>.\ncount <3",
     "a call in an order": 'Call ping() and show_map(place="Oslo").\ncall ping()\n',
     "declarations": "declaration: none\ndeclaration:ping of the kind\n",
+    "brackets of tokens": "It opens <|open|>call and ends in <|sep|>, not in <|close|>.",
+    "fillers": f"It puts {FILL} before each tag, as in {FILL}<b> or {FILL}.",
+    "a citation with fillers": f"So \"{FILL}<invoke name='ping'>{FILL}</invoke>\" calls.",
+    "a list that ends": "a[0]\nb = [[1], [2]]\n<b>x[1]</b> [2]<i>",
+    "elements of an answer": "<answer>ping()</answer> <response>x</response></assistant>",
     "a struct": "ping{color: red}\nping{x}\n",
     "markup that is shown and left open": (
         "It looks like this:\n\n```\n<function_calls>\n"
@@ -190,6 +344,8 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "zeros in a text": ("note", "007", "007"),
     "an object beside a truth value": ("either", '{"Key": "Value"}', {"Key": "Value"}),
     "a truth value in capitals": ("either", "TRUE", True),
+    "escaped JSON": ("rows", r"[{\"name\": \"a\\\"b\"}]", [{"name": 'a"b'}]),
+    "escaped JSON that broke": ("rows", r'[{\"name\": "a\"}]', r'[{\"name\": "a\"}]'),
 }
 
 

@@ -60,7 +60,6 @@ V3 = f"<｜tool▁call▁begin｜>{R1}<｜tool▁call▁end｜>"
 KIMI = "<|tool_call_begin|>functions.read_file:0<|tool_call_argument_begin|>" + PLAIN
 GLM = "<tool_call>read_file\n<arg_key>path</arg_key>\n<arg_value>a.txt</arg_value>\n"
 HARMONY = "<|channel|>commentary to=functions.read_file <|constrain|>json<|message|>"
-THOUGHT = "<|channel|>analysis<|message|>I need it.<|end|><|start|>assistant"
 # What is written, the calls in it, and the words that are left of it.
 FORMS: dict[str, tuple[str, list[list[Any]], str]] = {
     "upper case": (CALL.replace("tool_call", "TOOL_CALL"), [A], ""),
@@ -154,7 +153,6 @@ FORMS: dict[str, tuple[str, list[list[Any]], str]] = {
     ),
     "Claude's, one for all": (INVOKE.replace("path", "arguments").replace("a.txt", PLAIN), [A], ""),
     "Harmony": (f"{HARMONY}{PLAIN}<|call|>", [A], ""),
-    "Harmony with a thought": (f"{THOUGHT}{HARMONY}{PLAIN}<|call|>", [A], ""),
     "Harmony, recipient first": (
         f"<|start|>assistant to=functions.read_file<|channel|>commentary json<|message|>{PLAIN}",
         [A],
@@ -685,6 +683,15 @@ MARKUP = [
     "Thought: ",
     "<!",
     ' a="<>"',
+    "]<]minimax[>[",
+    "<|open|>",
+    "<|close|>",
+    "<|sep|>",
+    "<tool_call:x>",
+    "<|message_sep|>",
+    "function call<|role_sep|>",
+    "[|endofturn|]",
+    "</answer>",
 ]
 NAMED = [
     JSON,
@@ -724,6 +731,8 @@ NAMED = [
     "`x`",
     "read_file{",
     "declaration:now{}",
+    '<|open|>call tool="now"<|sep|>',
+    "<|tool_call:start|>now",
 ]
 
 
@@ -804,6 +813,8 @@ ENDLESS = {
     "names in tags": "\n<tool>now</tool>",
     "labels": "\nTool call: now",
     "tags without end": "<function=now {",
+    "fillers": "]<]minimax[>[ ",
+    "brackets of tokens": '<|open|>call tool="now"<|sep|>',
     "tokens as quotes, open": 'call:now{a:<|"|>',
     "quotes out of step": '<tool_call>{"name": "now", "arguments": {"a": "b}}</tool_call>',
 }

@@ -97,6 +97,7 @@ SLIPS: dict[str, tuple[str, list[list[Any]], str]] = {
     "a name runs into its JSON": (f"<function=look{PLAIN}</function>", [A], ""),
     "the tag ends behind the JSON": (f"<function=look {PLAIN}></function>", [A], ""),
     "brackets in the tag": (f"<function=look({PLAIN})></function>", [A], ""),
+    "the tag runs into its parameter": (f"<function=look\n{ARG}\n</function>", [A], ""),
     "an empty list in the tag": (f"<function=look[]{PLAIN}</function>", [A], ""),
     "a name in brackets": (f"<function(look)>{PLAIN}</function>", [A], ""),
     "the taught tag without its end": (f"<tool_call\n{JSON}\n</tool_call>", [A], ""),

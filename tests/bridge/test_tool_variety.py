@@ -168,6 +168,7 @@ EXAMPLES = (
     "Ett exempel:", "Ví dụ:", "مثال:", "उदाहरण:", "Приклад:",
 )  # fmt: skip
 TEXTS = {
+    "a tag at the end": "Calls begin with this:\n<tool_call>",
     "names in lines": '{"name": "seek"}\n{"name": "now"}\n',
     "ReAct that is shown": (
         "The form is as follows:\n\n**Thought:** I need it.\n**Action:** seek\n"

@@ -60,7 +60,7 @@ def test_no_integer_is_rounded(number: str) -> None:
 @pytest.mark.parametrize(
     ("body", "place"),
     [
-        (b'{"a": 1,}', "at character 8"),
+        (b'{"a": 1 b}', "at character 8"),
         (b'{"a": "\xff"}', "at byte 7"),
         (b'{"a": NaN}', "NaN"),
         (b'{"a": 1e999}', "too large"),

@@ -189,16 +189,24 @@ class ContextTooLong(UpstreamRejected, code="context_length_exceeded"):
     what the model takes at most."""
 
     tokens: int | None = None
-    most: int | None = None
+    most: int | None = None  # told by Flowith, until `count`
+
+    def count(self, estimate: int, limit: int | None) -> None:
+        """Note how long the prompt is by an `estimate`, and the model's `limit` where Flowith named
+        none. It was more than the limit, whatever was estimated or written down."""
+        if self.most is None:
+            self.most = min(limit or estimate, estimate - 1)
+        self.tokens = max(estimate, self.most + 1)
 
     def told(self, request_id: str) -> str:
         """In OpenAI's words, numbers and all: upon these, agents shorten a conversation."""
+        message = super().told(request_id)
         if self.tokens is None:
-            return super().told(request_id)
+            return message
         return (
             f"This model's maximum context length is {self.most} tokens. However, your messages"
             f" resulted in {self.tokens} tokens. Please reduce the length of the messages:"
-            " your input exceeds the context window of this model."
+            f" your input exceeds the context window of this model. {message}"
         )
 
 

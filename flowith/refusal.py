@@ -83,6 +83,8 @@ RATE = re.compile(r"rate.?limit|too many requests", re.IGNORECASE)
 CONTEXT = re.compile(r"(maximum )?context (length|window|size)|too many tokens|prompt is too long"
                      r"|context_length_exceeded", re.I)  # fmt: skip
 
+MOST = re.compile(r"context (?:length|window|size) (?:is|of) ([\d,]{2,12})(?!\d)", re.IGNORECASE)
+
 
 def to_refusal(
     status: int | None, body: Any, headers: Mapping[str, str] | None = None
@@ -108,6 +110,8 @@ def to_refusal(
         kind = errors.UpstreamAuth if to_login else errors.UpstreamNotFound
     message = AGAINST_POLICY if against_policy else MEANING[kind]
     refusal = kind(message, param="messages" if kind in OF_THE_MESSAGES else None)
+    if isinstance(refusal, errors.ContextTooLong) and (named := MOST.search(words)):
+        refusal.most = int(named[1].replace(",", ""))
     refusal.said = words
     refusal.upstream_status = code or None
     refusal.retry_after = _retry_after(headers.get("Retry-After", ""))

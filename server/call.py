@@ -64,9 +64,7 @@ class Call:
                 if wrong.param:  # the prompt's messages, for which the caller may have another name
                     wrong.param = chat.words_in
                 if isinstance(wrong, ContextTooLong):
-                    # below the limit that models.json tells it was too long for the true one
-                    wrong.tokens = count_prompt(prompt)
-                    wrong.most = min(model.context or wrong.tokens, wrong.tokens - 1)
+                    wrong.count(count_prompt(prompt), model.context)
                 raise
             except (ProxyError, CallerLeft):
                 raise

@@ -1,5 +1,7 @@
 """What the classes of errors keep to, all of them."""
 
+import pytest
+
 from errors import (
     LONGEST_WAIT,
     ContextTooLong,
@@ -46,9 +48,28 @@ def test_a_conversation_that_is_too_long_is_told_in_openais_words() -> None:
     # for the last ones, OpenAI's for Responses
     wrong = ContextTooLong("Too long.")
     assert wrong.told("req_1") == "Too long."
-    wrong.tokens, wrong.most = 300, 200
+    wrong.count(300, 200)
     assert wrong.told("req_1") == (
         "This model's maximum context length is 200 tokens. However, your messages resulted in 300"
         " tokens. Please reduce the length of the messages: your input exceeds the context window"
-        " of this model."
+        " of this model. Too long."
     )
+
+
+@pytest.mark.parametrize(
+    ("named", "estimate", "limit", "tokens", "most"),
+    [
+        (None, 300, 200, 300, 200),
+        (None, 300, None, 300, 299),
+        (None, 300, 1000, 300, 299),  # so the limit that is written down is not the true one
+        (250, 300, 200, 300, 250),
+        (400, 300, 200, 401, 400),  # so the estimate is too low
+    ],
+)
+def test_the_numbers_of_a_conversation_that_is_too_long_fit_each_other(
+    named: int | None, estimate: int, limit: int | None, tokens: int, most: int
+) -> None:
+    wrong = ContextTooLong("Too long.")
+    wrong.most = named
+    wrong.count(estimate, limit)
+    assert (wrong.tokens, wrong.most) == (tokens, most)

@@ -235,8 +235,9 @@ def test_words_about_a_long_prompt_are_left_out_where_it_takes_long_to_compare_t
 
 
 def test_a_context_that_is_too_long_is_known_by_its_words() -> None:
-    refusal = to_refusal(400, b'{"error": "This model\'s maximum context length is 9 tokens"}')
+    refusal = to_refusal(400, b'{"error": "This model\'s maximum context length is 8,192 tokens"}')
     assert isinstance(refusal, errors.ContextTooLong)
+    assert refusal.most == 8192
     assert "maximum context length is" in refusal.message
     assert refusal.param == "messages"
 

@@ -123,6 +123,9 @@ def test_null_means_absent() -> None:
 def test_unknown_fields_pass_and_are_named() -> None:
     assert parse(top_k=1, provider={}).ignored == ("top_k", "provider")
     assert parse(stop=["a", "", "b", "c", "d", "e"]).stop == ("a", "b", "c", "d", "e")
+    assert parse(stop="END").stop == ("END",)
+    result = {"role": "tool", "tool_call_id": "c", "name": "f", "content": "x"}
+    assert parse(messages=[USER, result]).ignored == ()
     assert parse(temperature=0, top_p=1).options == {"temperature": 0, "top_p": 1}
 
 
@@ -283,6 +286,9 @@ GOOD_MESSAGES = [
     ({"role": "user", "content": [{"type": "file", "file": {
         "filename": "a.rs", "file_data": "data:application/octet-stream;base64,Zm4="}}]},
      Message("user", "[File a.rs]\nfn")),
+    ({"role": "user", "content": [{"type": "file", "file": {
+        "filename": "latin.csv", "file_data": "data:text/csv;base64,YenpYg=="}}]},
+     Message("user", "[File latin.csv]\na\ufffd\ufffdb")),
     ({"role": "user", "content": [{"type": "file", "file": {
         "file_data": "data:;base64,Zm4="}}]}, Message("user", "[File file]\nfn")),
     *(({"role": "user", "content": [{"type": "file", "file": {

@@ -121,6 +121,11 @@ def test_a_bad_field_is_refused_by_its_name(
     assert (found, said) == (param, code)
 
 
+def test_what_has_an_effect_is_not_named() -> None:
+    chat = parse(reasoning={"effort": "low"}, metadata={"a": "b"}, include=[], text={})
+    assert (chat.ignored, chat.max_tokens) == ((), None)
+
+
 @pytest.mark.parametrize(
     ("item", "param", "code"),
     [

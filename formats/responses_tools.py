@@ -169,9 +169,14 @@ def to_shown_choice(wanted: Any) -> Any:
     kind: str = wanted["type"]
     if kind in get_args(Choice):
         return kind
-    inner = wanted.get(kind)
-    flat = {"type": kind, **inner} if isinstance(inner, dict) else wanted
+    flat = to_flat(kind, wanted)
     return {"mode": "auto", **flat} if kind == "allowed_tools" else flat
+
+
+def to_flat(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    """A tool or a choice in this API's flat form, nested under its type or not."""
+    inner = given.get(kind)
+    return {"type": kind, **(inner if isinstance(inner, dict) else given)}
 
 
 def _is_web_search(item: Any) -> bool:

@@ -19,10 +19,10 @@ from werkzeug.wsgi import get_content_length, get_input_stream
 from clock import Clock
 from errors import Encoded, InvalidRequest, TooLarge
 
-# TCP states CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING. In CLOSE_WAIT is also a caller who has
-# closed for sending alone and still reads: nothing tells the two apart before something is sent,
-# and a silent answer would run on to its end for nobody. So a half-closed caller counts as gone.
-GONE = (7, 8, 9, 10, 11)
+# TCP states CLOSE and CLOSE_WAIT. In the latter is also a caller who has closed for sending alone
+# and still reads: nothing tells the two apart before something is sent, and a silent answer would
+# run on to its end for nobody. So a half-closed caller counts as gone.
+GONE = (7, 8)
 # Content codings and zlib's numbers for them: 16 means gzip, a negative one no header at all
 GZIP, ZLIB, BARE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 CODINGS: dict[str, tuple[int, ...]] = {

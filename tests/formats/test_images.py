@@ -80,7 +80,7 @@ def test_base64_is_taken_as_writers_have_it(kind: str, data: bytes) -> None:
 
 
 def test_json_in_lines_as_windows_ends_them_is_no_form() -> None:
-    chat = GENERATIONS.parse(b'{\r\n  "prompt": "a cat"\r\n}\r\n', SETTINGS)
+    chat = GENERATIONS.parse(b'{"prompt": "a cat",\r\n "n": 1}\r\n', SETTINGS)
     (((message,)),) = chat.conversations
     assert message.content == "a cat"
 

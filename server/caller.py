@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any
 
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
-from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_content_length, get_input_stream
 
 from clock import Clock
@@ -113,7 +112,7 @@ class Caller:
             if self._socket is not None:
                 self._socket.settimeout(pause)
             body = get_input_stream(environ).read(limit + 1)
-        except (ClientDisconnected, ParseException, OSError):
+        except (ParseException, OSError):
             raise InvalidRequest(BROKE_OFF) from None
         finally:
             self._body_by = float("inf")

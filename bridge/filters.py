@@ -7,7 +7,6 @@ so plain text pays nothing. Knows nothing of JSON, HTTP or Flowith.
 import re
 from bisect import bisect
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 
 from bridge.tokens import MOST_PER_CHARACTER, estimate_tokens
 from errors import ThoughtsOnly, Unmet
@@ -42,6 +41,8 @@ _MESSAGES = (
     ("<|start|>assistant ", "to=self<|message|>", "<|eom|>"),
 )
 THOUGHTS |= {first + kind: end for begin, kind, end in _MESSAGES for first in ("", begin)}
+_OPENERS = tuple(THOUGHTS)
+_PARTS = frozenset(tag[:end] for tag in THOUGHTS for end in range(len(tag)))
 _LONGEST = max(map(len, THOUGHTS))
 TAIL = 256  # characters whose tokens are counted together, so that small pieces add up right
 
@@ -122,14 +123,14 @@ class _Splitter:
             piece = bare
         self.held += piece
         beginning = self.held[:_LONGEST].lower()
-        for tag, close in THOUGHTS.items():
-            if beginning.startswith(tag):
-                rest = self.held[len(tag) :]
-                self.close, self.held, self.found, self.begun = close, "", True, False
-                self.closing = re.compile(re.escape(close), re.IGNORECASE | re.ASCII)
-                self.spaces.clear()
-                return rest
-        if not any(tag.startswith(beginning) for tag in THOUGHTS):
+        if beginning.startswith(_OPENERS):
+            tag = next(tag for tag in _OPENERS if beginning.startswith(tag))
+            rest, self.held = self.held[len(tag) :], ""
+            self.close, self.found, self.begun = THOUGHTS[tag], True, False
+            self.closing = re.compile(re.escape(self.close), re.IGNORECASE | re.ASCII)
+            self.spaces.clear()
+            return rest
+        if beginning not in _PARTS:
             self.over = True
             yield from self.flush()
         return ""
@@ -299,12 +300,12 @@ def count_usage(
             usage = event
             continue
         elif isinstance(event, Done):
-            if not usage.prompt:
-                usage = replace(usage, prompt=prompt_tokens())
-            if not usage.completion:
-                reasoning, answer = (estimate_tokens("".join(pieces)) for pieces in (thought, said))
-                usage = replace(usage, completion=reasoning + answer, reasoning=reasoning)
-            yield usage
+            prompt = usage.prompt or prompt_tokens()
+            completion, reasoning = usage.completion, usage.reasoning
+            if not completion:
+                reasoning = estimate_tokens("".join(thought))
+                completion = reasoning + estimate_tokens("".join(said))
+            yield Usage(prompt, completion, reasoning, usage.cached)
         yield event
 
 

@@ -62,11 +62,7 @@ def _answer(exchange: Exchange) -> Iterator[str]:
     if exchange.withheld or exchange.call == "picture":
         return
     read = _decoded(exchange)
-    told = [
-        f"{name} {_shown(json.dumps(value, ensure_ascii=False))}"
-        for name, value in read.items()
-        if value
-    ]
+    told = [f"{name} {_shown(_json(value))}" for name, value in read.items() if value]
     yield f"read as: {', '.join(told) or 'nothing'}"
     if exchange.call in SHOWS and read["error"] is None:
         yield f"what it asks for is honoured: {'yes' if SHOWS[exchange.call](read) else 'no'}"

@@ -45,6 +45,12 @@ OUTCOMES: Mapping[str, Outcome] = {
         "Flowith answers without a word, which comes and goes: wait a minute.",
         alive=True,
     ),
+    "broken_off": Outcome(
+        "began an answer and broke it off: the address and the token are right",
+        "Answers end in the middle: look for a proxy or a firewall that ends what takes long or"
+        " comes in pieces, and try another network; else Flowith has trouble of its own.",
+        alive=True,
+    ),
     "refused": Outcome(
         "refused the token",
         "The token is wrong, revoked or has expired: sign in at Flowith again and set"

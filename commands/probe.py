@@ -23,7 +23,7 @@ from flowith.dialects import DIALECTS, Dialect, moved
 from flowith.file_address import origin_of
 from flowith.line_decoder import is_error, to_object
 from flowith.refusal import quote, to_refusal
-from flowith.transport import FOREIGN, asked_alone, read_refusal
+from flowith.transport import FOREIGN, asked_alone, read_refusal, to_trouble
 from settings import Api, Model, Settings
 
 # From public clients of Flowith and its documentation, the newest first. Beside each: the year
@@ -46,6 +46,7 @@ KNOWN: Mapping[Api, tuple[str, ...]] = {
     ),
 }
 FIRST_WORDS = 20.0  # seconds
+REST = 3.0  # seconds for what comes behind the first words
 ASKED = Prompt([{"role": "user", "content": "Say OK."}], thinking=False, options={"max_tokens": 16})
 LONGEST = 1_048_576  # bytes without a word
 PAGE = re.compile(rb"\s*<(!doctype|html)", re.I)
@@ -157,7 +158,7 @@ class Asking:
         return found
 
     def _send(self, url: str, api: Api, token: str, bearer: bool, model: Model) -> Said:
-        """Send one tiny request, wait for the first words and hang up."""
+        """Send one tiny request, hear whether its short answer comes to its end, and hang up."""
         dialect = DIALECTS[api]
         headers = {**dialect.headers_for(token, bearer), "User-Agent": self.agent}
         body = orjson.dumps(dialect.payload(ASKED, model, model.upstream[:1]))
@@ -183,7 +184,24 @@ def _read(dialect: Dialect, answer: requests.Response, exchange: Exchange, until
         if status in (401, 403) and PAGE.match(body):
             return Said.of("web_page", status, f" ({status})")
         raise to_refusal(status, body, answer.headers)
-    return _listen(dialect, status, exchange.reader(), until)
+    read = exchange.reader()
+    said = _listen(dialect, status, read, until)
+    if said.outcome == "worked" and not exchange.has_arrived():
+        exchange.wait_at_most(REST)
+        if _breaks_off(read, time.monotonic() + REST):
+            return Said.of("broken_off", status)
+    return said
+
+
+def _breaks_off(read: Callable[[], bytes], until: float) -> bool:
+    """Whether an answer that has begun ends before it is whole. Nobody waits for a long one."""
+    try:
+        while time.monotonic() < until:
+            if not read():
+                return False
+    except FOREIGN as wrong:
+        return to_trouble(wrong) != "timeout"
+    return False
 
 
 def _listen(dialect: Dialect, status: int, read: Callable[[], bytes], until: float) -> Said:

@@ -207,11 +207,20 @@ def _read_exactly(raw: bytes) -> Any:
     except RecursionError:
         raise InvalidRequest(TOO_DEEP) from None
     except ValueError as wrong:
-        where = f" (at character {wrong.pos})" if isinstance(wrong, json.JSONDecodeError) else ""
         raise InvalidRequest(
             "We could not parse the JSON body of your request: it must be a JSON object"
-            f" in UTF-8{where}."
+            f" in UTF-8 ({_fault(wrong)})."
         ) from None
+
+
+def _fault(wrong: ValueError) -> str:
+    """What is no JSON, or where; no word of the body itself."""
+    match wrong:
+        case json.JSONDecodeError():
+            return f"at character {wrong.pos}"
+        case UnicodeDecodeError():
+            return f"at byte {wrong.start}"
+    return "a number in it is NaN, Infinity or too large"
 
 
 def _look_over(body: dict[str, Any]) -> bool:

@@ -18,7 +18,7 @@ def meaning(body: bytes) -> Any:
     try:
         value = parse_json(body).get("a")
     except InvalidRequest as wrong:
-        return wrong.message.partition(" (at character")[0]
+        return wrong.message.partition(" (at ")[0]
     return repr(value)  # which tells 1, 1.0 and -0.0 apart
 
 
@@ -55,6 +55,21 @@ def test_what_stands_before_it_counts_as_in_a_short_one(before: bytes) -> None:
 @pytest.mark.parametrize("number", [str(2**64), f'[{{"b": [{-(2**63) - 1}]}}]'])
 def test_no_integer_is_rounded(number: str) -> None:
     assert meaning(PADDED % number.encode()) == number.replace('"', "'")
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b'{"a": 1 b}', "at character 8"),
+        (b'{"a": "\xff"}', "at byte 7"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a": 1e999}', "too large"),
+        (SHORT % (b"7" * 5_000), "too large"),
+    ],
+)
+def test_what_is_no_json_is_told_and_where(body: bytes, place: str) -> None:
+    with pytest.raises(InvalidRequest, match=place):
+        parse_json(body)
 
 
 def test_a_long_body_has_to_be_utf_8_too() -> None:

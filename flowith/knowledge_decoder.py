@@ -7,6 +7,7 @@ from flowith.line_decoder import LineDecoder, check_parts, flat, unknown
 from flowith.refusal import to_refusal
 
 STEPS = ("searching", "seeds")  # tags before the answer
+PASSAGE_CHARS = 2_000  # of a passage that an answer rests on, as its reader gets each in one line
 
 
 class KnowledgeDecoder(LineDecoder):
@@ -40,4 +41,4 @@ def _to_citation(seed: dict[str, Any]) -> Citation:
     title = text("source_title", "title")
     url = text("url", "source_url", "link")
     url = url or (title if title.startswith(("http://", "https://")) else "")
-    return Citation(title, url, text("content"), text("source_id", "id"))
+    return Citation(title, url, text("content")[:PASSAGE_CHARS], text("source_id", "id"))

@@ -124,8 +124,7 @@ def _to_result(block: dict[str, Any], where: str) -> Message:
 def _to_call(block: dict[str, Any], where: str) -> ToolCall:
     call_id = require(f"{where}.id", block.get("id"), str)
     name = require(f"{where}.name", block.get("name"), str)
-    given = block.get("input")
-    given = expect(f"{where}.input", {} if given is None else given, dict)
+    given = expect(f"{where}.input", block.get("input") or {}, dict)
     return ToolCall(call_id, name, json.dumps(given, ensure_ascii=False))
 
 
@@ -217,8 +216,7 @@ def _to_document(block: dict[str, Any], where: str, *, images_too: bool) -> list
             wanted = "only documents of type 'text' and 'content' can be sent, as this service"
             wanted += " does not support PDF input; paste the text"  # Claude Code knows the words
             raise bad_value(f"{where}.source.type", wanted, "unsupported_value")
-    title = block.get("title")
-    lines = [f"[File {title[:200] if isinstance(title, str) and title else 'document'}]"]
+    lines = [f"[File {str(block.get('title') or 'document')[:200]}]"]
     if isinstance(context := block.get("context"), str) and context:
         lines.append(context)
     return [*_as_text("\n".join([*lines, text])), *images]

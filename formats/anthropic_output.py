@@ -15,7 +15,6 @@ from jsontools.text import read_json
 
 # Clients want one and send it back, none looks into it; an empty one is refused at Anthropic.
 SIGNATURE = "Zmxvd2l0aA=="
-CITED_CHARS = 2000
 MOST_LINKS = 50
 LINK = re.compile(
     r"(?:\[([^\[\]\n]{1,300})\]\()?(https?://[^\s<>()\[\]\"'`|]{1,2000})", re.IGNORECASE
@@ -64,15 +63,13 @@ class Blocks:
         its words link to are what was found. Sources that came behind the last words are cited by
         a text that names them: a block that is closed takes no more, and none may be empty."""
         steps = self.end()
-        if self._query is not None and not self.searches:
+        if not self.searches:  # `_said` is empty where nothing was to be searched for
             self._found = _links("".join(self._said))
             steps += self.end()
-        untold = [one for one in self._uncited if self._query is None or not one.url]
-        if untold:
-            words = "\n".join(source.words for source in untold)
-            steps += self._say(f"\n\n{words}")  # clients join texts without anything between
-            steps += self.end()
-        return steps
+        untold = (one.words for one in self._uncited if self._query is None or not one.url)
+        words = "\n".join(untold)
+        steps += self._say(f"\n\n{words}")  # clients join texts without anything between
+        return steps + self.end()
 
     def end(self) -> list[Step]:
         """Close what is open."""
@@ -146,7 +143,7 @@ class Blocks:
     def _to_id(self, given: str) -> str:
         """An id that Anthropic's API would take back, unlike all others in this answer."""
         bare = given.removeprefix("call_").removeprefix("toolu_")
-        bare = re.sub(r"[^A-Za-z0-9_-]", "", bare)[:64]
+        bare = re.sub(r"[^A-Za-z0-9_-]", "", bare)
         if not bare or bare in self._ids:
             bare = f"{self._id}_{len(self._ids)}"
         self._ids.add(bare)
@@ -188,20 +185,19 @@ class Blocks:
     def _cited(self, source: Citation) -> dict[str, Any]:
         """A citation of a kind that the AI SDK 6 takes: it refuses an answer that has others. A
         passage without an address is one of a document."""
-        text = source.text[:CITED_CHARS]
         if source.url:
             kind = {"type": "web_search_result_location", "encrypted_index": ""}
             title = source.title or source.url
-            return {**kind, "url": source.url, "title": title, "cited_text": text}
+            return {**kind, "url": source.url, "title": title, "cited_text": source.text}
         number, self._passages = self._passages, self._passages + 1
         return {
             "type": "char_location",
-            "cited_text": text,
+            "cited_text": source.text,
             "document_index": number,
             "document_title": source.title or None,
             "file_id": source.source_id or None,
             "start_char_index": 0,
-            "end_char_index": len(text),
+            "end_char_index": len(source.text),
         }
 
 

@@ -11,10 +11,7 @@ from typing import Any
 from formats.fields import bad_value, require
 
 IMAGE_BYTES = 20_971_520  # OpenAI's limit for one image
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
-# Text, whatever its encoding. Others are text if they look it: many systems call notebooks,
-# TypeScript (video/mp2t) and CSV (vnd.ms-excel, on Windows) something else.
-TEXT_FILE = re.compile(r"text/|application/(json|xml|x-yaml|yaml|toml|javascript|x-sh|sql)")
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 # A scheme and an address, whoever fetches it: Flowith does.
 WEB_ADDRESS = re.compile(r"https?://[^\s/]", re.IGNORECASE)
 DATA_URL = re.compile(
@@ -66,13 +63,12 @@ def to_file(where: str, file: Any) -> Part:
     kind, content = parse_data_url(where, url)
     if kind in IMAGE_TYPES or image_type(content):
         return to_image(where, url)
-    if TEXT_FILE.match(kind):
-        text = content.decode("utf-8-sig", "replace")
-    elif _is_text(content):
-        text = content.decode("utf-8-sig")
-    else:
+    # Text by its type has any encoding. Others are text if they look it: many systems call
+    # notebooks, TypeScript (video/mp2t) and CSV (vnd.ms-excel, on Windows) something else.
+    if not kind.startswith("text/") and not _is_text(content):
         wanted = "only text files and images can be sent; paste the text of other files"
         raise bad_value(where, wanted, "unsupported_value")
+    text = content.decode("utf-8-sig", "replace")
     return {"type": "text", "text": f"[File {str(file.get('filename') or 'file')[:200]}]\n{text}"}
 
 

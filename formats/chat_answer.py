@@ -27,7 +27,6 @@ from formats.sse import DONE, Frame, Writer, dumps, slices, to_bytes, written
 
 CHUNK = "chat.completion.chunk"  # the `object` of a chunk
 CALLS = "tool_calls"
-PASSAGE_CHARS = 2_000  # of a passage that an answer rests on
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +251,7 @@ def _to_source(source: Citation) -> tuple[str, dict[str, Any]]:
         url = {"url": source.url, "title": source.title, "start_index": 0, "end_index": 0}
         return "annotations", {"type": "url_citation", "url_citation": url}
     told = {"source_id": source.source_id, "title": source.title}
-    return "knowledge_citations", {**told, "text": source.text[:PASSAGE_CHARS]}
+    return "knowledge_citations", {**told, "text": source.text}
 
 
 def _to_image(picture: Picture) -> dict[str, Any]:

@@ -171,10 +171,9 @@ def parse_json(raw: bytes) -> dict[str, Any]:
     body = _read_quickly(raw) if long else _read_exactly(raw)
     if not isinstance(body, dict):
         raise InvalidRequest("The request body must be a JSON object.")
-    if long or raw.count(b"{") + raw.count(b"[") > DEEPEST:  # else it is neither deep nor wide
-        rounded = _look_over(body)
-        if long and rounded:
-            body = _read_exactly(raw)
+    large = long or raw.count(b"{") + raw.count(b"[") > DEEPEST  # else it is neither deep nor wide
+    if large and _look_over(body):
+        body = _read_exactly(raw)
     return {name: value for name, value in body.items() if value is not None}
 
 

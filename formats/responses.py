@@ -33,7 +33,7 @@ from formats.model_names import ONLINE
 from formats.response_format import parse_format
 from formats.responses_answer import Envelope, error, stream, whole
 from formats.responses_items import asks_for_summary, parse_input, to_messages, tools_of
-from formats.responses_tools import parse_offer, parse_use, to_shown_choice
+from formats.responses_tools import parse_offer, parse_use, to_flat, to_shown_choice
 from settings import Settings
 
 __all__ = [
@@ -194,9 +194,7 @@ def _echo(body: dict[str, Any]) -> dict[str, Any]:
 def _to_shown(tool: dict[str, Any]) -> dict[str, Any]:
     """A tool as it was offered; a function in its flat form, with the fields that it must have."""
     kind = tool.get("type") or "function"
-    if kind not in ("function", "custom"):
-        return tool
-    flat = {"type": kind, **(tool[kind] if isinstance(tool.get(kind), dict) else tool)}
+    flat = to_flat(kind, tool)
     return {"parameters": None, "strict": None, **flat} if kind == "function" else flat
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_args
 
 from chat_request import Choice, Tool, ToolUse
 from formats.fields import bad_value, expect, require
-from formats.tools import check_count, parse_choice, parse_definition, parse_tool
+from formats.tools import allowed_of, check_count, parse_choice, parse_definition, parse_tool
 from jsontools.budget import Budget
 
 # Of OpenAI's built-in tools: those that a client offers beside its own and can do without, and
@@ -154,8 +154,8 @@ def _without_search(wanted: Any) -> Any:
     if kind not in (*get_args(Choice), "function", "custom", "allowed_tools"):
         wanted_types = "supported values are 'function', 'custom', 'allowed_tools', 'web_search'"
         raise bad_value("tool_choice.type", wanted_types, "unsupported_value")
-    spec = wanted.get("allowed_tools") or wanted
-    allowed = spec.get("tools") if isinstance(spec, dict) else None
+    spec = allowed_of(wanted)
+    allowed = spec.get("tools")
     if kind != "allowed_tools" or not isinstance(allowed, list) or not allowed:
         return wanted
     left = [item for item in allowed if not _is_web_search(item)]
@@ -169,9 +169,14 @@ def to_shown_choice(wanted: Any) -> Any:
     kind: str = wanted["type"]
     if kind in get_args(Choice):
         return kind
-    inner = wanted.get(kind)
-    flat = {"type": kind, **inner} if isinstance(inner, dict) else wanted
+    flat = to_flat(kind, wanted)
     return {"mode": "auto", **flat} if kind == "allowed_tools" else flat
+
+
+def to_flat(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    """A tool or a choice in this API's flat form, nested under its type or not."""
+    inner = given.get(kind)
+    return {"type": kind, **(inner if isinstance(inner, dict) else given)}
 
 
 def _is_web_search(item: Any) -> bool:

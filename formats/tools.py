@@ -94,7 +94,7 @@ def parse_choice(
     chosen = set(offered)
     if isinstance(wanted, dict):
         mode = wanted.get("type")
-        if isinstance(mode, str) and mode in _MODES and "name" not in _spec_of(wanted):
+        if isinstance(mode, str) and mode in _MODES:
             wanted = mode  # an object only because it is one in other APIs
         else:
             wanted, chosen = _parse_named(wanted, param, named_in)
@@ -112,14 +112,19 @@ def _parse_named(wanted: dict[str, Any], param: str, named_in: str) -> tuple[Any
     """The mode and the tool names of a choice that names its tools."""
     if wanted.get("type") != "allowed_tools":
         return "required", {_name_in(wanted, f"{param}.{named_in}")}
-    nested = "allowed_tools" in wanted or named_in != "name"
-    place = f"{param}.allowed_tools.tools" if nested else f"{param}.tools"
-    spec = wanted.get("allowed_tools") or wanted
-    allowed = spec.get("tools") if isinstance(spec, dict) else None
+    place = f"{param}.tools" if named_in == "name" else f"{param}.allowed_tools.tools"
+    spec = allowed_of(wanted)
+    allowed = spec.get("tools")
     if not isinstance(allowed, list) or not allowed:
         raise wrong_type(place, "an array of objects", allowed)
     names = {_name_in(item, f"{place}[{i}].{named_in}") for i, item in enumerate(allowed)}
     return spec.get("mode"), names
+
+
+def allowed_of(wanted: dict[str, Any]) -> dict[str, Any]:
+    """The mode and the tools of a choice among some tools: nested under its type, or flat."""
+    spec = wanted.get("allowed_tools") or wanted
+    return spec if isinstance(spec, dict) else {}
 
 
 def _name_in(item: Any, place: str) -> str:

@@ -8,11 +8,12 @@ mended: whether the rest fits, `schema.fault` says. Knows nothing of requests or
 from typing import Any
 
 from jsontools.budget import Budget
-from jsontools.keywords import TYPES, same, types_of
+from jsontools.keywords import SIMPLE
 from jsontools.schema import Checker, item_rules, member_rules, resolve
 from jsontools.text import read_json
 
 _NOTHING = object()  # no value: null is one
+_NAMING = ("type", "enum", "const")  # the keywords that name the values that are wanted
 _CHAIN = 64  # references behind one another that are followed
 
 
@@ -106,32 +107,25 @@ class _Fitter:
             if "$ref" not in rules:
                 break
             rules = resolve(rules["$ref"], self.root)
-        limits = {"type", "enum", "const", "anyOf", "oneOf", "allOf", "nullable"}
-        if limits & rules.keys() and self.checker.fits(None, rules):
-            return None
-        return _NOTHING
+        is_limit = not self.checker.fits(_NOTHING, rules)  # what is no JSON fits where all does
+        return None if is_limit and self.checker.fits(None, rules) else _NOTHING
 
 
 def _converted(value: Any, rules: dict[str, Any]) -> Any:
-    """A string as the value whose JSON it is, where no string is wanted and that value is."""
-    if not isinstance(value, str):
-        return value
-    names = types_of(rules.get("type", []))
-    choices = list(rules.get("enum", ()))
-    if "const" in rules:
-        choices.append(rules["const"])
-    wanted = "string" in names or any(same(value, one) for one in choices)
-    if wanted or not (names or choices):
+    """A string as the value whose JSON it is, where it is not wanted itself and that value is."""
+    if not isinstance(value, str) or _is_meant(value, rules):
         return value
     text = value.strip()
-    if text.lower() == "null" and rules.get("nullable") is True:
-        return None
+    word = text.lower()
     try:
-        meant = read_json(text.lower() if text.lower() in ("true", "false", "null") else text)
+        meant = read_json(word if word in ("true", "false", "null") else text)
     except ValueError:
         return value
-    if isinstance(meant, str):
-        return value
-    typed = not names or any(TYPES[name](meant) for name in names)
-    chosen = not choices or any(same(meant, one) for one in choices)
-    return meant if typed and chosen else value
+    return meant if _is_meant(meant, rules) else value
+
+
+def _is_meant(value: Any, rules: dict[str, Any]) -> bool:
+    """Whether a value is of the kind, and among those, that the rules name."""
+    if value is None and rules.get("nullable") is True:
+        return True
+    return all(SIMPLE[name](value, rules[name]) for name in _NAMING if name in rules)

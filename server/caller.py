@@ -13,16 +13,15 @@ from contextlib import suppress
 from typing import Any
 
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
-from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_content_length, get_input_stream
 
 from clock import Clock
 from errors import Encoded, InvalidRequest, TooLarge
 
-# TCP states CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING. In CLOSE_WAIT is also a caller who has
-# closed for sending alone and still reads: nothing tells the two apart before something is sent,
-# and a silent answer would run on to its end for nobody. So a half-closed caller counts as gone.
-GONE = (7, 8, 9, 10, 11)
+# TCP states CLOSE and CLOSE_WAIT. In the latter is also a caller who has closed for sending alone
+# and still reads: nothing tells the two apart before something is sent, and a silent answer would
+# run on to its end for nobody. So a half-closed caller counts as gone.
+GONE = (7, 8)
 # Content codings and zlib's numbers for them: 16 means gzip, a negative one no header at all
 GZIP, ZLIB, BARE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 CODINGS: dict[str, tuple[int, ...]] = {
@@ -113,7 +112,7 @@ class Caller:
             if self._socket is not None:
                 self._socket.settimeout(pause)
             body = get_input_stream(environ).read(limit + 1)
-        except (ClientDisconnected, ParseException, OSError):
+        except (ParseException, OSError):
             raise InvalidRequest(BROKE_OFF) from None
         finally:
             self._body_by = float("inf")
@@ -138,7 +137,7 @@ def _unknown_coding(coding: str) -> Encoded:
     known = "send it uncompressed, or as gzip or deflate"
     hint = " In Codex set features.enable_request_compression=false." if coding == "zstd" else ""
     return Encoded(
-        f"{text} (Content-Encoding: {coding[:40]!r}): {known}.{hint}",
+        f"{text} (Content-Encoding: {coding!r}): {known}.{hint}",
         headers={"Accept-Encoding": "gzip, deflate"},
     )
 

@@ -60,6 +60,6 @@ def _allow(response: Response) -> None:
     headers["Access-Control-Allow-Methods"] = METHODS
     headers["Access-Control-Allow-Headers"] = asked if asked.isprintable() else "*"
     headers["Access-Control-Max-Age"] = "86400"
-    response.vary.update(("Origin", "Access-Control-Request-Headers"))
+    response.vary.add("Access-Control-Request-Headers")
     if request.headers.get("Access-Control-Request-Private-Network") == "true":
         headers["Access-Control-Allow-Private-Network"] = "true"

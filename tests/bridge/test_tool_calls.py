@@ -551,6 +551,12 @@ def test_a_mistake_in_the_tools_is_named(tools: Any, choice: Any, param: str, co
     assert param in refused.value.message
 
 
+def test_a_mistake_in_the_old_choice_is_named_in_the_old_way() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_tools({"functions": [NESTED["function"]], "function_call": {}})
+    assert refused.value.param == "function_call.name"
+
+
 def test_a_parallel_switch_must_be_a_boolean() -> None:
     with pytest.raises(InvalidRequest, match="parallel_tool_calls"):
         parse_tools({"tools": [NESTED], "parallel_tool_calls": "no"}, Budget())

@@ -460,3 +460,10 @@ def test_a_long_line_is_put_together_once_and_an_endless_one_is_an_error() -> No
         tracemalloc.stop()
     with pytest.raises(UpstreamError, match="endless"):
         decoded(LlmDecoder, [b"x" * 1_000_000] * 6)
+
+
+def test_of_a_long_passage_the_beginning_is_told() -> None:
+    """Each reader of an answer gets a passage in one line, and some take no long ones."""
+    seed = json.dumps({"tag": "seeds", "content": [{"content": "c" * 2_001}]})
+    (found,) = KnowledgeDecoder().decode(f"data: {seed}\n\n".encode())
+    assert found == Citation("", "", "c" * 2_000)

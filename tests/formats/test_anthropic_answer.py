@@ -289,6 +289,11 @@ def test_a_search_tells_what_it_found() -> None:
     assert made["usage"]["server_tool_use"] == {"web_search_requests": 1, "web_fetch_requests": 0}
 
 
+def test_links_are_no_second_search_where_sources_were_named() -> None:
+    made = to_object([PAGE, Text("See https://dogs.example/b."), Done()], SEARCHING)
+    assert made["usage"]["server_tool_use"]["web_search_requests"] == 1
+
+
 def test_what_was_found_late_is_told_too() -> None:
     made = to_object([Text("Cats."), PAGE, Done()], SEARCHING)
     kinds = [block["type"] for block in made["content"]]

@@ -220,12 +220,15 @@ def test_calls_and_results_make_a_history() -> None:
     orphan = {"type": "tool_result", "tool_use_id": "toolu_9"}
     found = messages(
         ("user", "?"),
-        ("assistant", [text("I look."), use, {**use, "id": "toolu_2"}]),
+        ("assistant", [text("I look."), use, {**use, "id": "toolu_2", "input": None}]),
         ("user", [text("And?"), seen, failed, orphan]),
     )
-    calls = [ToolCall(id, "weather", '{"city": "Zürich"}') for id in ("toolu_1", "toolu_2")]
+    calls = (
+        ToolCall("toolu_1", "weather", '{"city": "Zürich"}'),
+        ToolCall("toolu_2", "weather", "{}"),
+    )
     assert found[1:] == [
-        Message("assistant", "I look.", tuple(calls)),
+        Message("assistant", "I look.", calls),
         Message("tool", [{"type": "text", "text": "18"}, SHOWN], (), "toolu_1"),
         Message("tool", "Error:\nNo.", (), "toolu_2"),
         Message("tool", "", (), "toolu_9"),
@@ -311,7 +314,17 @@ def test_known_tools_are_offered_with_their_schemas(kind: str, name: str, holds:
     told = json.dumps(tool.parameters) + tool.description
     assert [word for word in holds if word not in told] == []
     assert ('"zoom"' in told) == (kind == "computer_20251124")
+    assert ('"triple_click"' in told) == (kind == "computer_20251124")
     assert ("undo_edit" in told) == (kind == "text_editor_20250124")
+
+
+def test_a_known_tool_needs_nothing_but_its_type() -> None:
+    use = parsed(tools=[{"type": "computer_20250124"}]).tools
+    assert use is not None
+    (tool,) = use.tools
+    assert tool.name == "computer"
+    assert "The screen is" not in tool.description
+    assert '"triple_click"' in json.dumps(tool.parameters)
 
 
 def test_a_search_by_the_server_is_switched_on_and_not_offered() -> None:
@@ -376,6 +389,9 @@ REFUSED: dict[str, dict[str, Any]] = {
     f"{FIRST}.text": block("text"),
     f"{FIRST}.tool_result.tool_use_id": block("tool_result"),
     f"{FIRST}.type: Invalid value: 'tool_use'": block("tool_use", id="a", name="b"),
+    f"{FIRST}.type: Invalid value: 'image'": {
+        "messages": [{"role": "assistant", "content": [IMAGE]}]
+    },
     f"{FIRST}.image.source.type": image(type="file", file_id="f"),
     f"{FIRST}.image.source.url": image(type="url", url="http://x.example/a.png"),
     f"{FIRST}.image.source.url: Invalid": image(type="url", url="file:///etc/passwd"),
@@ -410,6 +426,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "tools.0.type: Invalid value: that is OpenAI's form": {
         "tools": [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
     },
+    "tools.0.type: Invalid type": {"tools": [{"type": 5}]},
     "tools.0.type": {"tools": [{"type": "computer_toolset_20260801"}]},
     "tool_choice.type": {"tools": [WEATHER], "tool_choice": {"type": "maybe"}},
     "tool_choice.name": {"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "no"}},

@@ -117,11 +117,15 @@ def test_the_limits_themselves_are_allowed(name: str, values: tuple[Any, ...]) -
 def test_null_means_absent() -> None:
     fields = {name: None for name, _, _ in BAD_FIELDS if name not in ("model", "messages")}
     assert parse(**fields) == parse()
+    assert parse(stream_options={"include_usage": None}) == parse()
 
 
 def test_unknown_fields_pass_and_are_named() -> None:
     assert parse(top_k=1, provider={}).ignored == ("top_k", "provider")
     assert parse(stop=["a", "", "b", "c", "d", "e"]).stop == ("a", "b", "c", "d", "e")
+    assert parse(stop="END").stop == ("END",)
+    result = {"role": "tool", "tool_call_id": "c", "name": "f", "content": "x"}
+    assert parse(messages=[USER, result]).ignored == ()
     assert parse(temperature=0, top_p=1).options == {"temperature": 0, "top_p": 1}
 
 
@@ -263,6 +267,9 @@ GOOD_MESSAGES = [
     ({"role": "assistant", "content": "", "tool_calls": [
         {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
      Message("assistant", "", (ToolCall("c1", "f", "{}"),))),
+    ({"role": "assistant", "content": None, "tool_calls": [
+        {"id": "c1", "type": "custom", "custom": {"name": "f", "input": "raw"}}]},
+     Message("assistant", "", (ToolCall("c1", "f", "raw", custom=True),))),
     ({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
      Message("assistant", "", (ToolCall("f", "f", "{}"),))),
     ({"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "42"}]},
@@ -280,6 +287,9 @@ GOOD_MESSAGES = [
         "filename": "a.rs", "file_data": "data:application/octet-stream;base64,Zm4="}}]},
      Message("user", "[File a.rs]\nfn")),
     ({"role": "user", "content": [{"type": "file", "file": {
+        "filename": "latin.csv", "file_data": "data:text/csv;base64,YenpYg=="}}]},
+     Message("user", "[File latin.csv]\na\ufffd\ufffdb")),
+    ({"role": "user", "content": [{"type": "file", "file": {
         "file_data": "data:;base64,Zm4="}}]}, Message("user", "[File file]\nfn")),
     *(({"role": "user", "content": [{"type": "file", "file": {
         "filename": name, "file_data": f"data:{kind};base64,w6Q="}}]},
@@ -295,7 +305,9 @@ GOOD_MESSAGES = [
     ({"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f"}]},
      Message("assistant", "", (ToolCall("t", "f", "{}"),))),
     ({"role": "assistant", "content": [
-        {"type": "thinking", "thinking": "x"}, {"type": "text", "text": "a"},
+        {"type": "thinking", "thinking": "x"}, {"type": "redacted_thinking", "data": "x"},
+        {"type": "reasoning", "text": "x"}, {"type": "reasoning_content", "text": "x"},
+        {"type": "text", "text": "a"},
         {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}]},
      Message("assistant", "a", (ToolCall("t", "f", '{"a": 1}'),))),
     ({"role": "assistant", "content": [

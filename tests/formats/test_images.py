@@ -79,6 +79,12 @@ def test_base64_is_taken_as_writers_have_it(kind: str, data: bytes) -> None:
     assert images_of(chat) == [to_url(ODD, "png")]
 
 
+def test_json_in_lines_as_windows_ends_them_is_no_form() -> None:
+    chat = GENERATIONS.parse(b'{"prompt": "a cat",\r\n "n": 1}\r\n', SETTINGS)
+    (((message,)),) = chat.conversations
+    assert message.content == "a cat"
+
+
 def test_null_is_as_good_as_absent() -> None:
     names = ["model", "n", "size", "response_format", "quality", "stream", "mask", "image", "user"]
     absent: dict[str, Any] = dict.fromkeys(names)

@@ -85,7 +85,7 @@ def test_what_is_very_wide_or_deep_is_refused(api: str, metadata: Any, said: str
 def test_the_head_of_a_part_of_a_form_is_short() -> None:
     head = b'--b\r\nContent-Disposition: form-data; name="' + b'\\"' * 10_000 + b'"\r\n\r\n'
     with pytest.raises(InvalidRequest, match="broken"):
-        EDITS.parse(head + b"x\r\n--b--\r\n", Settings())
+        EDITS.parse(head + b"x\r\n--b--", Settings())
 
 
 def test_the_head_of_a_data_url_is_short() -> None:
@@ -100,6 +100,39 @@ def test_a_namespace_has_a_short_name() -> None:
     space = {"type": "namespace", "name": "n" * 257, "tools": offer(1)}
     wrong = refusal(responses, {"input": "Hi", "tools": [space]})
     assert (wrong.param, wrong.code) == ("tools[0].name", "string_above_max_length")
+
+
+LONG = "x" * 5_000
+QUOTED: dict[str, tuple[Format, Body]] = {
+    "the type of a part": (chat, {"messages": [{"role": "user", "content": [{"type": LONG}]}]}),
+    "the type of a block": (
+        anthropic, {"messages": [{"role": "user", "content": [{"type": LONG}]}]},
+    ),
+    "the type of a tool": (chat, {"messages": USER, "tools": [{"type": LONG}]}),
+    "a built-in tool": (responses, {"input": "Hi", "tools": [{"type": f"computer{LONG}"}]}),
+    "the tool that is chosen": (chat, {
+        **to_chat(offer(1)),
+        "tool_choice": {"type": "function", "function": {"name": LONG}},
+    }),
+    "the tool that is chosen, at Anthropic": (
+        anthropic, {**to_anthropic(offer(1)), "tool_choice": {"type": "tool", "name": LONG}},
+    ),
+    "a token": (chat, {"messages": USER, "logit_bias": {LONG: 500}}),
+    "a key": (responses, {"input": "Hi", "metadata": {LONG: 5}}),
+    "a reference": (responses, {"input": "Hi", "tools": [
+        {"type": "function", "name": "f", "strict": True,
+         "parameters": {"$ref": f"#/{LONG}", LONG: {"type": "no"}}},
+    ]}),
+    "a reference that leads nowhere": (
+        chat, to_chat(offer(1, {"$ref": f"#/{LONG}"}, strict=True)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", QUOTED)
+def test_what_an_error_quotes_is_short(what: str) -> None:
+    wrong = refusal(*QUOTED[what])
+    assert len(wrong.message) + len(wrong.param or "") < 500
 
 
 @pytest.mark.parametrize("kind", ["document", "search_result"])
@@ -122,6 +155,16 @@ def test_more_tools_than_a_model_can_be_told_of_are_refused(api: str) -> None:
     wrong = refusal(format, to_body(offer(2049)))
     assert (wrong.param, wrong.code) == ("tools", "array_above_max_length")
     assert "2048" in wrong.message
+
+
+def test_tools_in_several_lists_are_counted_together() -> None:
+    items = [
+        {"type": "additional_tools", "tools": [{**tool, "name": f"{i}{tool['name']}"}]}
+        for i in range(3)
+        for tool in offer(1000)
+    ]
+    wrong = refusal(responses, {"input": [{"role": "user", "content": "Hi"}, *items]})
+    assert (wrong.param, wrong.code) == ("tools", "array_above_max_length")
 
 
 @pytest.mark.parametrize("api", ["chat", "responses", "anthropic"])

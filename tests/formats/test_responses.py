@@ -121,6 +121,11 @@ def test_a_bad_field_is_refused_by_its_name(
     assert (found, said) == (param, code)
 
 
+def test_what_has_an_effect_is_not_named() -> None:
+    chat = parse(reasoning={"effort": "low"}, metadata={"a": "b"}, include=[], text={})
+    assert (chat.ignored, chat.max_tokens) == ((), None)
+
+
 @pytest.mark.parametrize(
     ("item", "param", "code"),
     [
@@ -237,6 +242,8 @@ def test_what_the_assistant_said_and_called_in_one_turn_is_one_message() -> None
         {"type": "function_call_output", "call_id": "c1", "output": "18 degrees"},
         {"type": "custom_tool_call_output", "call_id": "c2", "output": "done"},
         {"type": "function_call_output", "call_id": "c9", "output": "of nobody"},
+        {"role": "assistant", "content": "Done."},
+        USER,
         tools=[WEATHER, PATCH],
     )  # fmt: skip
     calls = (
@@ -249,6 +256,8 @@ def test_what_the_assistant_said_and_called_in_one_turn_is_one_message() -> None
         Message("tool", "18 degrees", call_id="c1"),
         Message("tool", "done", call_id="c2"),
         Message("tool", "of nobody", call_id="c9"),
+        Message("assistant", "Done."),
+        Message("user", "Hi"),
     ]
 
 
@@ -281,7 +290,7 @@ def test_items_of_openai_s_own_services_are_text_or_dropped_by_name() -> None:
     )
     (found,) = chat.conversations
     assert [m.content for m in found] == ["Hi", "ran", "o\ne", "found", "1", "passage"]
-    assert found[3].name == "look"
+    assert [m.name for m in found] == ["", "", "", "look", "", ""]
     assert chat.ignored == ("input.compaction", "input.tomorrows_item", "input.web_search_call")
     assert refused({"type": "reasoning", "summary": []}) == ("input", VALUE)
 
@@ -365,6 +374,12 @@ def test_names_in_namespaces_are_bare_where_they_can_be() -> None:
     assert chat.tools.tools[1].description == "mcp__docs: The docs."
 
 
+def test_a_name_made_of_two_is_no_other_tool_s() -> None:
+    bare = {"type": "function", "name": "a__search"}
+    made = names(parse(tools=[space("a", SEARCH), SEARCH, bare]))
+    assert len({*made}) == 3
+
+
 def test_names_too_long_are_cut_and_stay_apart() -> None:
     name, one, two = "t" * 50, "a" * 60, "a" * 59 + "b"
     tool = {"type": "function", "name": name}
@@ -418,6 +433,7 @@ def test_tools_whose_result_is_asked_for_are_refused(kind: str) -> None:
         ({"type": "function"}, "tool_choice.name"),
         ({"type": "allowed_tools"}, "tool_choice.tools"),
         ({"type": "allowed_tools", "tools": [WEATHER, {}]}, "tool_choice.tools[1].name"),
+        ({"type": "allowed_tools", "tools": ["weather"]}, "tool_choice.tools[0].name"),
     ],
 )
 def test_a_choice_that_names_no_tool_is_refused_where_the_name_should_be(
@@ -449,6 +465,14 @@ def test_a_tool_that_is_not_offered_cannot_be_chosen() -> None:
                 "tools": [{"type": "function", "name": "weather"}, {"type": "web_search"}],
             },
             "required",
+            ["weather"],
+        ),
+        (
+            {
+                "type": "allowed_tools",
+                "allowed_tools": {"tools": [WEATHER, {"type": "web_search"}]},
+            },
+            "auto",
             ["weather"],
         ),
     ],

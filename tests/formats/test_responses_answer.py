@@ -129,6 +129,7 @@ def test_a_message_comes_in_the_order_of_events_that_openai_sends() -> None:
     assert ids == {found[2]["item"]["id"]} == {found[-1]["response"]["output"][0]["id"]}
     assert found[4]["delta"] + found[5]["delta"] == found[6]["text"] == "Hello"
     assert found[-1]["response"]["output"] == [found[-2]["item"]]
+    assert found[-2]["item"]["status"] == "completed"
 
 
 def test_thoughts_are_a_summary_of_their_own_item() -> None:
@@ -391,6 +392,15 @@ def test_the_response_says_again_what_was_asked() -> None:
     assert (made["store"], made["service_tier"]) == (False, "default")
     assert made["text"] == {"format": {"type": "text"}, "verbosity": "low"}
     assert [tool["name"] for tool in made["tools"]] == ["weather", "apply_patch", "mcp__maps"]
+
+
+def test_tools_are_said_again_in_their_flat_form() -> None:
+    nested = {"type": "function", "function": {"name": "time"}}
+    search = {"type": "web_search"}
+    made = whole([Text("Hi"), *END], envelope(tools=[{"name": "weather"}, nested, search]))
+    flat = {"type": "function", "parameters": None, "strict": None}
+    assert made["tools"] == [{**flat, "name": "weather"}, {**flat, "name": "time"}, search]
+    assert made["text"]["verbosity"] == "medium"
 
 
 def test_what_is_said_again_is_of_openais_types_whatever_was_asked() -> None:

@@ -32,6 +32,8 @@ FITTED: dict[str, tuple[Any, dict[str, Any], Any]] = {
     "nullable by anyOf": ({}, strict(a={"anyOf": [INTEGER, {"type": "null"}]}), {"a": None}),
     "nullable by OpenAPI": ({}, strict(a={"type": "string", "nullable": True}), {"a": None}),
     "nullable by enum": ({}, strict(a={"enum": ["x", None]}), {"a": None}),
+    "nullable by oneOf": ({}, strict(a={"oneOf": [INTEGER, {"type": "null"}]}), {"a": None}),
+    "nullable by allOf": ({}, strict(a={"allOf": [MAYBE]}), {"a": None}),
     "nullable by reference": (
         {}, {"$defs": {"m": MAYBE}, **strict(a={"$ref": "#/$defs/m"})}, {"a": None},
     ),
@@ -41,12 +43,16 @@ FITTED: dict[str, tuple[Any, dict[str, Any], Any]] = {
     "a number in quotes": ({"a": "5"}, strict(a=INTEGER), {"a": 5}),
     "a fraction in quotes": ({"a": " 0.5 "}, strict(a={"type": "number"}), {"a": 0.5}),
     "a boolean in quotes": ({"a": "True"}, strict(a={"type": "boolean"}), {"a": True}),
-    "null in quotes": ({"a": "null"}, strict(a=MAYBE), {"a": None}),
+    "null in quotes": ({"a": "NULL"}, strict(a=MAYBE), {"a": None}),
     "null in quotes, by OpenAPI": (
         {"a": "null"}, strict(a={"type": "integer", "nullable": True}), {"a": None},
     ),
     "an array in quotes": ({"a": '["x"]'}, strict(a={"type": "array"}), {"a": ["x"]}),
     "a number of an enum": ({"a": "2"}, strict(a={"enum": [1, 2]}), {"a": 2}),
+    "a number of an enum that may be text": (
+        {"a": "2"}, strict(a={"type": ["string", "integer"], "enum": [1, 2]}), {"a": 2},
+    ),
+    "a word in quotes": ({"a": '"x"'}, strict(a={"enum": ["x"]}), {"a": "x"}),
     "a constant": ({"a": "true"}, strict(a={"const": True}), {"a": True}),
     "keys too many": ({"a": 1, "b": 2}, strict(a=INTEGER), {"a": 1}),
     "deep in an array": (
@@ -88,10 +94,13 @@ LEFT: dict[str, tuple[Any, dict[str, Any]]] = {
     "text of any kind, but not so long": ({"a": "55"}, strict(a={"maxLength": 1})),
     "text of an enum": ({"a": "1"}, strict(a={"enum": ["1", 1], "maxLength": 0})),
     "a word for a number": ({"a": "five"}, strict(a=INTEGER)),
+    "null for a number": ({"a": "null"}, strict(a=INTEGER)),
+    "a number that the enum lacks": ({"a": "3"}, strict(a={"enum": [1, 2]})),
     "a fraction for a whole number": ({"a": "5.5"}, strict(a=INTEGER)),
     "a number for text": ({"a": 5}, strict(a={"type": "string"})),
     "a key that is required and has no null": ({}, strict(a=INTEGER)),
     "a key of any kind": ({}, strict(a={"description": "anything"})),
+    "a key of any kind, in words": ({}, strict(a={"anyOf": [INTEGER, {}]})),
     "a key that may be left out": ({}, {"properties": {"a": MAYBE}}),
     "keys that are not forbidden": ({"b": 1}, {"properties": {"a": MAYBE}}),
     "keys that a pattern may allow": (
@@ -116,7 +125,7 @@ def test_fitting_ends_in_time() -> None:
     budget = Budget(0.5)
     assert fit({"a": "x", "b": 1}, schema, budget) == {"a": "x"}
     assert fit({"a": "7", "b": 1}, schema, budget) == {"a": 7}
-    assert budget.left > 0
+    assert 0 < budget.left < 0.5
 
 
 JSON = st.recursive(

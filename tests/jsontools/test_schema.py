@@ -49,7 +49,9 @@ HOSTILE: dict[str, tuple[dict[str, Any], bool]] = {
 def test_a_hostile_schema_neither_hangs_nor_calls_out(case: str) -> None:
     schema, fits = HOSTILE[case]
     budget = Budget(0.5)
-    assert (fault({"a": "a" * 50 + "!", "a" * 50 + "!": 1}, schema, budget) is None) == fits
+    told = fault({"a": "a" * 50 + "!", "a" * 50 + "!": 1}, schema, budget)
+    assert (told is None) == fits
+    assert len(told or "") <= 400
     assert budget.left > 0
 
 
@@ -87,11 +89,17 @@ REFUSED: dict[str, dict[str, Any]] = {
     "$.properties.a": {"properties": {"a": 5}},
     "$.items[0].enum": {"items": [{"enum": "x"}]},
     "$.required": {"required": 1},
+    "$.required: expected": {"required": ["a", 1]},
+    "$.dependentRequired": {"dependentRequired": ["a"]},
+    "$.multipleOf": {"multipleOf": "2"},
+    "$.contains.type": {"contains": {"type": "text"}},
+    "$.definitions.a": {"definitions": {"a": 5}},
     "$.anyOf": {"anyOf": []},
     "$.anyOf[1].minLength": {"anyOf": [True, {"minLength": -1}]},
     "$.properties.a: $ref '#/$defs/b' leads nowhere": {
         "properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"a": {}},
     },
+    "$: $ref '#/anyOf/x' leads nowhere": {"$ref": "#/anyOf/x", "anyOf": [{}]},
     "$: a $ref must begin with '#'": {"$ref": "https://example.org/s.json"},
     "$: a $ref must be '#' or begin with '#/'": {"$ref": "#name"},
     "#/x.minProperties": {"$ref": "#/x", "x": {"minProperties": "1"}},
@@ -133,6 +141,24 @@ def test_values_are_compared_as_json(one: Any, other: Any, same: bool) -> None:
         assert (fault(value, {"const": wanted}) is None) == same
         assert (fault(value, {"enum": ["x", wanted]}) is None) == same
         assert (fault([value, wanted], {"uniqueItems": True}) is None) != same
+
+
+# A rule, a value that just meets it and one that just does not.
+EDGES: dict[str, tuple[Any, Any, Any]] = {
+    "minimum": (2, 2, 1), "maximum": (2, 2, 3), "exclusiveMinimum": (2, 3, 2),
+    "exclusiveMaximum": (2, 1, 2), "multipleOf": (2, 4, 3), "minLength": (2, "ab", "a"),
+    "maxLength": (2, "ab", "abc"), "minItems": (1, [0], []), "maxItems": (1, [0], [0, 1]),
+    "minProperties": (1, {"a": 0}, {}), "maxProperties": (1, {"a": 0}, {"a": 0, "b": 0}),
+    "required": (["a"], {"a": 0}, {"b": 0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_each_keyword_has_its_edge(name: str) -> None:
+    rule, fits, breaks = EDGES[name]
+    assert fault(fits, {name: rule}) is None
+    assert fault(breaks, {name: rule}) == f"{name} is {compact(rule)}"
+    assert fault(None, {name: rule}) is None
 
 
 @pytest.mark.parametrize("flag", [True, False])

@@ -107,6 +107,15 @@ def test_who_leaves_is_noticed_with_bytes_behind_the_request(
     server.wait_for_log('end="caller left"')
 
 
+def test_who_leaves_is_noticed_with_threads_too(serve: Serve, fake: FakeFlowith) -> None:
+    fake.reply(PHASES["silent"])
+    server = serve(HOLD="30", HEARTBEAT="30", WORKER_CLASS="gthread")
+    with connect(server) as sock:
+        sock.sendall(request(stream=False))
+        (seen,) = fake.wait_for(1)
+    assert seen.wait_hung_up(10)
+
+
 def test_a_second_request_behind_the_first_is_answered_too(
     share: Serve, flowith: FakeFlowith
 ) -> None:

@@ -16,6 +16,7 @@ from fake_flowith import CUT, DROP, HANG, FakeFlowith, Raw, Reply, error, web
 
 from errors import UpstreamError
 from events import Event
+from server.caller import Caller
 from server.side_by_side import merged
 
 PROMPT = [{"role": "user", "content": "word " * 80_000}]
@@ -56,6 +57,22 @@ def test_a_prompt_is_freed_with_its_request(api: MakeApi, fake: FakeFlowith, end
     fake.reply(reply)
     ours = api(RETRY_ATTEMPTS="2", FIRST_TOKEN_TIMEOUT="0.3", LOG_LEVEL="error")
     assert_freed(ours, fake, **{"stream": True, **asked})
+
+
+def callers() -> list[Caller]:
+    gc.collect()
+    return [one for one in gc.get_objects() if type(one) is Caller]
+
+
+@pytest.mark.parametrize("fields", [{}, {"temperature": "hot"}], ids=["answered", "refused"])
+def test_nothing_remembers_a_caller_whose_request_is_over(
+    api: MakeApi, fake: FakeFlowith, fields: dict[str, Any]
+) -> None:
+    before = callers()
+    fake.reply(web("Hello"))
+    ours = api(LOG_LEVEL="error")
+    ours.post(**fields).close()
+    assert [one for one in callers() if one not in before] == []
 
 
 @pytest.mark.usefixtures("no_late_collection")

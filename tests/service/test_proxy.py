@@ -28,10 +28,11 @@ def error_of(response: Any, status: int) -> dict[str, Any]:
         {"Authorization": f"bearer   {KEY} "},
         {"x-api-key": KEY},
         {"api-key": KEY},
+        {"x-goog-api-key": KEY},
         {"Authorization": "Bearer wrong", "x-api-key": KEY},
         {"Authorization": f"Bearer {OTHER}"},
     ],
-    ids=["bearer", "any case", "x-api-key", "api-key", "one of two", "second key"],
+    ids=["bearer", "any case", "x-api-key", "api-key", "Google's", "one of two", "second key"],
 )
 def test_a_right_key_opens_in_every_form(api: MakeApi, headers: dict[str, str]) -> None:
     client = api(API_KEY=f"{KEY}, {OTHER}").client

@@ -137,7 +137,7 @@ def _unknown_coding(coding: str) -> Encoded:
     known = "send it uncompressed, or as gzip or deflate"
     hint = " In Codex set features.enable_request_compression=false." if coding == "zstd" else ""
     return Encoded(
-        f"{text} (Content-Encoding: {coding!r}): {known}.{hint}",
+        f"{text} (Content-Encoding: {coding[:40]!r}): {known}.{hint}",
         headers={"Accept-Encoding": "gzip, deflate"},
     )
 
